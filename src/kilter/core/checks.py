@@ -1,0 +1,74 @@
+"""Is the tensor what its name promises? Every failure names the argument, the utterance and the mend.
+
+Values are checked on CPU tensors only: on an accelerator reading a value would stop the queue, and a checked step
+must cost no synchronisation. Shapes and dtypes are checked everywhere.
+"""
+
+import torch
+from torch import Tensor
+
+
+def readable(tensor: Tensor) -> bool:
+    """Whether reading a value of `tensor` costs neither a device synchronisation nor a graph break."""
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def check_log_probs(log_probs: Tensor, input_lengths: Tensor, blank: int) -> None:
+    """Check shapes, dtypes, the blank index and the lengths of `log_probs (B, T, V)` and `input_lengths (B,)`.
+
+    Values of `log_probs` are checked where they are read anyway (`sample_alignments`).
+
+    Raises:
+        TypeError: `log_probs` is not floating point or `input_lengths` not integer.
+        ValueError: wrong shape, a length outside 0..T, or a blank outside the vocabulary.
+    """
+    if not log_probs.is_floating_point():
+        raise TypeError(f"log_probs must be floating point, got {log_probs.dtype}; apply log_softmax to the logits")
+    if log_probs.ndim != 3:
+        raise ValueError(f"log_probs must be (batch, time, vocab), got shape {tuple(log_probs.shape)}")
+    batch, frames, vocab = log_probs.shape
+    check_lengths("input_lengths", input_lengths, batch, frames, "log_probs", "frames")
+    if not 0 <= blank < vocab:
+        raise ValueError(f"blank={blank} is outside the vocabulary of log_probs (0..{vocab - 1})")
+
+
+def check_lengths(name: str, lengths: Tensor, batch: int, limit: int, of: str, unit: str) -> None:
+    """Check that `lengths` is an integer tensor `(batch,)` within 0..`limit`, the number of `unit` in `of`."""
+    if lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool:
+        raise TypeError(f"{name} must be integers (frames, not fractions), got {lengths.dtype}; use .long()")
+    if lengths.shape != (batch,):
+        raise ValueError(f"{name} must have shape ({batch},) like the batch of {of}, got {tuple(lengths.shape)}")
+    if readable(lengths) and batch:
+        bad = (lengths < 0) | (lengths > limit)
+        if bad.any():
+            i = int(bad.nonzero()[0])
+            raise ValueError(f"utterance {i}: {name} is {int(lengths[i])}, but {of} has {limit} {unit}")
+
+
+def check_targets(input_lengths: Tensor, targets: Tensor, target_lengths: Tensor, *, vocab: int, blank: int) -> None:
+    """Check CTC targets `(B, U)` against the frames there are; the values on the CPU only.
+
+    Raises:
+        ValueError: a target holds the blank or an index outside the vocabulary, or needs more frames (its length
+            plus one for each repeated token) than `input_lengths` has.
+    """
+    if targets.ndim != 2:
+        raise ValueError(f"targets must be (batch, tokens), got shape {tuple(targets.shape)}; pad them to one length")
+    check_lengths("target_lengths", target_lengths, *targets.shape, "targets", "tokens")
+    if not (readable(targets) and readable(target_lengths) and readable(input_lengths)):
+        return
+    inside = torch.arange(targets.shape[1]) < target_lengths[:, None]
+    wrong = inside & ((targets < 0) | (targets >= vocab) | (targets == blank))
+    if wrong.any():
+        i, u = wrong.nonzero()[0].tolist()
+        what = "the blank" if targets[i, u] == blank else f"outside the vocabulary 0..{vocab - 1}"
+        raise ValueError(f"utterance {i}: target {u} is {int(targets[i, u])}, {what}; check the labels' tokenizer")
+    repeats = (targets[:, 1:] == targets[:, :-1]) & inside[:, 1:]
+    needed = target_lengths + repeats.sum(-1)
+    short = needed > input_lengths
+    if short.any():
+        i = int(short.nonzero()[0])
+        raise ValueError(
+            f"utterance {i}: target needs {int(needed[i])} frames, log_probs has {int(input_lengths[i])}; "
+            "leave the utterance out, shorten its text or use a smaller stride"
+        )

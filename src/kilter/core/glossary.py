@@ -1,0 +1,21 @@
+"""The names objectives may ask for, with shape and meaning; a host passes what it has by these names.
+
+A test fails when an objective's `forward` uses a name that is not here.
+"""
+
+AXES = {
+    "batch": "utterances or sequences, always first",
+    "time": "frames of a speech model",
+    "vocab": "token ids, blank included where there is one",
+    "tokens": "positions of a target",
+    "samples": "alignments drawn for one utterance",
+}
+
+INPUTS = {
+    "log_probs": "Float (batch, time, vocab): log-softmax of the model's outputs",
+    "input_lengths": "Int (batch,): valid frames of each utterance; frames beyond are ignored",
+    "targets": "Int (batch, tokens): token ids, padded with anything beyond target_lengths",
+    "target_lengths": "Int (batch,): valid tokens of each target",
+    "references": "list of batch strings: what was said, for objectives that compare words",
+    "generator": "torch.Generator or None: where random draws come from; None is torch's global stream",
+}

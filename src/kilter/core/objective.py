@@ -1,0 +1,62 @@
+"""The one contract worth having: named tensors in, `LossOutput` out.
+
+An objective never sees a model, a batch dict or a tokenizer, so it fits any training loop; the names of its
+`forward` arguments (see `kilter.core.glossary`) are the declaration a host reads to know what to pass.
+"""
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class LossOutput:
+    """What an objective returns.
+
+    Attributes:
+        loss: the scalar to differentiate.
+        parts: the weighted terms by name; they sum to `loss`.
+        stats: detached diagnostics by name; never summed, never differentiated.
+
+    Example:
+        >>> import torch
+        >>> ctc = torch.tensor(2.0)
+        >>> LossOutput(ctc, parts={"ctc": ctc}).parts
+        {'ctc': tensor(2.)}
+    """
+
+    loss: Float[Tensor, ""]
+    parts: Mapping[str, Float[Tensor, ""]] = field(default_factory=dict)
+    stats: Mapping[str, Float[Tensor, ""]] = field(default_factory=dict)
+
+
+class Objective(nn.Module, ABC):
+    """Base of every training objective; subclasses are final.
+
+    A subclass stores its options under the names of its constructor's arguments, which is all that `config()`
+    and the printed form need, and draws whatever is random from the `generator` its `forward` is given.
+    """
+
+    inputs: ClassVar[tuple[str, ...]] = ()
+    """Names of the arguments of `forward`, read off its signature."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.inputs = tuple(inspect.signature(cls.forward).parameters)[1:]
+
+    @abstractmethod
+    def forward(self, *args: Any, **kwargs: Any) -> LossOutput:
+        """Compute the objective from tensors given by their glossary names."""
+
+    def config(self) -> dict[str, Any]:
+        """Constructor arguments that rebuild this objective: `type(o)(**o.config())`."""
+        return {name: getattr(self, name) for name in tuple(inspect.signature(type(self)).parameters)}
+
+    def extra_repr(self) -> str:
+        """Options in the printed form of the module."""
+        return ", ".join(f"{k}={v!r}" for k, v in self.config().items() if not isinstance(v, nn.Module))
