@@ -1,0 +1,1 @@
+"""Is it in kilter? Pure functions from outputs and references to figures."""

@@ -1,0 +1,86 @@
+"""Word and character error rates, by jiwer, and texts from token ids."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from kilter.core.errors import extra
+
+
+def word_error_counts(references: Sequence[str], hypotheses: Sequence[str]) -> tuple[int, int]:
+    """Word errors and words of the references, over all utterances.
+
+    Example:
+        >>> word_error_counts(["one two", "three"], ["one", "four"])
+        (2, 3)
+
+    Reference: Levenshtein alignment of words by jiwer.
+    """
+    return _counts("process_words", references, hypotheses)
+
+
+def character_error_counts(references: Sequence[str], hypotheses: Sequence[str]) -> tuple[int, int]:
+    """Character errors and characters of the references, over all utterances.
+
+    Example:
+        >>> character_error_counts(["abc"], ["abd"])
+        (1, 3)
+    """
+    return _counts("process_characters", references, hypotheses)
+
+
+def word_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -> float:
+    """Word errors per reference word (may exceed 1).
+
+    Raises:
+        ValueError: lists of different lengths, or no reference word at all.
+
+    Example:
+        >>> word_error_rate(["one two", "three four"], ["one two", "three"])
+        0.25
+    """
+    return _rate("words", *word_error_counts(references, hypotheses))
+
+
+def character_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -> float:
+    """Character errors per reference character (may exceed 1).
+
+    Raises:
+        ValueError: lists of different lengths, or no reference character at all.
+
+    Example:
+        >>> character_error_rate(["abcd"], ["abc"])
+        0.25
+    """
+    return _rate("characters", *character_error_counts(references, hypotheses))
+
+
+def token_texts(rows: Sequence[Sequence[int]], vocabulary: Sequence[str]) -> list[str]:
+    """Texts of token ids; `" "` inside the vocabulary's strings separates words.
+
+    Example:
+        >>> token_texts([[1, 2, 1]], ["", "a", " "])
+        ['a a']
+    """
+    separator = "" if any(" " in piece for piece in vocabulary) or max(map(len, vocabulary)) <= 1 else " "
+    return [" ".join(separator.join(vocabulary[i] for i in row).split()) for row in rows]
+
+
+def _counts(measure: str, references: Sequence[str], hypotheses: Sequence[str]) -> tuple[int, int]:
+    if len(references) != len(hypotheses):
+        raise ValueError(f"{len(references)} references but {len(hypotheses)} hypotheses; give one per utterance")
+    jiwer: Any = extra("jiwer", "speech")
+    spoken = [(r, h) for r, h in zip(references, hypotheses, strict=True) if r.strip()]
+    # jiwer refuses empty references: there every word heard is an insertion
+    unit = str.split if measure == "process_words" else list
+    errors = sum(len(unit(h.strip())) for r, h in zip(references, hypotheses, strict=True) if not r.strip())
+    if not spoken:
+        return errors, 0
+    found = getattr(jiwer, measure)([r for r, _ in spoken], [h for _, h in spoken])
+    errors += found.substitutions + found.deletions + found.insertions
+    return errors, found.substitutions + found.deletions + found.hits
+
+
+def _rate(unit: str, errors: int, total: int) -> float:
+    if not total:
+        raise ValueError(f"the references hold no {unit}, so there is no rate")
+    return errors / total

@@ -1,0 +1,1 @@
+"""Shared maths with no paper in it; pure torch."""

@@ -1,0 +1,241 @@
+"""Alignments of a CTC model: draw them, score them, collapse them.
+
+An alignment gives every frame a token or the blank; merging repeats and dropping blanks spells the output.
+Reference: A. Graves et al., "Connectionist temporal classification", ICML 2006.
+"""
+
+from typing import Any, Literal, get_args
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Generator, Tensor
+
+from kilter.core.checks import check_lengths, check_log_probs, readable
+from kilter.core.masking import length_mask
+
+Score = Literal["mean_logprob", "sum_logprob", "prob"]
+
+LOG_FLOOR = -16.11809565095832
+"""log(1e-7), the least log-probability a frame counts with, so that an impossible token costs much but not infinity."""
+
+_CHUNK = 1 << 20
+"""Probabilities held at once while sampling, whatever the batch."""
+
+
+def sample_alignments(
+    log_probs: Float[Tensor, "batch time vocab"],
+    input_lengths: Int[Tensor, " batch"],
+    num_samples: int = 5,
+    *,
+    blank: int = 0,
+    temperature: float = 1.0,
+    generator: Generator | None = None,
+) -> Int[Tensor, "samples batch time"]:
+    r"""Draw alignments frame by frame, with replacement, without gradient.
+
+    $$a^i_t \sim \mathrm{Categorical}(\mathrm{softmax}(\log p_t / \tau)), \qquad i = 1 \dots N$$
+
+    One inverse-CDF look-up per draw over slices of frames of bounded size: extra memory is O(N·B·T), and a token of
+    probability zero is never drawn. Consumes N·B·T draws of `generator`.
+
+    Args:
+        log_probs: log-softmax of the model's outputs; any float dtype, any strides.
+        input_lengths: valid frames of each utterance.
+        num_samples: N, alignments drawn for each utterance.
+        blank: index that fills the frames beyond each length.
+        temperature: τ; below 1 sharpens, above 1 flattens.
+        generator: source of randomness, on the device of `log_probs`; None is torch's global one.
+
+    Returns:
+        Token ids, blank beyond each length.
+
+    Raises:
+        TypeError: `log_probs` not floating point, `input_lengths` not integer.
+        ValueError: shapes, lengths, blank or settings out of range; on the CPU also log-probabilities that are
+            positive, NaN or -inf for a whole frame (not checked on accelerators: it would cost a synchronisation).
+
+    Example:
+        >>> log_probs = torch.tensor([[[0.0, 1.0], [0.0, 0.0]]]).mul(50).log_softmax(-1)
+        >>> sample_alignments(log_probs, torch.tensor([1]), num_samples=2)
+        tensor([[[1, 0]],
+        <BLANKLINE>
+                [[1, 0]]])
+
+    Reference: plain sampling of Align With Purpose (Segev et al., ICLR 2024), section 3.
+    """
+    check_log_probs(log_probs, input_lengths, blank)
+    if num_samples < 0:
+        raise ValueError(f"num_samples must be at least 0, got {num_samples}")
+    if not temperature > 0:
+        raise ValueError(f"temperature must be positive, got {temperature}")
+    batch, frames, vocab = log_probs.shape
+    valid = length_mask(input_lengths.to(log_probs.device), frames)
+    step = max(1, _CHUNK // max(1, batch * vocab))
+    with torch.no_grad():
+        drawn = [
+            _draw(log_probs[:, t : t + step], valid[:, t : t + step], t, num_samples, temperature, generator)
+            for t in range(0, max(frames, 1), step)
+        ]
+        samples = torch.cat(drawn, 1).permute(2, 0, 1).contiguous()
+        return torch.where(valid, samples, blank)
+
+
+def _draw(
+    log_probs: Float[Tensor, "batch time vocab"],
+    valid: Bool[Tensor, "batch time"],
+    first: int,
+    num_samples: int,
+    temperature: float,
+    generator: Generator | None,
+) -> Int[Tensor, "batch time samples"]:
+    logits = log_probs.to(_accumulate(log_probs))
+    peak = logits.amax(-1, keepdim=True)
+    if readable(peak):
+        _check_peaks(peak.squeeze(-1), valid, first)
+    weights = logits.exp() if temperature == 1 else logits.sub(peak).div_(temperature).exp_()
+    cdf = weights.cumsum_(-1)
+    total = cdf[..., -1:]
+    uniform = torch.rand((*valid.shape, num_samples), dtype=cdf.dtype, device=cdf.device, generator=generator)
+    # in (0, total], so the first index whose cdf reaches it exists and has probability
+    threshold = torch.addcmul(total, uniform, total, value=-1)
+    return torch.searchsorted(cdf, threshold).clamp_(max=log_probs.shape[-1] - 1)
+
+
+def _check_peaks(peak: Float[Tensor, "batch time"], valid: Bool[Tensor, "batch time"], first: int) -> None:
+    tolerance = 1e-3  # rounding of float16 and bfloat16 log-softmax near probability one
+    bad = valid & ~((peak <= tolerance) & (peak > -torch.inf))
+    if bad.any():
+        i, t = bad.nonzero()[0].tolist()
+        value = peak[i, t].item()
+        what = "NaN" if value != value else "only -inf" if value < 0 else f"a positive value ({value:.3g})"
+        raise ValueError(
+            f"utterance {i}, frame {first + t}: log_probs holds {what}; give log_softmax(logits, dim=-1) in float32"
+        )
+
+
+def frame_scores(
+    log_probs: Float[Tensor, "batch time vocab"], alignments: Int[Tensor, "samples batch time"]
+) -> Float[Tensor, "samples batch time"]:
+    """Log-probability of each frame's token, at least log(1e-7); float32 or wider; padding included.
+
+    Raises:
+        ValueError: alignments of another batch or length than `log_probs`, or (on the CPU) with ids outside V.
+    """
+    batch, frames, vocab = log_probs.shape
+    if alignments.shape[1:] != (batch, frames):
+        raise ValueError(f"alignments must be (samples, {batch}, {frames}), got {tuple(alignments.shape)}")
+    try:
+        picked = log_probs.gather(2, alignments.permute(1, 2, 0)).permute(2, 0, 1)
+    except RuntimeError as error:
+        if "out of bounds" not in str(error):
+            raise
+        low, high = int(alignments.min()), int(alignments.max())
+        raise ValueError(
+            f"alignments hold token {low if low < 0 else high}, outside the vocabulary 0..{vocab - 1} of log_probs"
+        ) from None
+    return picked.to(_accumulate(log_probs)).clamp(min=LOG_FLOOR)
+
+
+def reduce_frames(
+    frame_values: Float[Tensor, "*samples batch time"], input_lengths: Int[Tensor, " batch"], score: Score
+) -> Float[Tensor, "*samples batch"]:
+    """Sum over frames, then the mean, the sum or the probability that `score` asks for."""
+    if score not in get_args(Score):
+        raise ValueError(f"score must be one of {', '.join(get_args(Score))}, got {score!r}")
+    total = frame_values.sum(-1)
+    if score == "mean_logprob":
+        return total / input_lengths.to(total.device).clamp(min=1)
+    return total.exp() if score == "prob" else total
+
+
+def score_alignments(
+    log_probs: Float[Tensor, "batch time vocab"],
+    alignments: Int[Tensor, "samples batch time"],
+    input_lengths: Int[Tensor, " batch"],
+    *,
+    score: Score = "mean_logprob",
+) -> Float[Tensor, "samples batch"]:
+    r"""How probable each alignment is; differentiable.
+
+    $$s(a) = \tfrac{1}{L} \sum_{t<L} \log p_t(a_t) \quad\text{(or the sum, or } e^{\text{sum}}\text{)}$$
+
+    A frame counts with at least log(1e-7) (the authors add 1e-7 inside the log, which is the same below p ≈ 1e-7
+    and biases every frame above it; a floor leaves the gradient at exactly 1/L).
+
+    Args:
+        log_probs: log-softmax of the model's outputs.
+        alignments: token ids; frames beyond each length are ignored.
+        input_lengths: valid frames of each utterance.
+        score: `mean_logprob` per valid frame, `sum_logprob`, or `prob` (underflows beyond some hundred frames).
+
+    Returns:
+        One score per sample and utterance.
+
+    Raises:
+        ValueError: shapes that do not fit, token ids outside the vocabulary, an unknown `score`.
+
+    Example:
+        >>> log_probs = torch.tensor([[[0.25, 0.75], [0.5, 0.5]]]).log()
+        >>> score_alignments(log_probs, torch.tensor([[[1, 0]]]), torch.tensor([2]), score="prob")
+        tensor([[0.3750]])
+
+    Reference: Align With Purpose (Segev et al., ICLR 2024), scores of the published code and of the text.
+    """
+    check_log_probs(log_probs, input_lengths, blank=0)
+    padding = ~length_mask(input_lengths.to(log_probs.device), log_probs.shape[1])
+    return reduce_frames(frame_scores(log_probs, alignments).masked_fill(padding, 0.0), input_lengths, score)
+
+
+def check_alignments(alignments: Tensor, input_lengths: Tensor) -> None:
+    """Check that `alignments` is integer `(samples, batch, time)` and fits `input_lengths (batch,)`."""
+    if alignments.is_floating_point() or alignments.dtype == torch.bool:
+        raise TypeError(f"alignments must hold token ids, got {alignments.dtype}")
+    if alignments.ndim != 3 or input_lengths.shape != alignments.shape[1:2]:
+        raise ValueError(
+            "alignments must be (samples, batch, time) and input_lengths (batch,), "
+            f"got {tuple(alignments.shape)} and {tuple(input_lengths.shape)}"
+        )
+    check_lengths("input_lengths", input_lengths, *alignments.shape[1:], "alignments", "frames")
+
+
+def token_starts(
+    alignments: Int[Tensor, "*lead time"], valid: Bool[Tensor, "*#lead time"], blank: int
+) -> Bool[Tensor, "*lead time"]:
+    """True at the first frame of each run of a token that is not blank."""
+    starts = alignments != blank
+    starts[..., 1:] &= alignments[..., 1:] != alignments[..., :-1]
+    return starts & valid
+
+
+def collapse(
+    alignments: Int[Tensor, "*lead time"], input_lengths: Int[Tensor, " ..."], blank: int = 0
+) -> list[Any]:
+    """Merge repeats and drop blanks: the collapse map of CTC.
+
+    Args:
+        alignments: token ids `(…, T)`, e.g. `(B, T)` or `(N, B, T)`.
+        input_lengths: valid frames, broadcast over the leading axes: `(B,)` for the two shapes above.
+        blank: index of the blank.
+
+    Returns:
+        Tokens of each alignment, as lists nested like the leading axes.
+
+    Example:
+        >>> collapse(torch.tensor([[0, 3, 3, 0, 3, 5]]), torch.tensor([6]))
+        [[3, 3, 5]]
+    """
+    frames = alignments.shape[-1]
+    valid = torch.arange(frames, device=alignments.device) < input_lengths.to(alignments.device)[..., None]
+    starts = token_starts(alignments, valid.expand(alignments.shape), blank)
+    tokens = iter(alignments[starts].tolist())
+
+    def nest(counts: Any) -> Any:
+        if isinstance(counts, list):
+            return [nest(count) for count in counts]
+        return [next(tokens) for _ in range(counts)]
+
+    return nest(starts.sum(-1).tolist())
+
+
+def _accumulate(tensor: Tensor) -> torch.dtype:
+    return torch.float64 if tensor.dtype == torch.float64 else torch.float32
