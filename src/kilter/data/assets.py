@@ -1,0 +1,207 @@
+"""Where real data comes from, and whom to credit: one table, ordered sources, checksums.
+
+`locate` tries a folder of the user's, the cache, the public archive and last synthesis; it says which one served.
+The one departure from the usual downloader: every file is checked each time, also in the user's own folder, so
+that a result never rests on half a data set. Only the standard library and rich are imported, so that it is quick.
+"""
+
+import hashlib
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from kilter.data.catalogue import ASSETS, Asset, Source
+from kilter.data.download import Unavailable, download
+
+__all__ = ["ASSETS", "Asset", "Located", "Source", "cache_dir", "locate", "status"]
+
+
+@dataclass(frozen=True)
+class Located:
+    """Data on this machine, and the words in which a report says where it came from."""
+
+    asset: Asset
+    path: Path
+    source: str
+    synthetic: bool = False
+    note: str = ""
+
+
+def cache_dir() -> Path:
+    """`$KILTER_CACHE`, else the folder that the platform keeps for caches."""
+    if chosen := os.environ.get("KILTER_CACHE"):
+        return Path(chosen).expanduser()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "kilter"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "kilter"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kilter"
+
+
+def locate(name: str, *, allow_generated: bool = True, progress: bool = True) -> Located:
+    """Find an asset, fetching it if need be.
+
+    Args:
+        name: A key of `ASSETS`.
+        allow_generated: Whether synthetic data may stand in for recordings.
+        progress: Whether to show, on stderr, progress bars and what was used.
+
+    Raises:
+        ValueError: The name is unknown, the asset is read from a hub, or a file is corrupt (it is named).
+        FileNotFoundError: No source could serve; the message lists each with its reason.
+    """
+    asset = _asset(name)
+    refusals = []
+    for source in asset.sources:
+        if source.kind == "generated" and not allow_generated:
+            refusals.append("synthetic speech is not wanted here")
+            continue
+        try:
+            found = _SERVE[source.kind](asset, source, progress)
+        except Unavailable as reason:
+            refusals.append(str(reason))
+            continue
+        if found.synthetic and not asset.synthetic:
+            note = f"Synthetic speech, because {asset.title} could not be had: {'; '.join(refusals)}."
+            found = replace(found, note=note)
+        if progress:
+            console = Console(stderr=True, highlight=False, soft_wrap=True)
+            console.print(f"[bold]{found.asset.title}[/bold] from {found.source} ({found.asset.licence})")
+            if found.note:
+                console.print(found.note, style="yellow", markup=False)
+        return found
+    tried = "".join(f"\n  - {refusal}" for refusal in refusals)
+    raise FileNotFoundError(
+        f"{asset.title} could not be had:{tried}\nGo online and run `kilter fetch {name}`, or get the files from "
+        f"{asset.page} into a folder named {name} and let KILTER_DATA name its parent."
+    )
+
+
+def status(name: str) -> dict[str, Any]:
+    """What `kilter doctor` shows of an asset: whether and where it is here, and how to get it. Downloads nothing."""
+    asset = _asset(name)
+    paths = (_folder(source) for source in asset.sources if source.kind in ("folder", "cache"))
+    here = next((path for path in paths if path and path.is_dir()), None)
+    missing = [relative for relative in asset.checksums() if here and not (here / relative).is_file()]
+    hub = [source.where for source in asset.sources if source.kind == "hub"]
+    return {
+        "name": name,
+        "title": asset.title,
+        "licence": asset.licence,
+        "page": asset.page,
+        "size_mb": asset.size_mb,
+        "used_for": asset.used_for,
+        "present": here is not None and not missing,
+        "missing": missing,
+        "where": str(here) if here else None,
+        "get": f"--train {hub[0]}" if hub else f"kilter fetch {name}",
+    }
+
+
+def verify(asset: Asset, folder: Path) -> None:
+    """Check every file that the asset's manifest names.
+
+    Raises:
+        ValueError: A file is missing or differs; it is named.
+    """
+    mend = f"Get the file anew from {asset.page}, or delete the folder and run `kilter fetch {asset.name}`."
+    for relative, digest in asset.checksums().items():
+        path = folder / relative
+        if not path.is_file():
+            raise ValueError(f"{path}: missing; {folder} is not the whole {asset.title}. {mend}")
+        if hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+            raise ValueError(f"{path}: corrupt (its SHA-256 is not the manifest's). {mend}")
+
+
+def _asset(name: str) -> Asset:
+    if name not in ASSETS:
+        raise ValueError(f"no asset is called {name!r}; there are: {', '.join(ASSETS)}")
+    return ASSETS[name]
+
+
+def _folder(source: Source) -> Path | None:
+    """Where a folder or cache source would be, if the user has named such a place."""
+    if source.kind == "cache":
+        return cache_dir() / source.where
+    if not (root := os.environ.get("KILTER_DATA")):
+        return None
+    if not Path(root).expanduser().is_dir():
+        raise ValueError(f"KILTER_DATA={root} is not a folder; correct it, or unset it")
+    return Path(root).expanduser() / source.where
+
+
+def _find(asset: Asset, source: Source, progress: bool) -> Located:
+    folder = _folder(source)
+    if folder is None:
+        raise Unavailable("KILTER_DATA names no folder")
+    words = "the cache" if source.kind == "cache" else "the folder that KILTER_DATA names"
+    if not folder.is_dir():
+        raise Unavailable(f"{words} has no {source.where}")
+    verify(asset, folder)
+    return Located(asset, folder, words, asset.synthetic)
+
+
+def _download(asset: Asset, source: Source, progress: bool) -> Located:
+    url = os.environ.get(f"KILTER_{asset.name.upper().replace('-', '_')}_URL", source.where)
+    with _new_in_cache(asset.name) as folder:
+        download(url, asset.checksums(), folder, title=asset.title, progress=progress)
+    return Located(asset, cache_dir() / asset.name, url)
+
+
+def _debian(asset: Asset, source: Source, progress: bool) -> Located:
+    from kilter.data.asterisk import LANGUAGES, fetch_prompts
+
+    with _new_in_cache(asset.name) as folder:
+        fetch_prompts(LANGUAGES, folder, progress=progress)
+    return Located(asset, cache_dir() / asset.name, f"Debian's packages {source.where}")
+
+
+def _generate(asset: Asset, source: Source, progress: bool) -> Located:
+    spoken = ASSETS[source.where]
+    with suppress(Unavailable):
+        return _find(spoken, Source("cache", spoken.name), progress)
+    from kilter.data.espeak import spoken_digits
+
+    try:
+        with _new_in_cache(spoken.name) as folder:
+            spoken_digits(folder, progress=progress)
+    except ModuleNotFoundError as error:
+        raise Unavailable(f"{error.name} is not installed (pip install 'kilter[speech]' brings it)") from error
+    return Located(spoken, cache_dir() / spoken.name, "synthesis on this machine", spoken.synthetic)
+
+
+def _refuse_hub(asset: Asset, source: Source, progress: bool) -> Located:
+    raise ValueError(f"{asset.title} is read from the hub by its id: --train {source.where}")
+
+
+@contextmanager
+def _new_in_cache(name: str) -> Iterator[Path]:
+    """A folder that takes its place in the cache when the block ends well, and vanishes when it does not."""
+    cache, target = cache_dir(), cache_dir() / name
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache, prefix=f".{name}-") as partial:
+        folder = Path(partial) / name
+        folder.mkdir()
+        yield folder
+        try:
+            folder.rename(target)
+        except OSError:
+            if not target.is_dir():  # else another process was first, with the same files
+                raise
+
+
+_SERVE: dict[str, Callable[[Asset, Source, bool], Located]] = {
+    "folder": _find,
+    "cache": _find,
+    "https": _download,
+    "debian": _debian,
+    "generated": _generate,
+    "hub": _refuse_hub,
+}

@@ -1,0 +1,101 @@
+"""The table of assets: what each data set is, whom to credit, and where to look for it, in order.
+
+An archive or folder is pinned by a manifest of per-file checksums (`manifests/*.sha256`), not by one checksum of the
+archive: hosts pack the same files anew from time to time.
+"""
+
+from dataclasses import dataclass
+from importlib import resources
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Source:
+    """One place to look: `where` is a folder's name, an address, a Debian source package, an asset or a hub id."""
+
+    kind: Literal["folder", "cache", "https", "debian", "generated", "hub"]
+    where: str
+
+
+@dataclass(frozen=True)
+class Asset:
+    """A data set: what it is, whom to credit, and where to look for it, in order."""
+
+    name: str
+    title: str
+    licence: str
+    attribution: str
+    page: str
+    size_mb: int
+    used_for: str
+    sources: tuple[Source, ...]
+    manifest: str | None = None
+    synthetic: bool = False
+
+    def checksums(self) -> dict[str, str]:
+        """The SHA-256 of each file, by its path; empty where nothing is pinned."""
+        if self.manifest is None:
+            return {}
+        lines = resources.files("kilter.data").joinpath("manifests", self.manifest).read_text("utf-8").splitlines()
+        return {path: digest for digest, path in (line.split(maxsplit=1) for line in lines)}
+
+
+ASSETS = {
+    asset.name: asset
+    for asset in (
+        Asset(
+            name="fsdd",
+            title="Free Spoken Digit Dataset",
+            licence="CC BY-SA 4.0",
+            attribution="Zohar Jackson and the contributors to the Free Spoken Digit Dataset",
+            page="https://github.com/Jakobovski/free-spoken-digit-dataset",
+            size_mb=27,
+            used_for="digit strings with exact word boundaries, recorded by six speakers (align-with-purpose)",
+            sources=(
+                Source("folder", "fsdd"),
+                Source("cache", "fsdd"),
+                Source(
+                    "https",
+                    "https://codeload.github.com/Jakobovski/free-spoken-digit-dataset/tar.gz/refs/heads/master",
+                ),
+                Source("generated", "espeak-digits"),
+            ),
+            manifest="fsdd.sha256",
+        ),
+        Asset(
+            name="espeak-digits",
+            title="Digits spoken by eSpeak NG (synthetic)",
+            licence="none of its own; the synthesiser is GPL-3.0-or-later",
+            attribution="eSpeak NG, through the espeakng-loader wheel",
+            page="https://github.com/espeak-ng/espeak-ng",
+            size_mb=30,
+            used_for="standing in for fsdd where the recordings cannot be had",
+            sources=(Source("cache", "espeak-digits"), Source("generated", "espeak-digits")),
+            synthetic=True,
+        ),
+        Asset(
+            name="asterisk-prompts",
+            title="Asterisk core sounds: telephone prompts in five languages",
+            licence="CC BY-SA 3.0 (en, es, fr, it), CC BY 3.0 (ru)",
+            attribution="Allison Smith, June Wallack, Maxim Topal and others, for Digium; packaged by Debian",
+            page="https://packages.debian.org/source/stable/asterisk-core-sounds",
+            size_mb=120,
+            used_for="recorded sentences with transcripts, one speaker a language",
+            sources=(
+                Source("folder", "asterisk-prompts"),
+                Source("cache", "asterisk-prompts"),
+                Source("debian", "asterisk-core-sounds"),
+            ),
+        ),
+        Asset(
+            name="librispeech",
+            title="LibriSpeech",
+            licence="CC BY 4.0",
+            attribution="Vassil Panayotov, Guoguo Chen, Daniel Povey and Sanjeev Khudanpur",
+            page="https://www.openslr.org/12",
+            size_mb=60_000,
+            used_for="read English at scale",
+            sources=(Source("hub", "openslr/librispeech_asr:clean"),),
+        ),
+    )
+}

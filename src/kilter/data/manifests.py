@@ -1,0 +1,236 @@
+"""The user's own speech: a manifest, a folder or a hub data set becomes a sequence of utterances.
+
+Formats: those of the `datasets` library (csv, json, jsonl, audiofolder, hub). The departure: every header is read
+before anything is trained, so that a bad file is named in the first second and not in the third epoch; samples are
+decoded when asked for.
+"""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from kilter.data.audio import Utterance, Word, check_audio, read_audio
+
+AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg")
+HUB_ID = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(:(?P<config>[\w.-]+))?")
+
+
+@dataclass(frozen=True)
+class Row:
+    """An utterance before its audio is decoded; `where` is what errors and reports call it."""
+
+    id: str
+    audio: Path | partial[Path | bytes]
+    text: str
+    where: str
+    words: list[Word] | None = None
+
+    def encoded(self) -> Path | bytes:
+        """What `read_audio` takes."""
+        return self.audio if isinstance(self.audio, Path) else self.audio()
+
+
+class Utterances(Sequence[Utterance]):
+    """Rows, decoded at `rate` one by one as they are asked for."""
+
+    def __init__(self, rows: Sequence[Row], rate: int) -> None:
+        self._rows, self._rate = rows, rate
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> Utterance:  # pyright: ignore[reportIncompatibleMethodOverride]: no slices
+        row = self._rows[index]
+        audio = read_audio(row.encoded(), self._rate, name=row.where)
+        utterance: Utterance = {"id": row.id, "audio": audio, "text": row.text}
+        return utterance if row.words is None else {**utterance, "words": row.words}
+
+
+@dataclass(frozen=True)
+class SpeechRows:
+    """What `load_speech` found, and what it left out: pairs of where and why."""
+
+    rows: Utterances
+    skipped: list[tuple[str, str]]
+
+
+def load_speech(
+    source: str,
+    *,
+    rate: int,
+    split: str = "train",
+    text_column: str = "text",
+    audio_column: str = "audio",
+    skip_bad: bool = False,
+) -> SpeechRows:
+    """Read the user's recordings and transcripts.
+
+    Args:
+        source: A `.csv`, `.jsonl` or `.json` manifest, whose audio paths are relative to it; a folder with
+            `metadata.csv` or `metadata.jsonl` (column `file_name`), or with a `.txt` beside each recording; or
+            a hub id, `org/name` or `org/name:config`.
+        rate: Samples per second that the model wants.
+        split: The hub's split, or the sub-folder of that name where the folder has one.
+        text_column: Where the transcript stands.
+        audio_column: Where the audio stands.
+        skip_bad: Leave out recordings that cannot be read or are empty, instead of raising.
+
+    Raises:
+        ValueError: A row lacks a column, a recording is missing, unreadable or empty, or nothing is left. The
+            message names the file or row and what to do.
+    """
+    path = Path(source)
+    columns = text_column, audio_column
+    if path.is_dir():
+        found = _from_folder(path / split if (path / split).is_dir() else path, *columns)
+    elif path.is_file():
+        found = _from_table(path, *columns)
+    elif path.suffix not in (*_READERS, *AUDIO_SUFFIXES) and (hub := HUB_ID.fullmatch(source)):
+        found = _from_hub(hub["name"], hub["config"], split, *columns)
+    else:
+        raise ValueError(f"{source}: no such file or folder, and not a hub id like 'org/name' or 'org/name:config'")
+
+    rows, skipped = [], []
+    for row in found:
+        try:
+            check_audio(row.encoded(), name=row.where)
+        except ValueError as error:
+            if not skip_bad:
+                raise ValueError(f"{error} (or skip such recordings with --skip-bad)") from error
+            skipped.append((row.where, str(error).removeprefix(f"{row.where}: ")))
+        else:
+            rows.append(row)
+    if not rows:
+        raise ValueError(f"{source}: nothing to learn from, {len(skipped)} recordings skipped and none left")
+    return SpeechRows(Utterances(rows, rate), skipped)
+
+
+def _from_folder(folder: Path, text_column: str, audio_column: str) -> Iterator[Row]:
+    for table in (folder / "metadata.csv", folder / "metadata.jsonl"):
+        if table.is_file():
+            yield from _from_table(table, text_column, audio_column)
+            return
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in AUDIO_SUFFIXES:
+            transcript = path.with_suffix(".txt")
+            if not transcript.is_file():
+                raise ValueError(f"{path}: has no transcript; write {transcript.name} beside it, or a metadata.csv")
+            name = path.relative_to(folder)
+            yield Row(name.with_suffix("").as_posix(), path, _read_text(transcript).strip(), str(path))
+
+
+def _from_table(table: Path, text_column: str, audio_column: str) -> Iterator[Row]:
+    if (suffix := table.suffix.lower()) not in _READERS:
+        raise ValueError(f"{table}: a manifest ends in {', '.join(_READERS)}; rename or convert it")
+    for where, values in _READERS[suffix](table):
+        if not isinstance(values, Mapping):
+            raise ValueError(f"{where}: expected an object with columns, not {values!r}")
+        if audio_column not in values and "file_name" in values:
+            audio_column = "file_name"
+        audio = _text(values, audio_column, where, "--audio-column")
+        yield Row(
+            id=_id(values, audio),
+            audio=table.parent / audio,
+            text=_text(values, text_column, where, "--text-column"),
+            where=f"{where} ({audio})",
+            words=_words(values.get("words"), where),
+        )
+
+
+def _from_hub(name: str, config: str | None, split: str, text_column: str, audio_column: str) -> Iterator[Row]:
+    import datasets
+
+    try:
+        dataset = datasets.load_dataset(name, config, split=split)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ValueError(f"{name}: no such file or folder, and the hub gives no such data set ({error})") from error
+    for column, option in ((audio_column, "--audio-column"), (text_column, "--text-column")):
+        if column not in dataset.column_names:
+            raise ValueError(_no_column(column, dataset.column_names, f"{name} ({split}), row 0", option))
+    dataset = dataset.cast_column(audio_column, datasets.Audio(decode=False))
+    light = dataset.remove_columns(audio_column)
+    for index in range(len(dataset)):
+        values = light[index]
+        where = f"{name} ({split}), row {index}"
+        yield Row(
+            id=_id(values, f"{split}-{index}"),
+            audio=partial(_hub_audio, dataset, audio_column, index),
+            text=_text(values, text_column, where, "--text-column"),
+            where=where,
+            words=_words(values.get("words"), where),
+        )
+
+
+def _hub_audio(dataset: Any, audio_column: str, index: int) -> Path | bytes:
+    audio: dict[str, Any] = dataset[index][audio_column] or {"bytes": b""}
+    return Path(audio["path"]) if audio["bytes"] is None else audio["bytes"]
+
+
+def _id(values: Mapping[str, Any], default: str) -> str:
+    return default if values.get("id") in (None, "") else str(values["id"])
+
+
+def _text(values: Mapping[str, Any], column: str, where: str, option: str) -> str:
+    if not isinstance(values.get(column), str):
+        present = [name for name, value in values.items() if name and value is not None]
+        raise ValueError(_no_column(column, present, where, option))
+    return values[column]
+
+
+def _no_column(column: str, present: Sequence[str], where: str, option: str) -> str:
+    return f"{where}: no text in column {column!r}; there are {', '.join(present)}; choose one with {option}"
+
+
+def _words(words: Any, where: str) -> list[Word] | None:
+    """True word spans, where a `words` column holds them; a column of that name with other things is not ours."""
+    if not isinstance(words, list) or not all(isinstance(word, Mapping) for word in words):
+        return None
+    for word in words:
+        if lacking := {"word", "start", "end"} - set(word):
+            raise ValueError(f"{where}: {word} in 'words' lacks {', '.join(sorted(lacking))} (times in seconds)")
+    return words
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: is not UTF-8 ({error}); save it as UTF-8") from error
+
+
+def _read_csv(table: Path) -> Iterator[tuple[str, Any]]:
+    reader = csv.DictReader(io.StringIO(_read_text(table), newline=""), strict=True)
+    try:
+        for values in reader:
+            yield f"{table}, line {reader.line_num}", values
+    except csv.Error as error:
+        raise ValueError(f"{table}, line {reader.reader.line_num}: not CSV ({error})") from error
+
+
+def _read_json(table: Path) -> Iterator[tuple[str, Any]]:
+    rows = _parse(_read_text(table), str(table))
+    if not isinstance(rows, list):
+        raise ValueError(f"{table}: expected a list of rows; for one object a line call it .jsonl")
+    return ((f"{table}, row {number}", values) for number, values in enumerate(rows, start=1))
+
+
+def _read_jsonl(table: Path) -> Iterator[tuple[str, Any]]:
+    for number, line in enumerate(_read_text(table).split("\n"), start=1):
+        if line.strip():
+            yield (where := f"{table}, line {number}"), _parse(line, where)
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{where}: not JSON ({error})") from error
+
+
+_READERS = {".csv": _read_csv, ".json": _read_json, ".jsonl": _read_jsonl}

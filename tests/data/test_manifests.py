@@ -1,0 +1,223 @@
+"""The user's own data: every format gives the same rows, and every mistake is named."""
+
+import json
+import pickle
+import re
+
+import datasets
+import numpy as np
+import pytest
+import soundfile
+
+from kilter.data.manifests import load_speech
+
+RATE = 16_000
+TEXTS = {"a": "hello world", "b": "naïve “quotes”, and a comma", "c": ""}
+
+
+@pytest.fixture
+def clips(tmp_path):
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    for index, name in enumerate(TEXTS):
+        soundfile.write(folder / f"{name}.wav", np.full((4_000, 1 + index % 2), 0.1), 8_000)
+    return folder
+
+
+def write_csv(path, rows, columns=("audio", "text")):
+    quoted = (",".join('"' + cell.replace('"', '""') + '"' for cell in row) for row in rows)
+    path.write_text("\n".join([",".join(columns), *quoted]) + "\n", "utf-8")
+    return str(path)
+
+
+def write_jsonl(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return str(path)
+
+
+def manifest(kind, clips, top):
+    rows = [{"audio": f"clips/{name}.wav", "text": text} for name, text in TEXTS.items()]
+    files = [(f"{name}.wav", text) for name, text in TEXTS.items()]
+    match kind:
+        case "csv":
+            return write_csv(top / "train.csv", [list(row.values()) for row in rows])
+        case "jsonl":
+            return write_jsonl(top / "train.jsonl", rows)
+        case "json":
+            (top / "train.JSON").write_text(json.dumps(rows))
+            return str(top / "train.JSON")
+        case "metadata.csv":
+            write_csv(clips / "metadata.csv", files, ("file_name", "text"))
+            return str(clips)
+        case "metadata.jsonl":
+            write_jsonl(clips / "metadata.jsonl", [{"file_name": name, "text": text} for name, text in files])
+            return str(clips)
+        case "sidecars":
+            for name, text in TEXTS.items():
+                (clips / f"{name}.txt").write_text(text + "\n", "utf-8")
+            return str(clips)
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "json", "metadata.csv", "metadata.jsonl", "sidecars"])
+def test_every_format_gives_the_same_rows(kind, clips, tmp_path):
+    speech = load_speech(manifest(kind, clips, tmp_path), rate=RATE)
+
+    assert speech.skipped == []
+    assert len(speech.rows) == 3
+    assert [row["text"] for row in speech.rows] == list(TEXTS.values())
+    for row in speech.rows:
+        assert row["audio"].dtype == np.float32
+        assert row["audio"].shape == (8_000,)
+        assert "words" not in row
+    assert len({row["id"] for row in speech.rows}) == 3
+    assert [row["text"] for row in pickle.loads(pickle.dumps(speech.rows))] == list(TEXTS.values())
+
+
+def test_columns_can_be_named_ids_kept_and_word_spans_passed_on(clips, tmp_path):
+    words = [{"word": "hello", "start": 0.1, "end": 0.4}]
+    rows = [
+        {"id": 0, "path": "clips/a.wav", "sentence": "hello", "words": words},
+        {"id": "x", "path": str(clips / "b.wav"), "sentence": "there", "words": ["there"]},
+    ]
+    speech = load_speech(
+        write_jsonl(tmp_path / "t.jsonl", rows), rate=RATE, text_column="sentence", audio_column="path"
+    )
+    assert [row["id"] for row in speech.rows] == ["0", "x"]
+    assert speech.rows[0]["words"] == words
+    assert "words" not in speech.rows[1]  # a column of that name which holds no spans
+
+    del words[0]["end"]
+    with pytest.raises(ValueError, match=r"line 1: .* in 'words' lacks end"):
+        load_speech(write_jsonl(tmp_path / "t.jsonl", rows), rate=RATE, text_column="sentence", audio_column="path")
+
+
+def test_a_split_is_the_folder_of_that_name(clips, tmp_path):
+    (clips / "a.txt").write_text("outside")
+    for split in ("train", "dev"):
+        (clips / split).mkdir()
+        soundfile.write(clips / split / "1.flac", np.zeros(800), RATE)
+        (clips / split / "1.txt").write_text(split)
+    for split in ("train", "dev"):
+        assert [row["text"] for row in load_speech(str(clips), split=split, rate=RATE).rows] == [split]
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_a_missing_column_names_row_column_and_what_is_there(kind, clips, tmp_path):
+    rows = [{"audio": "clips/a.wav", "sentence": "hello"}]
+    if kind == "csv":
+        source = write_csv(tmp_path / "t.csv", [row.values() for row in rows], ("audio", "sentence"))
+    else:
+        source = write_jsonl(tmp_path / "t.jsonl", rows)
+    line = 2 if kind == "csv" else 1
+    message = (
+        f"t.{kind}, line {line}: no text in column 'text'; there are audio, sentence; choose one with --text-column"
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
+        load_speech(source, rate=RATE, skip_bad=True)  # a column is a mistake in the manifest, not a bad file
+    with pytest.raises(ValueError, match=r"no text in column 'file'.* --audio-column"):
+        load_speech(source, rate=RATE, audio_column="file")
+
+
+def test_a_short_row_is_named(clips, tmp_path):
+    (tmp_path / "t.csv").write_text("audio,text\nclips/a.wav,hello\nclips/b.wav\n")
+    with pytest.raises(ValueError, match=r"t\.csv, line 3: no text in column 'text'"):
+        load_speech(str(tmp_path / "t.csv"), rate=RATE)
+
+
+def test_bad_recordings_are_named_or_skipped_and_counted(clips, tmp_path):
+    (clips / "b.wav").write_text("not audio")
+    soundfile.write(clips / "c.wav", np.zeros(0), RATE)
+    rows = [(f"clips/{name}.wav", "text") for name in ("a", "b", "c", "gone")]
+    source = write_csv(tmp_path / "t.csv", rows)
+
+    with pytest.raises(ValueError, match=r"t\.csv, line 3 \(clips/b\.wav\): cannot be read as audio .*--skip-bad"):
+        load_speech(source, rate=RATE)
+    speech = load_speech(source, rate=RATE, skip_bad=True)
+    assert [row["id"] for row in speech.rows] == ["clips/a.wav"]
+    assert [where.rpartition(" ")[2] for where, _ in speech.skipped] == [
+        "(clips/b.wav)",
+        "(clips/c.wav)",
+        "(clips/gone.wav)",
+    ]
+    assert [why.partition(";")[0].partition(" (")[0] for _, why in speech.skipped] == [
+        "cannot be read as audio",
+        "holds no samples",
+        "no such file",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("t.jsonl", '{"audio": "a.wav"\n', "t.jsonl, line 1: not JSON"),
+        ("t.jsonl", "\n[1]\n", r"t.jsonl, line 2: expected an object with columns, not \[1\]"),
+        ("t.json", '{"data": []}', "t.json: expected a list of rows"),
+        ("t.csv", 'audio,text\na.wav,"never closed\n', "t.csv, line 2: not CSV"),
+        ("t.csv", "audio,text\n", "t.csv: nothing to learn from, 0 recordings skipped"),
+        ("t.csv", b"audio,text\na.wav,\xff\n", "t.csv: is not UTF-8"),
+        ("t.tsv", "audio\ttext\n", "t.tsv: a manifest ends in .csv, .json, .jsonl"),
+    ],
+)
+def test_bad_manifests_are_named(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ValueError, match=message):
+        load_speech(str(tmp_path / name), rate=RATE)
+
+
+def test_a_recording_without_transcript_and_an_empty_folder_are_named(clips, tmp_path):
+    with pytest.raises(ValueError, match=r"a\.wav: has no transcript; write a\.txt beside it"):
+        load_speech(str(clips), rate=RATE)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="empty: nothing to learn from"):
+        load_speech(str(tmp_path / "empty"), rate=RATE)
+
+
+@pytest.mark.parametrize("source", ["data/train.csv", "just-a-word", "a/b/c"])
+def test_a_source_that_is_nothing_is_named(source):
+    with pytest.raises(ValueError, match=f"{source}: no such file or folder, and not a hub id"):
+        load_speech(source, rate=RATE)
+
+
+@pytest.fixture
+def hub(clips, monkeypatch):
+    """A hub with one data set, whose recordings are bytes in the table and paths."""
+    content = (clips / "a.wav").read_bytes()
+    audio = [
+        {"bytes": content, "path": "a.wav"},
+        {"bytes": None, "path": str(clips / "b.wav")},
+        {"bytes": b"?", "path": None},
+        None,
+    ]
+    table = datasets.Dataset.from_dict(
+        {"audio": audio, "text": ["one", "two", "three", "four"], "speaker_id": [1, 2, 3, 4]}
+    )
+    table = table.cast_column("audio", datasets.Audio())
+    asked = []
+
+    def load_dataset(name, config, *, split):
+        asked.append((name, config, split))
+        if name != "org/digits":
+            raise datasets.exceptions.DatasetNotFoundError(f"Dataset '{name}' doesn't exist on the Hub")
+        return table
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    return asked
+
+
+def test_a_hub_data_set(hub):
+    speech = load_speech("org/digits:clean", split="test", rate=RATE, skip_bad=True)
+    assert hub == [("org/digits", "clean", "test")]
+    assert [(row["id"], row["text"], len(row["audio"])) for row in speech.rows] == [
+        ("test-0", "one", 8_000),
+        ("test-1", "two", 8_000),
+    ]
+    assert [where for where, _ in speech.skipped] == ["org/digits (test), row 2", "org/digits (test), row 3"]
+
+
+def test_what_the_hub_lacks_is_named(hub):
+    with pytest.raises(ValueError, match=r"org/digits \(train\), row 2: cannot be read as audio"):
+        load_speech("org/digits", rate=RATE)
+    with pytest.raises(ValueError, match=r"row 0: no text in column 'sentence'; there are audio, text, speaker_id"):
+        load_speech("org/digits", rate=RATE, text_column="sentence")
+    with pytest.raises(ValueError, match=r"org/none: no such file or folder, and the hub .* doesn't exist"):
+        load_speech("org/none", rate=RATE)
