@@ -1,0 +1,1 @@
+"""Runs of arms and seeds, their summaries, figures and reports."""

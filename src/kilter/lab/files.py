@@ -1,0 +1,59 @@
+"""Files that are either whole or not there."""
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+MAIN_PROCESS = int(os.environ.get("RANK", "0")) == 0
+"""Under torchrun every process trains, and one writes."""
+
+
+def write_whole(path: Path, data: str | bytes) -> None:
+    """Write through a temporary neighbour, so that a kill or a full disk never leaves half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with temporary.open("wb") as handle:
+            handle.write(data.encode() if isinstance(data, str) else data)
+            handle.flush()
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON that any reader takes: NaN and infinity become null."""
+    write_whole(path, json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        ValueError: the file is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON ({error}); remove it and run again") from error
+
+
+def write_rows(path: Path, rows: Any) -> None:
+    """Write JSON lines."""
+    write_whole(path, "".join(json.dumps(_finite(row), ensure_ascii=False) + "\n" for row in rows))
+
+
+def read_rows(path: Path) -> list[Any]:
+    """Read JSON lines."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value

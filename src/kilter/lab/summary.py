@@ -1,0 +1,168 @@
+"""From the pieces of a run to the figures people read: means, intervals, paired differences, verdicts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kilter.core.paper import Claim
+from kilter.evaluation.intervals import Interval, ratio_bootstrap, t_interval
+from kilter.lab.files import read_json, read_rows
+from kilter.lab.recipe import Metric
+
+Seeds = Mapping[int, Path]
+"""Folder of each finished seed of an arm."""
+
+
+class Arms:
+    """The finished pieces of a run, and what can be said from them."""
+
+    def __init__(self, pieces: Mapping[str, Seeds], metrics: Mapping[str, Metric], baseline: str) -> None:
+        self.metrics = metrics
+        self.baseline = baseline
+        self.figures = {
+            arm: {seed: read_json(folder / "metrics.json") for seed, folder in seeds.items()}
+            for arm, seeds in pieces.items()
+        }
+        self._folders = pieces
+        self._totals: dict[str, dict[str, np.ndarray]] = {}
+
+    def interval_name(self) -> str:
+        """What the intervals are over."""
+        count = max(map(len, self.figures.values()), default=0)
+        return f"95 % t interval over {count} seeds" if count > 1 else "95 % bootstrap over utterances of one seed"
+
+    def values(self, arm: str) -> dict[str, dict[str, Any]]:
+        """Mean and interval of every metric of an arm."""
+        return {name: asdict(found) for name in self.metrics if (found := self._value(arm, name)) is not None}
+
+    def costs(self, arm: str) -> dict[str, float]:
+        """Mean of every `cost_` figure of an arm."""
+        rows = list(self.figures[arm].values())
+        names = sorted(name for name in rows[0] if name.startswith("cost_"))
+        return {name: float(np.mean([row[name] for row in rows if row.get(name) is not None])) for name in names}
+
+    def differences(self, arm: str) -> dict[str, dict[str, Any]]:
+        """Arm minus baseline, paired by seed (or by utterance when there is one seed)."""
+        if self.baseline not in self.figures or arm == self.baseline:
+            return {}
+        return {name: asdict(found) for name in self.metrics if (found := self.difference(arm, name)) is not None}
+
+    def difference(self, arm: str, metric: str) -> Interval | None:
+        """Paired difference in one metric, None where it cannot be had."""
+        ours, theirs = self.figures[arm], self.figures[self.baseline]
+        both = [s for s in ours if s in theirs and None not in (ours[s].get(metric), theirs[s].get(metric))]
+        if not both:
+            return None
+        if len(both) == 1 and (totals := self._of(arm, metric)) is not None:
+            return ratio_bootstrap(totals, self._of(self.baseline, metric), scale=self._scale(metric))
+        return t_interval([ours[s][metric] - theirs[s][metric] for s in both])
+
+    def _value(self, arm: str, metric: str) -> Interval | None:
+        values = [row[metric] for row in self.figures[arm].values() if row.get(metric) is not None]
+        if not values:
+            return None
+        if len(values) == 1 and (totals := self._of(arm, metric)) is not None:
+            return ratio_bootstrap(totals, scale=self._scale(metric))
+        return t_interval(values)
+
+    def _of(self, arm: str, metric: str) -> np.ndarray | None:
+        """`(examples, 2)` totals of a metric in the arm's first seed."""
+        if arm not in self._totals:
+            rows = read_rows(next(iter(self._folders[arm].values())) / "utterances.jsonl")
+            names = rows[0]["totals"] if rows else {}
+            self._totals[arm] = {name: np.array([row["totals"][name] for row in rows], float) for name in names}
+        return self._totals[arm].get(metric)
+
+    def _scale(self, metric: str) -> float:
+        return 100.0 if self.metrics[metric].unit == "%" else 1.0
+
+
+def judge(claim: Claim, arms: Arms, seeds: int) -> dict[str, str] | None:
+    """Verdict on a claim by the rules of the evidence page; None if the run cannot speak to it.
+
+    holds: at least five seeds, and the interval clears the claim and the guard. holds in direction: the interval
+    excludes zero, but not the claim's size, the guard, or with fewer seeds. contradicted: it excludes zero the
+    wrong way. not seen here: anything else.
+    """
+    if claim.arm not in arms.figures or claim.baseline not in arms.figures or claim.metric not in arms.metrics:
+        return None
+    found = arms.difference(claim.arm, claim.metric)
+    if found is None or found.low is None or found.high is None:
+        return None
+    metric = arms.metrics[claim.metric]
+    gain = (-found.high, -found.low) if claim.better == "lower" else (found.low, found.high)
+    guarded, guard_words = _guard(claim, arms)
+    if gain[1] < 0:
+        verdict = "contradicted"
+    elif gain[0] <= 0:
+        verdict = "not seen here"
+    elif gain[0] >= claim.by and guarded and seeds >= 5:
+        verdict = "holds"
+    else:
+        verdict = "holds in direction"
+    return {"claim": claim_text(claim, arms.metrics), "verdict": verdict, "why": _why(found, metric, guard_words, seeds)}
+
+
+def claim_text(claim: Claim, metrics: Mapping[str, Metric]) -> str:
+    """The claim in a sentence."""
+    metric = metrics[claim.metric]
+    text = f"{metric.label} {claim.better} than {claim.baseline}"
+    if claim.by:
+        text += f" by at least {claim.by:g} {metric.unit}"
+    if claim.guard:
+        guard = metrics[claim.guard[0]]
+        text += f", at a {guard.label.lower()} no more than {claim.guard[1]:g} {_points(guard)} worse"
+    return text
+
+
+def _guard(claim: Claim, arms: Arms) -> tuple[bool, str]:
+    if claim.guard is None:
+        return True, ""
+    name, worst = claim.guard
+    found = arms.difference(claim.arm, name)
+    if found is None or found.high is None or found.low is None:
+        return False, f"; {arms.metrics[name].label.lower()} was not measured"
+    metric = arms.metrics[name]
+    rise = found.high if metric.better == "lower" else -found.low
+    return rise <= worst, f"; {metric.label.lower()} {_signed(found, metric, _points(metric))}"
+
+
+def _why(found: Interval, metric: Metric, guard: str, seeds: int) -> str:
+    return f"{metric.label} {_signed(found, metric, metric.unit)}{guard}; {seeds} seed{'s' * (seeds != 1)}"
+
+
+def _signed(found: Interval, metric: Metric, unit: str) -> str:
+    def show(value: float | None) -> str:
+        return f"{value:+.{metric.digits}f}".replace("-", "−") if value is not None else "?"
+
+    return f"{show(found.mean)} {unit} [{show(found.low)}, {show(found.high)}]"
+
+
+def _points(metric: Metric) -> str:
+    return "points" if metric.unit == "%" else metric.unit
+
+
+def summarise(arms: Arms, claims: Sequence[Claim], labels: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
+    """The part of `summary.json` that is computed from the pieces."""
+    seeds = min((len(found) for found in arms.figures.values()), default=0)
+    shown = {n: asdict(m) for n, m in arms.metrics.items() if any(n in arms.values(a) for a in arms.figures)}
+    return {
+        "metrics": shown,
+        "baseline": arms.baseline if arms.baseline in arms.figures else None,
+        "interval": arms.interval_name(),
+        "arms": {
+            arm: {
+                "label": labels[arm][0],
+                "role": labels[arm][1],
+                "seeds": sorted(found),
+                "metrics": arms.values(arm),
+                "cost": arms.costs(arm),
+            }
+            for arm, found in arms.figures.items()
+        },
+        "differences": {arm: found for arm in arms.figures if (found := arms.differences(arm))},
+        "verdicts": [found for claim in claims if (found := judge(claim, arms, seeds)) is not None],
+    }
