@@ -91,9 +91,9 @@ def _draw(
     logits = log_probs.to(_accumulate(log_probs))
     peak = logits.amax(-1, keepdim=True)
     if readable(peak):
-        _check_peaks(peak.squeeze(-1), valid, first)
+        check_peaks(peak.squeeze(-1), valid, first)
     weights = logits.exp() if temperature == 1 else logits.sub(peak).div_(temperature).exp_()
-    cdf = weights.cumsum_(-1)
+    cdf = weights.contiguous().cumsum_(-1)
     total = cdf[..., -1:]
     uniform = torch.rand((*valid.shape, num_samples), dtype=cdf.dtype, device=cdf.device, generator=generator)
     # in (0, total], so the first index whose cdf reaches it exists and has probability
@@ -101,7 +101,8 @@ def _draw(
     return torch.searchsorted(cdf, threshold).clamp_(max=log_probs.shape[-1] - 1)
 
 
-def _check_peaks(peak: Float[Tensor, "batch time"], valid: Bool[Tensor, "batch time"], first: int) -> None:
+def check_peaks(peak: Float[Tensor, "batch time"], valid: Bool[Tensor, "batch time"], first: int = 0) -> None:
+    """Check the largest log-probability of each valid frame, read where a pass over V has found it anyway."""
     tolerance = 1e-3  # rounding of float16 and bfloat16 log-softmax near probability one
     bad = valid & ~((peak <= tolerance) & (peak > -torch.inf))
     if bad.any():
@@ -114,16 +115,20 @@ def _check_peaks(peak: Float[Tensor, "batch time"], valid: Bool[Tensor, "batch t
 
 
 def frame_scores(
-    log_probs: Float[Tensor, "batch time vocab"], alignments: Int[Tensor, "samples batch time"]
+    log_probs: Float[Tensor, "batch time vocab"],
+    alignments: Int[Tensor, "samples batch time"],
+    valid: Bool[Tensor, "batch time"],
 ) -> Float[Tensor, "samples batch time"]:
-    """Log-probability of each frame's token, at least log(1e-7); float32 or wider; padding included.
+    """Log-probability of each frame's token, at least log(1e-7); float32 or wider; anything where not `valid`.
 
     Raises:
         ValueError: alignments of another batch or length than `log_probs`, or (on the CPU) with ids outside V.
     """
     batch, frames, vocab = log_probs.shape
     if alignments.shape[1:] != (batch, frames):
-        raise ValueError(f"alignments must be (samples, {batch}, {frames}), got {tuple(alignments.shape)}")
+        got = ", ".join(map(str, alignments.shape[1:]))
+        raise ValueError(f"alignments must be (samples, {batch}, {frames}), got (samples, {got})")
+    alignments = alignments.masked_fill(~valid, 0)  # ids in the padding may be anything
     try:
         picked = log_probs.gather(2, alignments.permute(1, 2, 0)).permute(2, 0, 1)
     except RuntimeError as error:
@@ -183,7 +188,8 @@ def score_alignments(
     """
     check_log_probs(log_probs, input_lengths, blank=0)
     padding = ~length_mask(input_lengths.to(log_probs.device), log_probs.shape[1])
-    return reduce_frames(frame_scores(log_probs, alignments).masked_fill(padding, 0.0), input_lengths, score)
+    scores = frame_scores(log_probs, alignments, ~padding).masked_fill(padding, 0.0)
+    return reduce_frames(scores, input_lengths, score)
 
 
 def check_alignments(alignments: Tensor, input_lengths: Tensor) -> None:

@@ -112,9 +112,9 @@ def _hinge(
 ) -> tuple[Float[Tensor, "samples batch"], Bool[Tensor, "samples batch"]]:
     if alignments.shape != edited.shape:
         raise ValueError(f"edited must be shaped like alignments {tuple(alignments.shape)}, got {tuple(edited.shape)}")
-    # one gather for both, so that backward writes a single (B, T, V) gradient
-    scores = frame_scores(log_probs, torch.cat([alignments, edited])).unflatten(0, (2, -1))
     valid = length_mask(input_lengths.to(log_probs.device), log_probs.shape[1])
+    # one gather for both, so that backward writes a single (B, T, V) gradient
+    scores = frame_scores(log_probs, torch.cat([alignments, edited]), valid).unflatten(0, (2, -1))
     differ = (alignments != edited) & valid
     if score == "prob":
         original, better = reduce_frames(scores.masked_fill(~valid, 0.0), input_lengths, score).unbind()
@@ -257,7 +257,8 @@ class AlignWithPurpose(Objective):
         if not len(alignments):
             return alignments
         with torch.no_grad():
-            edited = self.property(alignments, **{name: given[name] for name in self._asked})
+            # a copy: a property that writes in place must not change the samples too
+            edited = self.property(alignments.clone(), **{name: given[name] for name in self._asked})
         if not isinstance(edited, Tensor) or edited.shape != alignments.shape or edited.dtype != alignments.dtype:
             got = f"{edited.dtype} {tuple(edited.shape)}" if isinstance(edited, Tensor) else type(edited).__name__
             raise ValueError(

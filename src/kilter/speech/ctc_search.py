@@ -5,13 +5,12 @@ Reference: A. Graves et al., "Connectionist temporal classification", ICML 2006 
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from kilter.core.checks import check_log_probs
+from kilter.core.checks import check_log_probs, readable
 from kilter.core.masking import length_mask
-from kilter.ops.ctc_paths import token_starts
+from kilter.ops.ctc_paths import check_peaks, token_starts
 
 
 @dataclass(frozen=True)
@@ -46,9 +45,11 @@ def ctc_greedy(
 
     Raises:
         TypeError: `log_probs` not floating point, `input_lengths` not integer.
-        ValueError: shapes, lengths or blank out of range.
+        ValueError: shapes, lengths or blank out of range; on the CPU also log-probabilities that are positive, NaN
+            or -inf for a whole frame.
 
     Example:
+        >>> import torch
         >>> log_probs = torch.eye(3)[[0, 2, 2, 0, 1]].mul(9).log_softmax(-1)[None]
         >>> ctc_greedy(log_probs, torch.tensor([5]))[0].tokens
         [2, 1]
@@ -60,6 +61,8 @@ def ctc_greedy(
         return [Hypothesis([], 0.0, []) for _ in input_lengths]
     valid = length_mask(input_lengths.to(log_probs.device), log_probs.shape[1])
     best, path = log_probs.detach().float().max(-1)
+    if readable(best):
+        check_peaks(best, valid)
     scores = best.masked_fill(~valid, 0.0).sum(-1).tolist()
     starts = token_starts(path, valid, blank)
     counts = starts.sum(-1).tolist()

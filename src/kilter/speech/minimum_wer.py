@@ -145,15 +145,15 @@ def minimum_wer(
         got = "none" if references is None else repr(references) if isinstance(references, str) else len(references)
         raise ValueError(f"references must be a list of {alignments.shape[1]} texts, one per utterance, got {got}")
     strings = token_strings(vocabulary)
-    if alignments.numel() and not 0 <= int(alignments.min()) <= int(alignments.max()) < len(strings):
-        raise ValueError(
-            f"alignments hold token {int(alignments.max())}, but the vocabulary has {len(strings)} entries; "
-            "give one string per token id, the blank included"
-        )
-    reader = _reader(strings, blank)
     valid = length_mask(input_lengths.to(alignments.device), alignments.shape[-1]).expand(alignments.shape)
     starts = token_starts(alignments, valid, blank)
     tokens = alignments[starts]
+    if len(tokens) and not 0 <= (low := int(tokens.min())) <= (high := int(tokens.max())) < len(strings):
+        raise ValueError(
+            f"alignments hold token {low if low < 0 else high}, but the vocabulary has {len(strings)} entries; "
+            "give one string per token id, the blank included"
+        )
+    reader = _reader(strings, blank)
     after_blank = torch.ones_like(starts)
     after_blank[..., 1:] = alignments[..., :-1] == blank
     samples = _Samples(tokens.tolist(), after_blank[starts].tolist(), starts.sum(-1).flatten().tolist())
@@ -198,8 +198,12 @@ def _edits(
             word, right = words[edit.src_pos], said[edit.dest_pos]
             if (spelled := _near(reader, tokens, word, right, max_char_distance)) is None:
                 continue
-            if not strict or _survives(tokens, samples.after_blank[first : first + count], word, spelled):
-                candidates.append((word, spelled))
+            if strict and not (
+                _survives(tokens, samples.after_blank[first : first + count], word, spelled)
+                and _reads(reader, tokens, words, edit.src_pos, spelled, right)
+            ):
+                continue
+            candidates.append((word, spelled))
         if candidates:
             word, spelled = candidates[int(draws[row] * len(candidates))]
             early = 1 if compat and reader.pieces[tokens[0]] == " " else 0
@@ -222,6 +226,16 @@ def _survives(tokens: list[int], after_blank: list[bool], word: Word, spelled: l
     around = [*tokens[: word.start][-1:], *spelled, *tokens[word.stop : word.stop + 1]]
     first = word.start - (word.start > 0)
     return all(a != b or after_blank[first + i] for i, (a, b) in enumerate(itertools.pairwise(around), 1))
+
+
+def _reads(reader: Vocabulary, tokens: list[int], words: list[Word], i: int, spelled: list[int], right: str) -> bool:
+    """Whether only word `i` changes, into `right`; a piece that holds a space may part or join others."""
+    if reader.of_characters:
+        return True
+    edited = reader.words([*tokens[: words[i].start], *spelled, *tokens[words[i].stop :]])
+    expected = [word.text for word in words]
+    expected[i] = right
+    return [word.text for word in edited] == expected
 
 
 @dataclass(frozen=True)

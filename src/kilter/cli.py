@@ -1,0 +1,416 @@
+"""The command line: `kilter demo, list, show, run, report, compare, fetch, doctor, new`.
+
+Imports nothing heavy, so that every help text answers at once; each command imports what it needs.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from tyro.conf import Positional, arg
+
+from kilter.core.errors import suggest
+
+EXIT_CODES = """exit codes: 0 done · 1 something you can mend (the message says what) · 2 wrong usage · 3 a bug of ours ·
+130 interrupted (run the same command again: it goes on where it stopped)"""
+
+
+@dataclass
+class Demo:
+    """Train a small recogniser on recorded digits and watch Align With Purpose make its words come earlier.
+
+    The same as `kilter run align-with-purpose --preset demo`. Minutes on two cores; safe to interrupt and repeat.
+    """
+
+    out: Path | None = None
+    """run directory; by default under ./runs"""
+
+    def __call__(self) -> int:
+        """Run the demo."""
+        return run_method("align-with-purpose", ["--preset", "demo", *(["--out", str(self.out)] if self.out else [])])
+
+
+@dataclass
+class List:
+    """List every method: what it is for, its lever, its paper and the verdict of the evidence."""
+
+    json: bool = False
+    """print JSON"""
+
+    def __call__(self) -> int:
+        """Print the table."""
+        from kilter.core.paper import cards
+
+        rows = [
+            {
+                "method": card.slug,
+                "lever": card.lever,
+                "purpose": card.purpose,
+                "paper": f"{card.authors[0].rsplit(' ', 1)[-1]} et al., {card.year}",
+                "verdict": verdict(card.slug),
+            }
+            for card in cards().values()
+        ]
+        if self.json:
+            print(json.dumps(rows, indent=2, ensure_ascii=False))
+            return 0
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table("method", "lever", "what for", "paper", "verdict", box=None, header_style="bold", pad_edge=False)
+        for row in rows:
+            table.add_row(row["method"], row["lever"], row["purpose"], row["paper"], row["verdict"])
+        Console().print(table)
+        print("\nkilter show METHOD tells more; kilter run METHOD --help lists its options.")
+        return 0
+
+
+@dataclass
+class Show:
+    """Show one method: its paper, public names, what it claims and what was measured here."""
+
+    method: Annotated[Positional[str], arg(metavar="METHOD")]
+    """a name from `kilter list`"""
+    bibtex: bool = False
+    """print the citation only, ready to paste"""
+    json: bool = False
+    """print JSON"""
+
+    def __call__(self) -> int:
+        """Print the card."""
+        card = method_card(self.method)
+        if self.bibtex:
+            print(card.bibtex())
+            return 0
+        record = evidence(card.slug)
+        if self.json:
+            from dataclasses import asdict
+
+            print(json.dumps({**asdict(card), "evidence": record}, indent=2, ensure_ascii=False))
+            return 0
+        print(f"{card.slug} — {card.purpose}\n")
+        print(f"  {card.title}\n  {', '.join(card.authors)}\n  {card.venue}, {card.year} · {card.url}\n")
+        print(f"  lever    {card.lever}\n  names    {', '.join(card.names)}")
+        for found in (record or {}).get("verdicts", []):
+            print(f"  claim    {found['claim']}\n  verdict  {found['verdict']}: {found['why']}")
+        if record is None:
+            print("  verdict  no evidence recorded yet")
+        else:
+            print(f"  measured {record['command']}")
+        print(f"\n  try it   kilter run {card.slug} --preset demo")
+        return 0
+
+
+@dataclass
+class Report:
+    """Print the table of a run directory again, and write its report.html anew."""
+
+    run: Annotated[Positional[Path], arg(metavar="RUN")]
+    """a run directory"""
+    json: bool = False
+    """print the summary as JSON"""
+
+    def __call__(self) -> int:
+        """Write and print."""
+        from kilter.lab.report import load_summary, write_report
+
+        summary = load_summary(self.run)
+        if self.json:
+            print(json.dumps(summary, indent=2, ensure_ascii=False))
+            return 0
+        show_run(self.run, write_report(self.run))
+        return 0
+
+
+@dataclass
+class Compare:
+    """Compare two run directories: what differs in their settings, and what in their figures."""
+
+    a: Annotated[Positional[Path], arg(metavar="RUN_A")]
+    """a run directory"""
+    b: Annotated[Positional[Path], arg(metavar="RUN_B")]
+    """another"""
+    json: bool = False
+    """print JSON"""
+
+    def __call__(self) -> int:
+        """Print the comparison."""
+        from kilter.lab.report import compare
+
+        table, found = compare(self.a, self.b)
+        if self.json:
+            print(json.dumps(found, indent=2, ensure_ascii=False))
+        else:
+            from rich.console import Console
+
+            Console().print(table)
+        return 0
+
+
+@dataclass
+class Fetch:
+    """Fetch a data set or a recording pack into the cache, from the first source that has it."""
+
+    name: Annotated[Positional[str], arg(metavar="NAME")]
+    """an asset: see `kilter doctor` for their names"""
+    json: bool = False
+    """print JSON"""
+
+    def __call__(self) -> int:
+        """Fetch and say where it is."""
+        from kilter.data.assets import ASSETS, locate
+
+        if self.name not in ASSETS:
+            raise ValueError(f"there is no asset {self.name!r}{suggest(self.name, ASSETS)}")
+        found = locate(self.name)
+        if self.json:
+            print(json.dumps({"name": self.name, "path": str(found.path), "source": found.source}, indent=2))
+        else:
+            print(f"{found.asset.title}: {found.path}\n{found.asset.licence}; {found.asset.attribution}")
+        return 0
+
+
+@dataclass
+class Doctor:
+    """Say what is installed, which data is there and how to get what is missing. Downloads nothing."""
+
+    json: bool = False
+    """print JSON"""
+
+    def __call__(self) -> int:
+        """Print the state of things; 1 if a method cannot run."""
+        from kilter.doctor import examine, show
+
+        found = examine()
+        if self.json:
+            print(json.dumps(found, indent=2))
+        else:
+            show(found)
+        return 0 if found["ok"] else 1
+
+
+@dataclass
+class New:
+    """Start the next paper: one method file, one recipe and one test from templates.
+
+    Example: kilter new speech/peak-first
+    """
+
+    target: Annotated[Positional[str], arg(metavar="FAMILY/NAME")]
+    """family and slug of the method"""
+    root: Path = Path()
+    """root of the source tree"""
+
+    def __call__(self) -> int:
+        """Write the files."""
+        from kilter.scaffold import new
+
+        for path in new(self.target, self.root):
+            print(path)
+        return 0
+
+
+COMMANDS: Mapping[str, Callable[..., Any]] = {
+    "demo": Demo,
+    "list": List,
+    "show": Show,
+    "report": Report,
+    "compare": Compare,
+    "fetch": Fetch,
+    "doctor": Doctor,
+    "new": New,
+}
+
+HELP = f"""usage: kilter COMMAND [OPTIONS]
+
+Say what "aligned" means; kilter trains, decodes or curates until your sequence model is in kilter.
+
+  demo      watch a speech recogniser emit its words earlier, on this machine, in minutes
+  list      every method with its lever, its paper and its verdict
+  show      one method: paper, names, claims, evidence; --bibtex for the citation
+  run       run a method: baseline and method on the same budget, or your own model on your own data
+  report    print the table of a run again, rewrite its report.html
+  compare   two run directories side by side
+  fetch     get a data set into the cache
+  doctor    what is installed, what is missing, how to get it
+  new       start the next paper from templates
+
+kilter COMMAND --help tells more. --debug after any command shows tracebacks.
+{EXIT_CODES}"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    given = [argument for argument in given if argument != "--debug"]
+    try:
+        return _dispatch(given)
+    except KeyboardInterrupt:
+        print("\ninterrupted; run the same command again and it goes on where it stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")
+        return 0
+    except Exception as error:
+        if debug:
+            raise
+        ours = not isinstance(error, ValueError | TypeError | OSError | ModuleNotFoundError)
+        print(f"kilter: {error if not ours else f'{type(error).__name__}: {error}'}", file=sys.stderr)
+        if ours:
+            print("kilter: this looks like a bug of ours; add --debug for the traceback", file=sys.stderr)
+        return 3 if ours else 1
+
+
+def _dispatch(given: list[str]) -> int:
+    if not given or given[0] in ("-h", "--help", "help"):
+        print(HELP)
+        return 0 if given else 2
+    if given[0] == "--version":
+        import kilter
+
+        print(f"kilter {kilter.__version__}")
+        return 0
+    name, rest = given[0], given[1:]
+    if name == "run":
+        return _run(rest)
+    if name not in COMMANDS:
+        print(f"kilter: there is no command {name!r}{suggest(name, [*COMMANDS, 'run'])}", file=sys.stderr)
+        return 2
+    return tyro.cli(COMMANDS[name], args=rest, prog=f"kilter {name}")()
+
+
+def _run(rest: list[str]) -> int:
+    if not rest or rest[0].startswith("-"):
+        from kilter.core.paper import cards
+
+        lines = "\n".join(f"  {card.slug:<22} {card.purpose}" for card in cards().values())
+        print(
+            "usage: kilter run METHOD [--preset smoke|demo|full] [OPTIONS]\n\n"
+            "Run a method: its arms on the same budget with several seeds, or just the method on your own model.\n\n"
+            f"{lines}\n\nkilter run METHOD --help lists the options of one."
+        )
+        return 0 if rest[:1] in (["-h"], ["--help"]) else 2
+    return run_method(rest[0], rest[1:])
+
+
+def run_method(slug: str, rest: list[str]) -> int:
+    """`kilter run SLUG …`: options from the preset, then the config file, then the flags."""
+    recipe_class = _recipe_class(slug)
+    preset, config, flags, record = _peel(rest)
+    if preset not in recipe_class.presets:
+        raise ValueError(f"preset: there is no {preset!r}{suggest(preset, recipe_class.presets)}")
+    values = {"preset": preset, **recipe_class.presets[preset], **_from_file(config, recipe_class)}
+    default = recipe_class(**values)
+    recipe = tyro.cli(recipe_class, args=flags, default=default, prog=f"kilter run {slug}", description=_about(recipe_class))
+    from kilter.lab.run import run, spoken_command
+
+    out = run(recipe, spoken_command(["run", slug, *rest]))
+    if recipe.only is None:
+        show_run(out, out / "report.html")
+        if record:
+            from kilter.lab.record import record_evidence
+
+            print(f"evidence: {record_evidence(out)}")
+    return 0
+
+
+def _peel(rest: list[str]) -> tuple[str, Path | None, list[str], bool]:
+    """Take --preset, --config and --record out: they decide the defaults of all other options."""
+    import argparse
+
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--preset", default="full")
+    parser.add_argument("--config", type=Path)
+    parser.add_argument("--record", action="store_true")
+    found, flags = parser.parse_known_args(rest)
+    return found.preset, found.config, flags, found.record
+
+
+def _from_file(config: Path | None, recipe_class: Any) -> dict[str, Any]:
+    """Options from a YAML file, or from a run's `recipe.yaml`; unknown keys are errors."""
+    if config is None:
+        return {}
+    import yaml
+
+    try:
+        given = yaml.safe_load(config.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{config}: not valid YAML ({error})") from error
+    if not isinstance(given, dict):
+        raise ValueError(f"{config}: must hold options as `name: value` lines")
+    given = given.get("settings", given)
+    known = {field.name: field for field in fields(recipe_class)}
+    values = {}
+    for name, value in given.items():
+        key = str(name).replace("-", "_")
+        key = {"train": "train_data", "eval": "eval_data"}.get(key, key)  # as the flags are called
+        if key not in known:
+            raise ValueError(f"{config}: there is no option {name!r}{suggest(key, known)}")
+        values[key] = tuple(value) if isinstance(value, list) else value
+        if value is not None and "Path" in str(known[key].type):
+            values[key] = Path(value)
+    return values
+
+
+def _recipe_class(slug: str) -> Any:
+    from importlib import import_module
+
+    card = method_card(slug)
+    return import_module(f"kilter.recipes.{card.slug.replace('-', '_')}").RECIPE
+
+
+def _about(recipe_class: Any) -> str:
+    presets = ", ".join(recipe_class.presets)
+    return (
+        f"{recipe_class.__doc__}\n\nAlso: --preset {{{presets}}} sets the defaults shown here; --config FILE.yaml reads "
+        f"options, flags win; --record writes evidence/{recipe_class.paper.slug}.json.\n\n{EXIT_CODES}"
+    )
+
+
+def method_card(slug: str) -> Any:
+    """The card of a method, or an error that names the nearest."""
+    from kilter.core.paper import cards
+
+    if slug not in cards():
+        raise ValueError(f"there is no method {slug!r}{suggest(slug, cards())}")
+    return cards()[slug]
+
+
+def evidence(slug: str) -> Any:
+    """The recorded evidence of a method, or None."""
+    package = Path(__file__).parent
+    for folder in (package / "evidence", package.parents[1] / "evidence"):
+        if (file := folder / f"{slug}.json").exists():
+            return json.loads(file.read_text(encoding="utf-8"))
+    return None
+
+
+def verdict(slug: str) -> str:
+    """The verdicts on a method's claims, in a word or two."""
+    record = evidence(slug)
+    return "no evidence yet" if record is None else "; ".join(found["verdict"] for found in record["verdicts"])
+
+
+def show_run(run: Path, report: Path) -> None:
+    """The table of a finished run and where its report is."""
+    from rich.console import Console
+
+    from kilter.lab.report import load_summary, table
+
+    summary = load_summary(run)
+    Console().print(table(summary))
+    for found in summary["verdicts"]:
+        print(f"{found['verdict']}: {found['claim']} ({found['why']})")
+    for note in summary["notes"]:
+        print(f"note: {note}")
+    print(f"report: {report}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

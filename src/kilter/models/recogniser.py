@@ -1,0 +1,122 @@
+"""A CTC recogniser as people keep it: a transformers model with its feature extractor and tokenizer in one folder."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+from transformers import AutoFeatureExtractor, AutoModelForCTC, AutoTokenizer, PreTrainedModel
+
+import kilter.models.small_speech
+from kilter.evaluation.latency import Emission, emission_time
+from kilter.hosts.transformers import ctc_outputs
+from kilter.speech.ctc_search import ctc_greedy
+from kilter.speech.minimum_wer import Vocabulary, token_strings
+
+__all__ = ["Heard", "Recogniser", "Rows"]
+
+
+@runtime_checkable
+class Rows(Protocol):
+    """Utterances by index, decoded when asked for: mappings with at least `audio` and `text`."""
+
+    def __len__(self) -> int: ...  # noqa: D105
+    def __getitem__(self, index: int, /) -> Mapping[str, Any]: ...  # noqa: D105
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What was recognised in one utterance: the text, and each word with the time at which it was complete."""
+
+    text: str
+    words: list[Emission]
+
+
+@dataclass
+class Recogniser:
+    """Model, feature extractor and tokenizer that belong together."""
+
+    model: PreTrainedModel
+    features: Any
+    tokenizer: Any
+
+    @classmethod
+    def load(cls, name: str | Path) -> "Recogniser":
+        """Load from a folder or a hub id.
+
+        Raises:
+            ValueError: it is not a CTC model with a feature extractor and a tokenizer.
+        """
+        try:
+            return cls(
+                AutoModelForCTC.from_pretrained(name),
+                AutoFeatureExtractor.from_pretrained(name),
+                AutoTokenizer.from_pretrained(name),
+            )
+        except (OSError, ValueError, KeyError) as error:
+            raise ValueError(
+                f"{name}: not a folder or hub id of a transformers …ForCTC model with its feature extractor and "
+                f"tokenizer ({str(error).splitlines()[0]})"
+            ) from error
+
+    @classmethod
+    def small(cls, words: Sequence[str], encoder: str, rate: int) -> "Recogniser":
+        """A fresh small recogniser of whole words, see `kilter.models.small_speech`."""
+        from transformers import Wav2Vec2FeatureExtractor
+
+        tokenizer = kilter.models.small_speech.word_tokenizer(tuple(words))
+        config = kilter.models.small_speech.SmallSpeechConfig(
+            vocab_size=len(tokenizer), encoder=encoder, sampling_rate=rate
+        )
+        features = Wav2Vec2FeatureExtractor(sampling_rate=rate, do_normalize=False, return_attention_mask=True)
+        return cls(kilter.models.small_speech.SmallSpeechForCTC(config), features, tokenizer)
+
+    def save(self, folder: Path) -> None:
+        """Write all three in their own formats (safetensors and JSON)."""
+        for part in (self.model, self.features, self.tokenizer):
+            part.save_pretrained(folder)
+
+    @property
+    def rate(self) -> int:
+        """Samples per second the model wants."""
+        return int(self.features.sampling_rate)
+
+    def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+        """Inputs and labels (padded with -100) of a batch of utterances."""
+        inputs = self._inputs(rows)
+        texts = [row["text"] for row in rows]
+        labels = self.tokenizer(texts, padding=True, return_tensors="pt", add_special_tokens=False)
+        inputs["labels"] = labels.input_ids.masked_fill(labels.attention_mask == 0, -100)
+        return inputs
+
+    def hear(self, rows: Rows, batch_size: int = 32) -> Iterator[Heard]:
+        """Recognise by best path; a word's time is that of its last token's first frame."""
+        self.model.eval()
+        blank = int(self.model.config.pad_token_id)
+        reader = Vocabulary(token_strings(self.tokenizer), blank)
+        for first in range(0, len(rows), batch_size):
+            batch = [rows[i] for i in range(first, min(first + batch_size, len(rows)))]
+            inputs = {name: value.to(self.model.device) for name, value in self._inputs(batch).items()}
+            log_probs, lengths = ctc_outputs(self.model, inputs)
+            shift, offset = self._frames(max(len(row["audio"]) for row in batch), log_probs.shape[1])
+            for found in ctc_greedy(log_probs.cpu(), lengths.cpu(), blank=blank):
+                words = [
+                    Emission(word.text, emission_time(found.times[word.stop - 1], frame_shift=shift, offset=offset))
+                    for word in reader.words(found.tokens)
+                ]
+                yield Heard(" ".join(word.token for word in words), words)
+
+    def _inputs(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+        audio = [row["audio"] for row in rows]
+        found = self.features(
+            audio, sampling_rate=self.rate, padding=True, return_attention_mask=True, return_tensors="pt"
+        )
+        return {name: torch.as_tensor(value) for name, value in found.items()}
+
+    def _frames(self, samples: int, frames: int) -> tuple[float, float]:
+        """Seconds between frames, and by how much a frame's own audio ends after the next frame's start."""
+        config = self.model.config
+        ratio = getattr(config, "inputs_to_logits_ratio", None) or round(samples / max(frames, 1))
+        return ratio / self.rate, getattr(config, "frame_offset_ms", 0) / 1000

@@ -1,0 +1,455 @@
+"""Recipe of Align With Purpose: words earlier (or with fewer errors), against CTC on the same budget.
+
+Default task: strings of spoken digits with exact word ends, on causal convolutions that emit words about 380 ms
+after they end; the same network with residual connections does not drift and is shown beside it. The paper
+trained stacked ResNets and Conformers on LibriSpeech and larger corpora; its weights and margins are not public.
+"""
+
+import io
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from tyro.conf import arg
+
+from kilter.core.paper import cards
+from kilter.lab.files import MAIN_PROCESS
+from kilter.lab.recipe import Advance, Arm, Judged, Metric, Picture, Provenance, Recipe
+
+if TYPE_CHECKING:
+    from kilter.models.recogniser import Recogniser
+
+BUILT_IN = {"conv": "causal convolutions", "residual": "with residual connections", "gru": "GRU"}
+
+
+@dataclass(kw_only=True)
+class AlignWithPurposeRecipe(Recipe):
+    """Make a CTC recogniser emit its words earlier, at nearly the same word error rate. Align With Purpose samples
+    alignments from the model, edits each into a better one, and moves probability from the one to the other.
+
+    Without --model it trains a small recogniser on recorded digit strings and shows before and after. With --model
+    and --train it tunes your own model and leaves it, in the host's format, in arms/awp/seed-0/model.
+    """
+
+    model: str | None = None
+    """folder or hub id of a transformers …ForCTC model; by default a small one is trained here"""
+    train_data: Annotated[str | None, arg(name="train")] = None
+    """your recordings: a .csv or .jsonl with columns audio and text, a folder of audio, or a hub dataset"""
+    eval_data: Annotated[str | None, arg(name="eval")] = None
+    """recordings to judge on, in the same formats; needed with --train"""
+    text_column: str = "text"
+    """column of the transcripts"""
+    audio_column: str = "audio"
+    """column of the recordings"""
+    skip_bad: bool = False
+    """leave out unreadable or empty recordings (they are counted in the report) instead of stopping"""
+    property: Literal["low-latency", "minimum-wer"] = "low-latency"
+    """what makes an alignment better"""
+    weight: float = 1.5
+    """α, weight of the term in arm awp; arm awp-0.5 has weight 0.5"""
+    samples: int = 5
+    """N, alignments drawn for each utterance (published code: 5)"""
+    margin: float = 0.0
+    """λ of the hinge (published code: 0)"""
+    temperature: float = 1.0
+    """of the sampling (published code: 1)"""
+    start_step: int = 0
+    """optimiser step at which the term switches on, after the warm-up"""
+    start_word_success: float | None = None
+    """switch on when this share of the words in recent batches is right, e.g. 0.85, instead of at a step"""
+    schedule: Literal["constant", "linear", "cosine"] = "linear"
+    """the weight over the extra steps: constant, or falling to 0, which leaves CTC the last word on the words"""
+    encoder: Literal["conv", "residual", "gru"] = "conv"
+    """the small recogniser's encoder; conv is the one whose words come late"""
+    warm_up_steps: int = 1200
+    """steps of plain CTC before the arms part, shared by all arms of a seed (0 with --model)"""
+    steps: int = 1200
+    """extra steps of every arm"""
+    batch_size: int = 16
+    """utterances in a batch"""
+    learning_rate: float | None = None
+    """of the extra steps, falling to a twentieth; by default 1e-3 for the small recogniser, 3e-5 for --model"""
+    warm_up_learning_rate: float = 2e-3
+    """of the warm-up, falling to 6e-4"""
+    test_strings: int = 300
+    """digit strings to judge on"""
+    save_steps: int = 150
+    """steps between checkpoints; what a kill can cost"""
+    pictures_of: int = 3
+    """utterances drawn in the report"""
+
+    paper = cards()["align-with-purpose"]
+    baseline: ClassVar[str] = "ctc"
+    unhashed = Recipe.unhashed | {"pictures_of", "save_steps"}
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "smoke": {
+            "arms": ("ctc", "awp"),
+            "warm_up_steps": 24,
+            "steps": 12,
+            "batch_size": 4,
+            "test_strings": 12,
+            "save_steps": 6,
+            "pictures_of": 1,
+        },
+        "demo": {"arms": ("ctc", "residual", "awp"), "steps": 900, "weight": 2.0, "jobs": 2},
+        "full": {
+            "arms": ("warm-up", "ctc", "awp-1", "awp", "awp-2", "residual"),
+            "seeds": 5,
+            "test_strings": 600,
+            "jobs": 2,
+        },
+    }
+    metrics: ClassVar[Mapping[str, Metric]] = {
+        "wer": Metric("Word error rate", "%", "lower", 2),
+        "delay_ms": Metric("Mean emission delay", "ms", "lower", 0),
+        "median_delay_ms": Metric("Median emission delay", "ms", "lower", 0),
+        "onset_ms": Metric("Emission after word onset", "ms", "lower", 0),
+        "shift_ms": Metric("Emission against the model as given", "ms", "lower", 0),
+        "early": Metric("Words emitted before their end", "%", "higher", 1),
+        "cer": Metric("Character error rate", "%", "lower", 2),
+        "dev_wer": Metric("Word error rate, development takes", "%", "lower", 2),
+        "dev_delay_ms": Metric("Mean emission delay, development takes", "ms", "lower", 0),
+    }
+
+    def __post_init__(self) -> None:
+        if (self.train_data is None) != (self.eval_data is None):
+            raise ValueError("--train and --eval go together: give both, or neither for the digit strings")
+        if self.model and not self.train_data:
+            raise ValueError("--model needs your recordings: add --train and --eval")
+        if self.train_data and not self.model:
+            raise ValueError("--train needs --model: a folder or hub id of a transformers …ForCTC model")
+        if self.model:
+            self.warm_up_steps = 0
+            self.arms = tuple(dict.fromkeys(("before", *(self.arms if "residual" not in self.arms else ("awp",)))))
+
+    # Arms ---------------------------------------------------------------------------------------------------
+
+    def describe(self, arm: str) -> Arm:
+        """Label and role of an arm."""
+        if arm == "before":
+            return Arm("The model as given", "context" if "ctc" in self.arms else "baseline")
+        if arm == "warm-up" and not self.model:
+            return Arm("After the warm-up, before the extra steps", "context")
+        if arm == "ctc":
+            return Arm("CTC only, the same extra steps", "baseline")
+        if arm in BUILT_IN and not self.model:
+            return Arm(f"CTC only, {BUILT_IN[arm]}", "context")
+        if self._weight(arm) is not None:
+            falling = "" if self.schedule == "constant" else " falling to 0"
+            return Arm(f"CTC + Align With Purpose, weight {self._weight(arm):g}{falling}")
+        known = "before, ctc, awp, awp-<weight>" if self.model else "warm-up, ctc, awp, awp-<weight>, residual, gru"
+        raise ValueError(f"arms: unknown arm {arm!r}; there are: {known}")
+
+    def _weight(self, arm: str) -> float | None:
+        """α of an arm; None where the arm is not one of the method's."""
+        if arm == "awp":
+            return self.weight
+        try:
+            return float(arm.removeprefix("awp-")) if arm.startswith("awp-") else None
+        except ValueError:
+            return None
+
+    # Data ---------------------------------------------------------------------------------------------------
+
+    def build_data(self) -> Provenance:
+        """The user's recordings, or digit strings with exact word ends."""
+        if self.train_data and self.eval_data:
+            return self._own_data(self.train_data, self.eval_data)
+        from kilter.data.assets import locate
+        from kilter.data.fsdd import DigitStrings, load_takes
+
+        found = locate("fsdd")
+        self._takes = load_takes(found.path)
+        self._test = DigitStrings(self._takes, count=self.test_strings, seed=0, split="test")
+        self._dev = DigitStrings(self._takes, count=self.test_strings, seed=0, split="dev")
+        asset = found.asset
+        self._provenance = Provenance(
+            asset.title, asset.licence, asset.attribution, asset.page, found.source, found.synthetic, found.note
+        )
+        return self._provenance
+
+    def _own_data(self, train: str, evaluation: str) -> Provenance:
+        from transformers import AutoFeatureExtractor
+
+        from kilter.data.manifests import load_speech
+
+        rate = int(AutoFeatureExtractor.from_pretrained(self.model).sampling_rate)
+        columns: Any = {"text_column": self.text_column, "audio_column": self.audio_column, "skip_bad": self.skip_bad}
+        own = load_speech(train, split="train", rate=rate, **columns)
+        judged = load_speech(evaluation, split="test", rate=rate, **columns)
+        self._train, self._test, self._dev = own.rows, judged.rows, None
+        self._provenance = Provenance(
+            f"your recordings: {len(own.rows)} to train, {len(judged.rows)} to judge",
+            source=f"{train}, {evaluation}",
+            skipped=[*own.skipped, *judged.skipped],
+        )
+        return self._provenance
+
+    # Training -----------------------------------------------------------------------------------------------
+
+    def train(self, arm: str, seed: int, folder: Path, advance: Advance) -> Path:
+        """Warm up with CTC (once for all arms of a seed), then the extra steps of this arm."""
+        if arm == "before":
+            return Path(str(self.model))
+        model = folder / "model"
+        if (model / "config.json").exists():
+            return model
+        total = self.warm_up_steps + self.steps
+        encoder = arm if arm in BUILT_IN else self.encoder
+        if arm == "warm-up":
+            return self._warm_up(encoder, seed, folder.parents[2], self.warm_up_steps, advance)
+        start = str(self.model) if self.model else self._warm_up(encoder, seed, folder.parents[2], total, advance)
+        recogniser = self._load(start, seed)
+        self._fit(
+            recogniser,
+            work=folder / "checkpoints",
+            steps=self.steps,
+            rate=self.learning_rate or (3e-5 if self.model else 1e-3),
+            final=0.05,
+            warm=0,
+            seed=seed + 1000,
+            advance=lambda done, _: advance(self.warm_up_steps + done, total),
+            weight=self._weight(arm) or 0.0,
+        )
+        self._save(recogniser, model, arm)
+        return model
+
+    def _warm_up(self, encoder: str, seed: int, run: Path, total: int, advance: Advance) -> Path:
+        from kilter.data.fsdd import RATE, WORDS
+        from kilter.models.recogniser import Recogniser
+
+        folder = run / "warm-up" / f"{encoder}-{seed}"
+        with _one_at_a_time(folder):
+            if (folder / "model" / "config.json").exists():
+                return folder / "model"
+            import torch
+
+            torch.manual_seed(seed)
+            recogniser = Recogniser.small(WORDS, encoder, RATE)
+            self._fit(
+                recogniser,
+                work=folder / "checkpoints",
+                steps=self.warm_up_steps,
+                rate=self.warm_up_learning_rate,
+                final=0.3,
+                warm=min(100, self.warm_up_steps // 4),
+                seed=seed,
+                advance=lambda done, _: advance(done, total),
+            )
+            self._save(recogniser, folder / "model", "ctc")
+        return folder / "model"
+
+    def _load(self, name: str | Path, seed: int) -> "Recogniser":
+        import torch
+
+        from kilter.models.recogniser import Recogniser
+
+        torch.manual_seed(seed)
+        return Recogniser.load(name)
+
+    def _fit(
+        self,
+        recogniser: "Recogniser",
+        *,
+        work: Path,
+        steps: int,
+        rate: float,
+        final: float,
+        warm: int,
+        seed: int,
+        advance: Advance,
+        weight: float = 0.0,
+    ) -> None:
+        from kilter.lab.training import fit
+
+        handle = self._attach(recogniser, weight) if weight else None
+        summed = recogniser.model.config.ctc_loss_reduction == "sum"
+        fit(
+            recogniser.model,
+            dataset=self._training_rows(steps, seed),
+            collate=recogniser.collate,
+            folder=work,
+            steps=steps,
+            batch_size=self.batch_size,
+            learning_rate=rate,
+            final_learning_rate=final * rate,
+            warm_up_steps=warm,
+            max_grad_norm=5.0 * (self.batch_size if summed else 1),
+            seed=seed,
+            device=self.device,
+            precision=self.precision,
+            save_steps=self.save_steps,
+            advance=advance,
+            callbacks=[handle] if handle else [],
+        )
+        if handle:
+            handle.detach()
+
+    def _attach(self, recogniser: "Recogniser", weight: float) -> Any:
+        from kilter.hosts.transformers import Start, align_ctc
+        from kilter.speech import AlignWithPurpose, LowLatency, MinimumWER
+
+        blank = int(recogniser.model.config.pad_token_id)
+        wanted = LowLatency(blank=blank)
+        chosen = wanted if self.property == "low-latency" else MinimumWER(recogniser.tokenizer, blank=blank)
+        objective = AlignWithPurpose(
+            chosen, samples=self.samples, margin=self.margin, temperature=self.temperature, blank=blank
+        )
+        start = Start(step=self.start_step) if self.start_word_success is None else None
+        if self.start_word_success is not None:
+            start = Start(word_success=self.start_word_success)
+        return align_ctc(recogniser.model, objective, weight=weight, start=start, schedule=self.schedule)
+
+    def _training_rows(self, steps: int, seed: int) -> Any:
+        if self.train_data:
+            return self._train
+        from kilter.data.fsdd import DigitStrings
+
+        return DigitStrings(self._takes, count=steps * self.batch_size, seed=seed, split="train")
+
+    def _save(self, recogniser: "Recogniser", folder: Path, arm: str) -> None:
+        """Save whole or not at all, with a model card; the checkpoints have done their work."""
+        from kilter import dist
+        from kilter.lab.card import write_model_card
+
+        if MAIN_PROCESS:
+            part = folder.with_name(f"{folder.name}.part")
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir(parents=True)
+            recogniser.save(part)
+            write_model_card(part, self, self.describe(arm).label, self._provenance)
+            part.replace(folder)
+            shutil.rmtree(folder.with_name("checkpoints"), ignore_errors=True)
+        dist.barrier()
+
+    # Judging ------------------------------------------------------------------------------------------------
+
+    def evaluate(self, arm: str, seed: int, model: Path) -> Judged:
+        """Word errors and emission times on the test recordings."""
+        from kilter.models.recogniser import Recogniser
+
+        recogniser = Recogniser.load(model)
+        if self.device not in ("auto", "cpu"):
+            recogniser.model.to(self.device.split(":")[0])
+        before = None
+        if self.model and arm != "before":
+            before = Recogniser.load(self.model)
+        rows = _judge(recogniser, self._test, before)
+        metrics = _ratios(rows, self.metrics)
+        if self._dev is not None:
+            dev = _ratios(_judge(recogniser, self._dev, None), self.metrics)
+            metrics |= {f"dev_{name}": dev[name] for name in ("wer", "delay_ms") if name in dev}
+        return Judged(metrics, rows)
+
+    # The report ---------------------------------------------------------------------------------------------
+
+    def notes(self, summary: Mapping[str, Any]) -> Sequence[str]:
+        """When one needs this, in plain words."""
+        arms, notes = summary["arms"], []
+        if summary["data"]["synthetic"]:
+            notes.append("The speech is synthetic (espeak-ng): no recordings could be had. Read no more into it.")
+        delays = {arm: found["metrics"]["delay_ms"]["mean"] for arm, found in arms.items() if "delay_ms" in found["metrics"]}
+        if "ctc" in delays and "residual" in delays:
+            notes.append(
+                f"Plain CTC emits words {delays['ctc']:.0f} ms after their end here; the same network with residual "
+                f"connections {delays['residual']:+.0f} ms. The drift is avoidable by design: Align With Purpose is "
+                "for the model you already have. Measure its drift first; only drift that is there can be removed."
+            )
+        return notes
+
+    def pictures(self, summary: Mapping[str, Any], run: Path) -> Sequence[Picture]:
+        """The trade-off, and a few utterances with each arm's emissions."""
+        from kilter.lab.plots import timeline, tradeoff
+
+        pictures = []
+        if "delay_ms" in summary["metrics"]:
+            svg = tradeoff(summary, x="delay_ms", y="wer")
+            caption = "Further left is earlier, further down is fewer word errors; bars are the intervals of the table."
+            pictures.append(Picture("tradeoff", "Delay against word errors", caption, svg))
+        for index in range(min(self.pictures_of, len(self._test)) if not self.model else 0):
+            row = self._test[index]
+            emissions = {
+                found["label"]: [tuple(word) for word in _utterance(run, arm, index)["emissions"]]
+                for arm, found in summary["arms"].items()
+            }
+            svg = timeline(row["audio"], 8000, row["words"], emissions)
+            caption = f"“{row['text']}”, spoken by {row['speaker']}. A bar runs from a word's true end to its emission."
+            pictures.append(Picture(f"utterance-{index}", f"Utterance {index + 1}", caption, svg, _wav(row["audio"])))
+        return pictures
+
+
+RECIPE = AlignWithPurposeRecipe
+
+
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Pieces of work that run side by side share a warm-up: the first trains it, the others wait."""
+    if not MAIN_PROCESS:
+        yield
+        return
+    from filelock import FileLock
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        yield
+
+
+def _judge(recogniser: "Recogniser", rows: Any, before: "Recogniser | None") -> list[dict[str, Any]]:
+    from kilter.evaluation.latency import Span, drift_between, drift_to_reference
+    from kilter.evaluation.word_errors import character_error_counts, word_error_counts
+
+    given = list(before.hear(rows)) if before else []
+    judged = []
+    for index, heard in enumerate(recogniser.hear(rows)):
+        row = rows[index]
+        totals: dict[str, list[float]] = {
+            "wer": list(word_error_counts([row["text"]], [heard.text])),
+            "cer": list(character_error_counts([row["text"]], [heard.text])),
+        }
+        found = {"id": row["id"], "text": row["text"], "heard": heard.text, "emissions": heard.words}
+        if row.get("words"):
+            spans = [Span(word["word"], word["start"], word["end"]) for word in row["words"]]
+            drift = drift_to_reference([heard.words], [spans])
+            delays, count = drift.delays[0], drift.matched
+            totals |= {
+                "delay_ms": [sum(delays), count],
+                "onset_ms": [drift.start_mean * count if count else 0.0, count],
+                "early": [sum(delay < 0 for delay in delays), count],
+            }
+            found["delays_ms"] = delays
+        if given:
+            shift = drift_between([heard.words], [given[index].words])
+            totals["shift_ms"] = [sum(shift.delays[0]), shift.matched]
+        judged.append({**found, "totals": totals})
+    return judged
+
+
+def _ratios(rows: Sequence[Mapping[str, Any]], metrics: Mapping[str, Metric]) -> dict[str, float]:
+    """Ratios of the sums of the rows' totals, and the median delay."""
+    import statistics
+
+    found = {}
+    for name in rows[0]["totals"] if rows else ():
+        over, under = (sum(row["totals"][name][k] for row in rows) for k in (0, 1))
+        if under:  # nothing heard, no delay: the figure is left out rather than made up
+            found[name] = (100 if metrics[name].unit == "%" else 1) * over / under
+    delays = [delay for row in rows for delay in row.get("delays_ms", ())]
+    return found | ({"median_delay_ms": statistics.median(delays)} if delays else {})
+
+
+def _utterance(run: Path, arm: str, index: int) -> Mapping[str, Any]:
+    """Row of one utterance as the first finished seed of an arm heard it."""
+    from kilter.lab.files import read_rows
+
+    return read_rows(next(iter(sorted((run / "arms" / arm).glob("seed-*/utterances.jsonl")))))[index]
+
+
+def _wav(audio: Any) -> bytes:
+    import soundfile
+
+    buffer = io.BytesIO()
+    soundfile.write(buffer, audio, 8000, format="WAV", subtype="PCM_16")
+    return buffer.getvalue()

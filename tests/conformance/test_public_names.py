@@ -1,0 +1,77 @@
+"""The stable names and signatures: what is pinned here changes only through the deprecation rule."""
+
+import importlib
+import inspect
+from typing import Any
+
+import pytest
+
+SIGNATURES = {
+    "kilter.speech:AlignWithPurpose": "property, *, samples=5, margin=0.0, temperature=1.0, score='mean_logprob', "
+    "sample_reduction='mean', blank=None",
+    "kilter.speech:AlignWithPurpose.forward": "self, log_probs, input_lengths, references=None, generator=None",
+    "kilter.speech:sample_alignments": "log_probs, input_lengths, num_samples=5, *, blank=0, temperature=1.0, "
+    "generator=None",
+    "kilter.speech:score_alignments": "log_probs, alignments, input_lengths, *, score='mean_logprob'",
+    "kilter.speech:align_with_purpose": "log_probs, alignments, edited, input_lengths, *, margin=0.0, "
+    "score='mean_logprob', sample_reduction='mean'",
+    "kilter.speech:collapse": "alignments, input_lengths, blank=0",
+    "kilter.speech:LowLatency": "*, blank=0, frames=1, candidates='repeats', skip_noops=False, compat=False",
+    "kilter.speech:LowLatency.__call__": "self, alignments, input_lengths, references=None, generator=None",
+    "kilter.speech:low_latency": "alignments, input_lengths, *, blank=0, frames=1, candidates='repeats', "
+    "skip_noops=False, compat=False, generator=None",
+    "kilter.speech:MinimumWER": "vocabulary, *, blank=0, max_char_distance=2, strict=True, compat=False",
+    "kilter.speech:MinimumWER.__call__": "self, alignments, input_lengths, references=None, generator=None",
+    "kilter.speech:minimum_wer": "alignments, input_lengths, references, vocabulary, *, blank=0, max_char_distance=2, "
+    "strict=True, compat=False, generator=None",
+    "kilter.speech:ctc_greedy": "log_probs, input_lengths, *, blank=0",
+    "kilter.speech:Hypothesis": "tokens, score, times",
+    "kilter.hosts.transformers:align_ctc": "model, objective, *, weight, start=None, schedule='constant', "
+    "in_eval=False",
+}
+NAMES = {
+    "kilter.core": ["Objective", "LossOutput", "Paper", "Claim"],
+    "kilter.evaluation.latency": ["drift_to_reference", "drift_between", "total_latency", "early_share"],
+    "kilter.evaluation.word_errors": ["word_error_rate", "character_error_rate"],
+    "kilter.hosts.transformers": ["align_ctc"],
+}
+
+
+def find(where: str) -> Any:
+    module, _, path = where.partition(":")
+    if module.startswith("kilter.hosts"):
+        pytest.importorskip(module.rpartition(".")[2])
+    thing = importlib.import_module(module)
+    for name in path.split(".") if path else []:
+        thing = getattr(thing, name)
+    return thing
+
+
+@pytest.mark.parametrize("where", SIGNATURES)
+def test_signature(where: str) -> None:
+    parameters = inspect.signature(find(where)).parameters.values()
+    plain = [p.replace(annotation=inspect.Parameter.empty) for p in parameters]
+    assert str(inspect.Signature(plain)) == f"({SIGNATURES[where]})"
+
+
+@pytest.mark.parametrize("module", NAMES)
+def test_names(module: str) -> None:
+    assert not [name for name in NAMES[module] if not hasattr(find(module), name)]
+
+
+def test_loss_output_fields() -> None:
+    from dataclasses import fields
+
+    from kilter.core import LossOutput
+
+    assert [field.name for field in fields(LossOutput)] == ["loss", "parts", "stats"]
+
+
+def test_everything_exported_exists_and_explains_itself() -> None:
+    from tests.conformance.case import FAMILIES
+
+    for family in FAMILIES:
+        package = importlib.import_module(f"kilter.{family}")
+        assert package.__all__ == sorted(package.__all__)
+        for name in package.__all__:
+            assert inspect.getdoc(getattr(package, name)), f"kilter.{family}.{name} has no docstring"

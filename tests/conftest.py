@@ -1,0 +1,37 @@
+"""Shared by all tests: the devices there are, the shape checks off for a moment, repeatable hypothesis."""
+
+from collections.abc import Iterator
+
+import pytest
+
+try:
+    from hypothesis import settings
+except ModuleNotFoundError:  # a run of the tests that need none, e.g. of a wheel
+    pass
+else:
+    settings.register_profile("kilter", deadline=None, derandomize=True, database=None, max_examples=60)
+    settings.load_profile("kilter")
+
+
+def devices() -> list[str]:
+    """The CPU and what accelerators are present."""
+    import torch
+
+    return ["cpu", *["cuda"] * torch.cuda.is_available(), *["mps"] * torch.backends.mps.is_available()]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that asks for `device` runs on each."""
+    if "device" in metafunc.fixturenames:
+        metafunc.parametrize("device", devices())
+
+
+@pytest.fixture
+def own_messages() -> Iterator[None]:
+    """Shape checks by jaxtyping off, so that wrong shapes and dtypes reach the library's own messages."""
+    import jaxtyping
+
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", before)

@@ -1,0 +1,61 @@
+"""The objective contract by itself."""
+
+from dataclasses import FrozenInstanceError
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import kilter.core
+from kilter.core import LossOutput, Objective
+
+
+class Doubled(Objective):
+    """A least objective."""
+
+    def __init__(self, layer: nn.Module, *, weight: float = 2.0, name: str = "x") -> None:
+        super().__init__()
+        self.layer, self.weight, self.name = layer, weight, name
+
+    def forward(self, log_probs: Tensor, generator: torch.Generator | None = None) -> LossOutput:
+        loss = self.weight * self.layer(log_probs).sum()
+        return LossOutput(loss, {"doubled": loss})
+
+
+def test_inputs_are_read_off_the_signature() -> None:
+    assert Objective.inputs == ()
+    assert Doubled.inputs == ("log_probs", "generator")
+
+
+def test_it_is_a_module_with_its_parameters() -> None:
+    objective = Doubled(nn.Linear(3, 1))
+    assert [name for name, _ in objective.named_parameters()] == ["layer.weight", "layer.bias"]
+    objective(torch.ones(2, 3)).loss.backward()
+    assert objective.layer.weight.grad is not None
+
+
+def test_config_and_printed_form() -> None:
+    objective = Doubled(nn.Identity(), weight=3.0)
+    assert objective.config() == {"layer": objective.layer, "weight": 3.0, "name": "x"}
+    assert "weight=3.0, name='x'" in repr(objective)
+    assert type(objective)(**objective.config())(torch.ones(1, 2)).loss.item() == 6.0
+
+
+def test_forward_must_be_written() -> None:
+    with pytest.raises(TypeError, match="abstract"):
+        Objective()  # ty: ignore
+
+
+def test_output_is_frozen_with_empty_parts() -> None:
+    out = LossOutput(torch.tensor(1.0))
+    assert out.parts == out.stats == {}
+    with pytest.raises(FrozenInstanceError):
+        out.loss = torch.tensor(2.0)  # ty: ignore
+
+
+def test_names_resolve_lazily() -> None:
+    assert {name: getattr(kilter.core, name).__name__ for name in kilter.core.__all__} == {
+        name: name for name in ("Claim", "LossOutput", "Objective", "Paper")
+    }
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        kilter.core.Nothing  # noqa: B018

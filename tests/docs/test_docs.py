@@ -1,0 +1,90 @@
+"""The documentation keeps up with the code: README table, card pages, links, examples in prose."""
+
+import ast
+import importlib.util
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from kilter.core.paper import cards
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+@pytest.fixture(scope="module")
+def builder() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("docs_builder", ROOT / "scripts" / "docs.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_readme_table_is_of_today(builder: ModuleType) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert builder.readme(text) == text, "run: .venv/bin/python scripts/docs.py --readme"
+
+
+def test_every_card_is_in_the_index(builder: ModuleType) -> None:
+    index = builder.papers()
+    for card in cards().values():
+        assert f"{{#{card.slug}}}" in index
+        assert all(f".{name}]" in index for name in card.names)
+
+
+@pytest.mark.parametrize(
+    "latex", [r"\mathcal L = \frac1B \sum_b x_b", r"\hat a = \arg\max_v p(v)", r"j \sim \mathcal U"]
+)
+def test_maths_is_drawn_without_leftovers(builder: ModuleType, latex: str) -> None:
+    pytest.importorskip("latex2mathml", reason="the docs group is not installed (make tools)")
+    drawn = builder.mathml(latex, "block")
+    assert drawn.startswith("<math")
+    assert "\\" not in drawn
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    dead = [
+        f"{page.name}: {link}"
+        for page in PAGES
+        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+        if not (page.parent / link).exists()
+    ]
+    assert not dead
+
+
+def snippet(page: str, starts: str) -> str:
+    """The fenced Python of a page that contains `starts`."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.S)
+    return next(block for block in blocks if starts in block)
+
+
+def functions(code: str) -> dict[str, Callable[..., torch.Tensor]]:
+    """The functions defined in a snippet, without running the rest of it."""
+    tree = ast.parse(code)
+    tree.body = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    names: dict[str, Callable[..., torch.Tensor]] = {}
+    exec(compile(tree, "docs", "exec"), names)
+    return names
+
+
+def test_quiet_start_as_documented() -> None:
+    quiet_start = functions(snippet("docs/align-with-purpose.md", "def quiet_start"))["quiet_start"]
+    alignments = torch.arange(1, 9).view(1, 1, 8)
+    assert quiet_start(alignments).tolist() == [[[0, 0, 0, 0, 0, 6, 7, 8]]]
+    assert alignments[0, 0, 0] == 1, "the alignments it was given stay as they are"
+
+
+def test_prefer_a_spelling_as_documented() -> None:
+    prefer = functions(snippet("docs/align-with-purpose.md", "def prefer"))["prefer"]
+    assert prefer(torch.tensor([[[9, 9, 0, 1]]])).tolist() == [[[5, 5, 0, 1]]]
+
+
+def test_five_lines_are_five_lines() -> None:
+    code = snippet("docs/align-with-purpose.md", "def quiet_start")
+    assert len(code[: code.index("\n\nawp")].splitlines()) <= 5

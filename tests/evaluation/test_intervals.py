@@ -1,0 +1,53 @@
+"""Intervals: closed forms, and coverage by simulation."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from kilter.evaluation.intervals import Interval, ratio_bootstrap, t_interval
+
+
+def test_students_interval_is_scipys() -> None:
+    values = [1.0, 4.0, 2.5, 3.0]
+    low, high = stats.t.interval(0.95, 3, loc=np.mean(values), scale=stats.sem(values))
+    found = t_interval(values)
+    assert (found.mean, found.low, found.high) == (pytest.approx(2.625), pytest.approx(low), pytest.approx(high))
+    assert t_interval([3.0]) == Interval(3.0, None, None)
+    assert t_interval([2.0, 2.0, 2.0]) == Interval(2.0, 2.0, 2.0)
+
+
+def test_bootstrap_covers() -> None:
+    """Of 300 samples of 60 examples, about 95 % of the intervals hold the true ratio (±5 points)."""
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(300):
+        words = rng.integers(3, 7, 60)
+        found = ratio_bootstrap(np.stack([rng.binomial(words, 0.2), words], 1), draws=400)
+        held += found.low <= 0.2 <= found.high
+    assert 0.9 < held / 300 < 0.99
+
+
+def test_pairing_narrows_the_difference() -> None:
+    rng = np.random.default_rng(1)
+    base = np.stack([rng.integers(0, 9, 50), np.full(50, 10)], 1)
+    other = base + np.array([1, 0])
+    found = ratio_bootstrap(other, base, scale=100.0)
+    assert (found.mean, found.low, found.high) == (pytest.approx(10), pytest.approx(10), pytest.approx(10))
+    assert ratio_bootstrap(base, base).mean == 0.0
+    alone = ratio_bootstrap(other, scale=100.0)
+    assert alone.high - alone.low > 5
+
+
+def test_it_repeats_and_ignores_scale_of_examples() -> None:
+    totals = np.array([[1, 4], [0, 5], [2, 3]])
+    assert ratio_bootstrap(totals) == ratio_bootstrap(totals)
+    many = np.stack([np.arange(50) % 7, np.full(50, 10)], 1)
+    assert ratio_bootstrap(many, seed=1) != ratio_bootstrap(many)
+    assert ratio_bootstrap(totals).mean == pytest.approx(3 / 12)
+    found = ratio_bootstrap(totals)
+    assert 0 <= found.low <= found.mean <= found.high <= 2 / 3
+
+
+def test_paired_arms_have_the_same_examples() -> None:
+    with pytest.raises(ValueError, match="paired arms must have the same examples, got 2 and 1"):
+        ratio_bootstrap(np.ones((2, 2)), np.ones((1, 2)))

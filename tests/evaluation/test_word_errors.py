@@ -1,0 +1,51 @@
+"""Error rates against a plain Levenshtein distance; texts from ids."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kilter.evaluation.word_errors import (
+    character_error_counts,
+    character_error_rate,
+    token_texts,
+    word_error_counts,
+    word_error_rate,
+)
+from tests.speech.plain import distance
+
+WORDS = st.lists(st.sampled_from(["one", "two", "on", "e"]), max_size=4).map(" ".join)
+
+
+@given(st.lists(st.tuples(WORDS, WORDS), min_size=1, max_size=4))
+def test_as_plain_levenshtein(pairs: list[tuple[str, str]]) -> None:
+    """Over all utterances, empty references and hypotheses included."""
+    references, hypotheses = map(list, zip(*pairs, strict=True))
+    words = sum(distance(r.split(), h.split()) for r, h in pairs), sum(len(r.split()) for r in references)
+    characters = sum(distance(r, h) for r, h in pairs), sum(map(len, references))
+    assert word_error_counts(references, hypotheses) == words
+    assert character_error_counts(references, hypotheses) == characters
+    if words[1]:
+        assert word_error_rate(references, hypotheses) == pytest.approx(words[0] / words[1])
+        assert character_error_rate(references, hypotheses) == pytest.approx(characters[0] / characters[1])
+
+
+def test_spaces_do_not_count_as_words() -> None:
+    assert word_error_counts([" one  two "], ["one two"]) == (0, 2)
+    assert word_error_counts(["  "], ["one  two"]) == (2, 0)
+    assert word_error_rate(["one"], ["one two three"]) == 2.0
+
+
+def test_bad_input_is_named() -> None:
+    for rate in (word_error_rate, character_error_rate):
+        with pytest.raises(ValueError, match="2 references but 1 hypotheses; give one per utterance"):
+            rate(["a", "b"], ["a"])
+        with pytest.raises(ValueError, match=r"the references hold no (words|characters)"):
+            rate([""], ["a"])
+        with pytest.raises(ValueError, match="the references hold no"):
+            rate([], [])
+
+
+def test_texts_of_tokens() -> None:
+    assert token_texts([[1, 2, 1], [], [2, 2, 1]], ["", "a", " "]) == ["a a", "", "a"]
+    assert token_texts([[1, 2]], ["", "one", "two"]) == ["one two"]
+    assert token_texts([[1, 2, 3]], ["", " on", "e", " two"]) == ["one two"]

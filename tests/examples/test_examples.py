@@ -1,0 +1,44 @@
+"""Every script a user would copy runs."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def test_own_properties_do_what_they_say(capsys: pytest.CaptureFixture) -> None:
+    found = runpy.run_path(str(EXAMPLES / "own_property.py"), run_name="__main__")
+    assert capsys.readouterr().out.count("before") == 2
+    before, after = found["improve"](found["quiet_start"], steps=100)
+    assert (1 - after[:, :5, 0]).mean() < 0.5 * (1 - before[:, :5, 0]).mean()
+    before, after = found["improve"](found["prefer_s"], steps=100)
+    assert after[0, :, found["Z"]].mean() < 0.5 * before[0, :, found["Z"]].mean()
+
+
+def test_raw_loop(capsys: pytest.CaptureFixture) -> None:
+    runpy.run_path(str(EXAMPLES / "raw_loop.py"), run_name="__main__")
+    assert capsys.readouterr().out.count("awp") == 5
+
+
+@pytest.mark.host
+def test_trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import soundfile
+    from transformers import AutoModelForCTC
+
+    from kilter.models.recogniser import Recogniser
+
+    Recogniser.small(("yes", "no"), "conv", 8000).save(tmp_path / "model")
+    rows = []
+    for index in range(4):
+        soundfile.write(tmp_path / f"{index}.wav", np.random.default_rng(index).normal(0, 0.1, 12000), 8000)
+        rows.append({"audio": f"{index}.wav", "text": "yes no"})
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    out = str(tmp_path / "out")
+    monkeypatch.setattr(sys, "argv", ["trainer.py", str(tmp_path / "model"), str(tmp_path / "mine.jsonl"), out])
+    runpy.run_path(str(EXAMPLES / "trainer.py"), run_name="__main__")
+    assert AutoModelForCTC.from_pretrained(out).config.vocab_size == 4
