@@ -23,7 +23,7 @@ demo: setup  ## see a speech recogniser emit its words earlier, with a report to
 
 # torch.compile cannot trace the run-time shape checks, so its tests are a run of their own.
 test: setup  ## run the whole suite: torch.compile first, then all else and the docstring examples
-	JAXTYPING_DISABLE=1 $(BIN)/python -m pytest tests -m compile
+	$(BIN)/python -m pytest tests -m compile --jaxtyping-packages=none,beartype.beartype
 	$(BIN)/python -m pytest -m "not compile" -n $(WORKERS)
 
 lint: tools  ## check style, spelling and the direction of imports

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
-from kilter.speech import AlignWithPurpose, LowLatency, MinimumWER, low_latency
+from kilter.speech import AlignWithPurpose, LowLatency, MinimumWER
 
 SIZES = [(16, 200, 32), (16, 800, 128), (8, 1500, 1000)]
 
@@ -35,7 +35,9 @@ def tensors(batch: int, time_: int, vocab: int) -> tuple[Tensor, Tensor, Tensor,
     target_lengths = lengths // 8
     wrong = targets.clone()
     wrong[:, ::12] = 2  # about one wrong character in twelve: something to mend
-    texts = ["".join(letters[t] for t in row[:n]) for row, n in zip(wrong.tolist(), target_lengths.tolist(), strict=True)]
+    texts = [
+        "".join(letters[t] for t in row[:n]) for row, n in zip(wrong.tolist(), target_lengths.tolist(), strict=True)
+    ]
     return logits.log_softmax(-1).requires_grad_(), lengths, targets, target_lengths, letters, texts
 
 
@@ -55,7 +57,9 @@ def peak_bytes(call: Callable[[], object]) -> int:
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as prof:
         call()
     held = peak = 0
-    for event in sorted((e for e in prof.profiler.kineto_results.events() if e.name() == "[memory]"), key=lambda e: e.start_ns()):
+    for event in sorted(
+        (e for e in prof.profiler.kineto_results.events() if e.name() == "[memory]"), key=lambda e: e.start_ns()
+    ):
         held += event.nbytes()
         peak = max(peak, held)
     return peak

@@ -40,6 +40,8 @@ def improve(purpose, steps: int = 200) -> tuple[torch.Tensor, torch.Tensor]:
 
 if __name__ == "__main__":
     before, after = improve(quiet_start)
-    print(f"a token in the first 200 ms: {1 - before[:, :5, 0].mean():.2f} before, {1 - after[:, :5, 0].mean():.2f} after")
+    print(
+        f"a token in the first 200 ms: {1 - before[:, :5, 0].mean():.2f} before, {1 - after[:, :5, 0].mean():.2f} after"
+    )
     before, after = improve(prefer_s)
     print(f"z in any frame: {before[0, :, Z].mean():.2f} before, {after[0, :, Z].mean():.2f} after")

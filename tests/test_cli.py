@@ -9,7 +9,11 @@ import pytest
 from kilter.cli import COMMANDS, main
 from kilter.core.paper import cards
 
-EVERY = [[name, "--help"] for name in COMMANDS] + [["--help"], ["run", "--help"], ["run", "align-with-purpose", "--help"]]
+EVERY = [[name, "--help"] for name in COMMANDS] + [
+    ["--help"],
+    ["run", "--help"],
+    ["run", "align-with-purpose", "--help"],
+]
 
 
 def run_alone(code: str) -> str:

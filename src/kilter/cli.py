@@ -16,8 +16,8 @@ from tyro.conf import Positional, arg
 
 from kilter.core.errors import suggest
 
-EXIT_CODES = """exit codes: 0 done · 1 something you can mend (the message says what) · 2 wrong usage · 3 a bug of ours ·
-130 interrupted (run the same command again: it goes on where it stopped)"""
+EXIT_CODES = """exit codes: 0 done · 1 something you can mend (the message says what) · 2 wrong usage · 3 a bug of
+ours · 130 interrupted (run the same command again: it goes on where it stopped)"""
 
 
 @dataclass
@@ -208,10 +208,11 @@ class New:
 
     def __call__(self) -> int:
         """Write the files."""
-        from kilter.scaffold import new
+        from kilter.scaffold import new, next_steps
 
         for path in new(self.target, self.root):
             print(path)
+        print(next_steps(self.target))
         return 0
 
 
@@ -255,7 +256,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\ninterrupted; run the same command again and it goes on where it stopped", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered has no reader
         return 0
     except Exception as error:
         if debug:
@@ -307,7 +308,9 @@ def run_method(slug: str, rest: list[str]) -> int:
         raise ValueError(f"preset: there is no {preset!r}{suggest(preset, recipe_class.presets)}")
     values = {"preset": preset, **recipe_class.presets[preset], **_from_file(config, recipe_class)}
     default = recipe_class(**values)
-    recipe = tyro.cli(recipe_class, args=flags, default=default, prog=f"kilter run {slug}", description=_about(recipe_class))
+    recipe = tyro.cli(
+        recipe_class, args=flags, default=default, prog=f"kilter run {slug}", description=_about(recipe_class)
+    )
     from kilter.lab.run import run, spoken_command
 
     out = run(recipe, spoken_command(["run", slug, *rest]))
@@ -352,9 +355,9 @@ def _from_file(config: Path | None, recipe_class: Any) -> dict[str, Any]:
         key = {"train": "train_data", "eval": "eval_data"}.get(key, key)  # as the flags are called
         if key not in known:
             raise ValueError(f"{config}: there is no option {name!r}{suggest(key, known)}")
-        values[key] = tuple(value) if isinstance(value, list) else value
         if value is not None and "Path" in str(known[key].type):
-            values[key] = Path(value)
+            value = Path(str(value))
+        values[key] = tuple(value) if isinstance(value, list) else value
     return values
 
 
@@ -368,8 +371,8 @@ def _recipe_class(slug: str) -> Any:
 def _about(recipe_class: Any) -> str:
     presets = ", ".join(recipe_class.presets)
     return (
-        f"{recipe_class.__doc__}\n\nAlso: --preset {{{presets}}} sets the defaults shown here; --config FILE.yaml reads "
-        f"options, flags win; --record writes evidence/{recipe_class.paper.slug}.json.\n\n{EXIT_CODES}"
+        f"{recipe_class.__doc__}\n\nAlso: --preset {{{presets}}} sets the defaults shown here; --config FILE.yaml "
+        f"reads options, flags win; --record writes evidence/{recipe_class.paper.slug}.json.\n\n{EXIT_CODES}"
     )
 
 

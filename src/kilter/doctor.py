@@ -10,7 +10,17 @@ import kilter
 
 PACKAGES = {
     "core": ("torch", "jaxtyping", "safetensors", "tyro", "rich", "PyYAML"),
-    "speech": ("transformers", "accelerate", "datasets", "soundfile", "scipy", "jiwer", "rapidfuzz", "matplotlib", "jinja2"),
+    "speech": (
+        "transformers",
+        "accelerate",
+        "datasets",
+        "soundfile",
+        "scipy",
+        "jiwer",
+        "rapidfuzz",
+        "matplotlib",
+        "jinja2",
+    ),
 }
 
 
@@ -41,7 +51,9 @@ def show(found: dict[str, Any]) -> None:
         if missing:
             print(f"  missing: {', '.join(missing)}; pip install 'kilter[{extra}]'")
     if found["torchaudio"]:
-        print("\ntorchaudio is installed: kilter does not need it, and beside a CPU torch it breaks transformers' audio")
+        print(
+            "\ntorchaudio is installed: kilter does not need it, and beside a CPU torch it breaks transformers' audio"
+        )
     print(f"\ndata (KILTER_DATA is {found['data_folder'] or 'not set'}):")
     for name, state in found["assets"].items():
         print(f"  {name:<24} {', '.join(f'{key}: {value}' for key, value in state.items() if key != 'name')}")

@@ -53,9 +53,9 @@ class Case:
     Attributes:
         build: makes the objective.
         inputs: arguments of `forward` by name, drawn from a generator, floats in float64; None draws by `DRAW`.
-        fixed: where chance or text stands in the way of comparing numbers: `(objective, inputs) -> (function, tensors)`,
-            a function of tensors alone, its samples among them, annotated with shapes; None takes the objective.
-            What must not carry a gradient (samples, a teacher's values) enters as an input here.
+        fixed: where chance or text stands in the way of comparing numbers: `(objective, inputs) -> (function,
+            tensors)`, a function of tensors alone, its samples among them, annotated with shapes. What must not
+            carry a gradient (samples, a teacher's values) enters as an input here. None takes the objective.
         skip: name of a check (see `checks.CHECKS`, or "compile", "processes") to the reason why it cannot apply.
         label: tells two cases of one class apart.
     """

@@ -198,8 +198,9 @@ def test_a_model_held_in_bfloat16(tiny):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # what Dynamo says about transformers' code
-def test_compiled_model_has_the_same_loss(tiny):
-    batch, model = tiny.batch(), tiny()
+@pytest.mark.parametrize("family", ["wav2vec2", pytest.param("small", marks=pytest.mark.compile)])
+def test_compiled_model_has_the_same_loss(tiny, family):
+    batch, model = tiny.batch(family), tiny(family)
     attach(model)
     loss, gradient = loss_and_gradient(model, batch)
     model.zero_grad()

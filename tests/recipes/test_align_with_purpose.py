@@ -50,7 +50,7 @@ def test_a_run_leaves_what_the_architecture_says(smoke: Path) -> None:
     assert settings["weight"] == 1.5
     page = (smoke / "report.html").read_text()
     assert summary["data"]["attribution"].split()[0] in page
-    assert "src=\"http" not in page
+    assert 'src="http' not in page
 
 
 def test_nothing_that_kilter_writes_is_a_pickle(smoke: Path) -> None:
@@ -70,7 +70,11 @@ def test_a_run_killed_at_any_moment_ends_with_the_numbers_of_an_unbroken_one(smo
     out = tmp_path / "killed"
     command = [sys.executable, "-m", "kilter.cli", *RUN, "--out", str(out)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    moments = ("warm-up/conv-0/checkpoints/checkpoint-6", "arms/ctc/seed-0/model", "arms/awp/seed-0/checkpoints/checkpoint-6")
+    moments = (
+        "warm-up/conv-0/checkpoints/checkpoint-6",
+        "arms/ctc/seed-0/model",
+        "arms/awp/seed-0/checkpoints/checkpoint-6",
+    )
     for moment in moments:
         process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         deadline = time.monotonic() + 120
@@ -105,7 +109,9 @@ def test_one_piece_of_work_can_be_done_alone(tmp_path: Path, smoke: Path) -> Non
 
 
 @pytest.mark.slow
-def test_pieces_side_by_side_give_the_same_numbers(tmp_path: Path, smoke: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pieces_side_by_side_give_the_same_numbers(
+    tmp_path: Path, smoke: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     out = tmp_path / "run"
     assert main([*RUN, "--out", str(out), "--jobs", "2"]) == 0
@@ -177,7 +183,8 @@ def test_a_full_disk_leaves_the_run_intact(tmp_path: Path, smoke: Path, monkeypa
         pytest.skip("needs /proc to see which file is written")
     monkeypatch.setattr(os, "fsync", full)
     assert main([*RUN, "--out", str(out), "--arms", "ctc"]) == 1
-    assert not list(out.rglob("*.part")) and not list(out.rglob("metrics.json"))
+    assert not list(out.rglob("*.part"))
+    assert not list(out.rglob("metrics.json"))
     monkeypatch.setattr(os, "fsync", real)
     assert main([*RUN, "--out", str(out), "--arms", "ctc"]) == 0
     assert figures(out, "ctc") == figures(smoke, "ctc")
@@ -222,7 +229,8 @@ def test_own_model_and_recordings(smoke: Path, recordings: Path, tmp_path: Path)
     assert before.keys() == after.keys()
     assert any((before[name] != after[name]).any() for name in before)
     card = (tuned / "README.md").read_text()
-    assert "segev2024align" in card and "base model's licence" in card
+    assert "segev2024align" in card
+    assert "base model's licence" in card
     assert read_json(out / "summary.json")["baseline"] == "before"
 
 

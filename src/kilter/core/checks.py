@@ -54,7 +54,8 @@ def check_targets(input_lengths: Tensor, targets: Tensor, target_lengths: Tensor
     """
     if targets.ndim != 2:
         raise ValueError(f"targets must be (batch, tokens), got shape {tuple(targets.shape)}; pad them to one length")
-    check_lengths("target_lengths", target_lengths, *targets.shape, "targets", "tokens")
+    batch, tokens = targets.shape
+    check_lengths("target_lengths", target_lengths, batch, tokens, "targets", "tokens")
     if not (readable(targets) and readable(target_lengths) and readable(input_lengths)):
         return
     inside = torch.arange(targets.shape[1]) < target_lengths[:, None]

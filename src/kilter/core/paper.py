@@ -67,7 +67,8 @@ class Paper:
         """The citation, ready to paste.
 
         Example:
-            >>> card = Paper("x", "On X", ("Ada Lovelace",), 1843, "Memoirs", "https://example.org", "objective", "-", ())
+            >>> where = ("Memoirs", "https://example.org")
+            >>> card = Paper("x", "On X", ("Ada Lovelace",), 1843, *where, "objective", "-", ())
             >>> print(card.bibtex())
             @inproceedings{lovelace1843x,
               title = {{On X}},

@@ -90,9 +90,7 @@ def drift_to_reference(emissions: Sequence[Sequence[Emission]], references: Sequ
     return _drift(ends, starts)
 
 
-def drift_between(
-    emissions: Sequence[Sequence[Emission]], reference_emissions: Sequence[Sequence[Emission]]
-) -> Drift:
+def drift_between(emissions: Sequence[Sequence[Emission]], reference_emissions: Sequence[Sequence[Emission]]) -> Drift:
     """Delay of one model's emissions after another's, on the tokens both emit.
 
     Raises:
@@ -135,7 +133,9 @@ def _matched(ours: Sequence[Sequence[Any]], theirs: Sequence[Sequence[Any]]) -> 
     rows = []
     for a, b in zip(ours, theirs, strict=True):
         equal = [op for op in levenshtein.opcodes([x[0] for x in a], [x[0] for x in b]) if op.tag == "equal"]
-        rows.append([(a[op.src_start + k], b[op.dest_start + k]) for op in equal for k in range(op.src_end - op.src_start)])
+        rows.append(
+            [(a[op.src_start + k], b[op.dest_start + k]) for op in equal for k in range(op.src_end - op.src_start)]
+        )
     return rows
 
 

@@ -380,7 +380,7 @@ class AlignCTC(TrainerCallback):
 
         The parts add up to the logged loss.
         """
-        if logs is None or "loss" not in logs:
+        if logs is None or "loss" not in logs or not self._calls:
             return
         scale = 1 / self._calls
         if self.model.config.ctc_loss_reduction == "sum":  # the Trainer sums over accumulation and processes then

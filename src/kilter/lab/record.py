@@ -16,9 +16,7 @@ def record_evidence(run: Path, root: Path | None = None) -> Path:
         raise ValueError("--record writes into kilter's source tree, but this kilter was installed from a wheel")
     summary = read_json(run / "summary.json")
     summary["per_seed"] = {
-        arm: {
-            str(seed): read_json(run / "arms" / arm / f"seed-{seed}" / "metrics.json") for seed in found["seeds"]
-        }
+        arm: {str(seed): read_json(run / "arms" / arm / f"seed-{seed}" / "metrics.json") for seed in found["seeds"]}
         for arm, found in summary["arms"].items()
     }
     for where in ("out", "only", "jobs"):

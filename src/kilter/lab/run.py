@@ -292,7 +292,7 @@ def _identity_card(recipe: Recipe, command: str) -> dict[str, Any]:
             "url": paper.url,
             "bibtex": paper.bibtex(),
         },
-        "purpose": " ".join((type(recipe).__doc__ or paper.purpose).strip().split("\n\n")[0].split()),
+        "purpose": " ".join(" ".join((type(recipe).__doc__ or paper.purpose).split("\n\n")[:2]).split()),
         "preset": recipe.preset,
         "command": command,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),

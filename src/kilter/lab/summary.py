@@ -103,7 +103,11 @@ def judge(claim: Claim, arms: Arms, seeds: int) -> dict[str, str] | None:
         verdict = "holds"
     else:
         verdict = "holds in direction"
-    return {"claim": claim_text(claim, arms.metrics), "verdict": verdict, "why": _why(found, metric, guard_words, seeds)}
+    return {
+        "claim": claim_text(claim, arms.metrics),
+        "verdict": verdict,
+        "why": _why(found, metric, guard_words, seeds),
+    }
 
 
 def claim_text(claim: Claim, metrics: Mapping[str, Metric]) -> str:

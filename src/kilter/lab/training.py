@@ -78,8 +78,6 @@ def fit(
         raise ValueError(f"the loss became NaN in {folder}; lower the learning rate or the weight")
 
 
-
-
 class _Keeper(TrainerCallback):
     """Reports progress, and marks checkpoints that are whole."""
 

@@ -22,8 +22,8 @@ __all__ = ["Heard", "Recogniser", "Rows"]
 class Rows(Protocol):
     """Utterances by index, decoded when asked for: mappings with at least `audio` and `text`."""
 
-    def __len__(self) -> int: ...  # noqa: D105
-    def __getitem__(self, index: int, /) -> Mapping[str, Any]: ...  # noqa: D105
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Mapping[str, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Recogniser:
             ) from error
 
     @classmethod
-    def small(cls, words: Sequence[str], encoder: str, rate: int) -> "Recogniser":
+    def small(cls, words: Sequence[str], encoder: kilter.models.small_speech.Encoder, rate: int) -> "Recogniser":
         """A fresh small recogniser of whole words, see `kilter.models.small_speech`."""
         from transformers import Wav2Vec2FeatureExtractor
 
@@ -77,6 +77,14 @@ class Recogniser:
         """Write all three in their own formats (safetensors and JSON)."""
         for part in (self.model, self.features, self.tokenizer):
             part.save_pretrained(folder)
+
+    def to(self, device: str) -> "Recogniser":
+        """Move the model; `auto` is the accelerator there is, else the CPU."""
+        if device == "auto":
+            found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+            device = found.type if found else "cpu"
+        torch.nn.Module.to(self.model, device.split(":")[0])
+        return self
 
     @property
     def rate(self) -> int:

@@ -74,7 +74,8 @@ class SmallSpeechConfig(PretrainedConfig):
         self.stack = stack
         self.ctc_loss_reduction = ctc_loss_reduction
         self.ctc_zero_infinity = ctc_zero_infinity
-        super().__init__(pad_token_id=pad_token_id, **kwargs)
+        self.pad_token_id = pad_token_id
+        super().__init__(**kwargs)
 
     @property
     def inputs_to_logits_ratio(self) -> int:

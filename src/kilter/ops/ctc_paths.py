@@ -201,7 +201,8 @@ def check_alignments(alignments: Tensor, input_lengths: Tensor) -> None:
             "alignments must be (samples, batch, time) and input_lengths (batch,), "
             f"got {tuple(alignments.shape)} and {tuple(input_lengths.shape)}"
         )
-    check_lengths("input_lengths", input_lengths, *alignments.shape[1:], "alignments", "frames")
+    _, batch, frames = alignments.shape
+    check_lengths("input_lengths", input_lengths, batch, frames, "alignments", "frames")
 
 
 def token_starts(
@@ -213,9 +214,7 @@ def token_starts(
     return starts & valid
 
 
-def collapse(
-    alignments: Int[Tensor, "*lead time"], input_lengths: Int[Tensor, " ..."], blank: int = 0
-) -> list[Any]:
+def collapse(alignments: Int[Tensor, "*lead time"], input_lengths: Int[Tensor, " ..."], blank: int = 0) -> list[Any]:
     """Merge repeats and drop blanks: the collapse map of CTC.
 
     Args:

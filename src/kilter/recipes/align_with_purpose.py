@@ -27,8 +27,10 @@ BUILT_IN = {"conv": "causal convolutions", "residual": "with residual connection
 
 @dataclass(kw_only=True)
 class AlignWithPurposeRecipe(Recipe):
-    """Make a CTC recogniser emit its words earlier, at nearly the same word error rate. Align With Purpose samples
-    alignments from the model, edits each into a better one, and moves probability from the one to the other.
+    """Make a CTC recogniser emit its words earlier, at nearly the same word error rate.
+
+    Align With Purpose samples alignments from the model, edits each into a better one (the same words, a frame
+    earlier), and moves probability from the one to the other.
 
     Without --model it trains a small recogniser on recorded digit strings and shows before and after. With --model
     and --train it tunes your own model and leaves it, in the host's format, in arms/awp/seed-0/model.
@@ -217,7 +219,7 @@ class AlignWithPurposeRecipe(Recipe):
         self._save(recogniser, model, arm)
         return model
 
-    def _warm_up(self, encoder: str, seed: int, run: Path, total: int, advance: Advance) -> Path:
+    def _warm_up(self, encoder: Any, seed: int, run: Path, total: int, advance: Advance) -> Path:
         from kilter.data.fsdd import RATE, WORDS
         from kilter.models.recogniser import Recogniser
 
@@ -331,12 +333,8 @@ class AlignWithPurposeRecipe(Recipe):
         """Word errors and emission times on the test recordings."""
         from kilter.models.recogniser import Recogniser
 
-        recogniser = Recogniser.load(model)
-        if self.device not in ("auto", "cpu"):
-            recogniser.model.to(self.device.split(":")[0])
-        before = None
-        if self.model and arm != "before":
-            before = Recogniser.load(self.model)
+        recogniser = Recogniser.load(model).to(self.device)
+        before = Recogniser.load(self.model).to(self.device) if self.model and arm != "before" else None
         rows = _judge(recogniser, self._test, before)
         metrics = _ratios(rows, self.metrics)
         if self._dev is not None:
@@ -351,7 +349,9 @@ class AlignWithPurposeRecipe(Recipe):
         arms, notes = summary["arms"], []
         if summary["data"]["synthetic"]:
             notes.append("The speech is synthetic (espeak-ng): no recordings could be had. Read no more into it.")
-        delays = {arm: found["metrics"]["delay_ms"]["mean"] for arm, found in arms.items() if "delay_ms" in found["metrics"]}
+        delays = {
+            arm: found["metrics"]["delay_ms"]["mean"] for arm, found in arms.items() if "delay_ms" in found["metrics"]
+        }
         if "ctc" in delays and "residual" in delays:
             notes.append(
                 f"Plain CTC emits words {delays['ctc']:.0f} ms after their end here; the same network with residual "
@@ -370,7 +370,7 @@ class AlignWithPurposeRecipe(Recipe):
             caption = "Further left is earlier, further down is fewer word errors; bars are the intervals of the table."
             pictures.append(Picture("tradeoff", "Delay against word errors", caption, svg))
         for index in range(min(self.pictures_of, len(self._test)) if not self.model else 0):
-            row = self._test[index]
+            row: Any = self._test[index]
             emissions = {
                 found["label"]: [tuple(word) for word in _utterance(run, arm, index)["emissions"]]
                 for arm, found in summary["arms"].items()

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from kilter.core.checks import check_log_probs
 from kilter.core.masking import length_mask
@@ -21,9 +21,7 @@ from kilter.ops.ctc_paths import Score, frame_scores, reduce_frames, sample_alig
 
 PAPER = Paper(
     slug="align-with-purpose",
-    title=(
-        "Align With Purpose: Optimize Desired Properties in CTC Models with a General Plug-and-Play Framework"
-    ),
+    title=("Align With Purpose: Optimize Desired Properties in CTC Models with a General Plug-and-Play Framework"),
     authors=(
         "Eliya Segev",
         "Maya Alroy",
@@ -49,7 +47,7 @@ PAPER = Paper(
 
 Reduction = Literal["mean", "sum"]
 Property = Callable[..., Tensor]
-"""`(alignments (N,B,T), input_lengths, references, generator) -> alignments (N,B,T)`; asks for what it needs by name."""
+"""`(alignments (N,B,T), input_lengths, references, generator) -> alignments (N,B,T)`; asks by name for what it needs."""
 
 
 def align_with_purpose(
@@ -140,7 +138,7 @@ def _check_choice(name: str, value: str, choices: Any) -> None:
 class AlignWithPurpose(Objective):
     r"""Sample alignments, edit them with a property, and prefer the edited ones; a term to add to CTC.
 
-    $$\mathcal L = \mathcal L_{\text{CTC}} + \alpha \cdot \texttt{AlignWithPurpose}, \qquad \bar a^i = f_{\text{prop}}(a^i)$$
+    $$\mathcal L = \mathcal L_{\text{CTC}} + \alpha \cdot \mathcal L_{\text{AWP}}, \qquad \bar a^i = f_{\text{prop}}(a^i)$$
 
     It draws from the same forward pass that gives the CTC loss, and nothing flows back through the samples or the
     property. Switch it on once the model recognises most words: samples of an untrained model teach nothing, and
@@ -211,13 +209,11 @@ class AlignWithPurpose(Objective):
         own = getattr(property, "blank", None)
         if blank is not None and own is not None and blank != own:
             raise ValueError(
-                f"the property {_name(property)} has blank={own}, but the blank here is {blank}; "
-                f"give it blank={blank}"
+                f"the property {_name(property)} has blank={own}, but the blank here is {blank}; give it blank={blank}"
             )
         self.property = property
         self.vocabulary: Sequence[str] | None = getattr(property, "vocabulary", None)
-        asked = inspect.signature(property).parameters
-        self._asked = [name for name in ("input_lengths", "references", "generator") if name in asked]
+        self._asked = _asked(property)
         self.samples = samples
         self.margin = margin
         self.temperature = temperature
@@ -266,6 +262,13 @@ class AlignWithPurpose(Objective):
                 f"like the alignments it was given, got {got}"
             )
         return edited
+
+
+def _asked(property: Property) -> list[str]:
+    """What the property's signature asks for, beside the alignments."""
+    asked = inspect.signature(property.forward if isinstance(property, nn.Module) else property).parameters
+    takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in asked.values())
+    return [name for name in ("input_lengths", "references", "generator") if takes_all or name in asked]
 
 
 def _name(property: Property) -> str:
