@@ -407,7 +407,8 @@ def show_run(run: Path, report: Path) -> None:
     from kilter.lab.report import load_summary, table
 
     summary = load_summary(run)
-    Console().print(table(summary))
+    console = Console()
+    console.print(table(summary, most=max(2, (console.width - 24) // 18)))
     for found in summary["verdicts"]:
         print(f"{found['verdict']}: {found['claim']} ({found['why']})")
     for note in summary["notes"]:

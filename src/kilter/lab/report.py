@@ -79,26 +79,35 @@ def rows(summary: Summary) -> list[Row]:
     return table
 
 
-def table(summary: Summary) -> "Table":
-    """The same table for the terminal: the method in bold, intervals below the numbers."""
+def table(summary: Summary, *, most: int | None = None) -> "Table":
+    """The same table for the terminal: the method in bold, intervals below the numbers.
+
+    Args:
+        summary: of a run.
+        most: how many metrics to show, the first ones; all by default.
+    """
     from rich.table import Table
     from rich.text import Text
 
     synthetic = f". {SYNTHETIC}" if summary["data"]["synthetic"] else ""
+    metrics = list(summary["metrics"].values())[:most]
+    hidden = len(summary["metrics"]) - len(metrics)
+    left_out = f" The report has {hidden} more figure{'s' * (hidden > 1)}." if hidden else ""
     printed = Table(
         title=Text(f"{summary['method']}, {summary['preset']} preset{synthetic}"),
-        caption=Text(f"Second lines: {summary['interval']}. Differences are paired."),
+        caption=Text(f"Second lines: {summary['interval']}. Differences are paired.{left_out}"),
         caption_justify="left",
         show_lines=True,
     )
     printed.add_column("arm")
-    for metric in summary["metrics"].values():
+    for metric in metrics:
         heading = Text(f"{metric['label']}, {metric['unit']}\n{metric['better']} is better")
         printed.add_column(heading, justify="right")
     styles = {"baseline": "", "method": "bold", "context": "dim", "difference": "italic"}
     for row in rows(summary):
         label = Text.assemble(row.label, "\n", (row.note, "not bold dim"))
-        printed.add_row(label, *(Text(str(cell)) for cell in row.cells), style=styles[row.role])
+        cells = row.cells[: len(metrics)]
+        printed.add_row(label, *(Text(str(cell)) for cell in cells), style=styles[row.role])
     return printed
 
 

@@ -128,15 +128,16 @@ def frame_scores(
     if alignments.shape[1:] != (batch, frames):
         got = ", ".join(map(str, alignments.shape[1:]))
         raise ValueError(f"alignments must be (samples, {batch}, {frames}), got (samples, {got})")
-    alignments = alignments.masked_fill(~valid, 0)  # ids in the padding may be anything
+    alignments = alignments * valid  # ids in the padding may be anything
     try:
         picked = log_probs.gather(2, alignments.permute(1, 2, 0)).permute(2, 0, 1)
     except RuntimeError as error:
         if "out of bounds" not in str(error):
             raise
-        low, high = int(alignments.min()), int(alignments.max())
+        n, i, t = ((alignments < 0) | (alignments >= vocab)).nonzero()[0].tolist()
         raise ValueError(
-            f"alignments hold token {low if low < 0 else high}, outside the vocabulary 0..{vocab - 1} of log_probs"
+            f"utterance {i}: alignments hold token {int(alignments[n, i, t])}, outside the vocabulary 0..{vocab - 1} "
+            "of log_probs; check the property, or where the alignments come from"
         ) from None
     return picked.to(_accumulate(log_probs)).clamp(min=LOG_FLOOR)
 

@@ -107,9 +107,9 @@ class AlignWithPurposeRecipe(Recipe):
     metrics: ClassVar[Mapping[str, Metric]] = {
         "wer": Metric("Word error rate", "%", "lower", 2),
         "delay_ms": Metric("Mean emission delay", "ms", "lower", 0),
+        "shift_ms": Metric("Emission against the model as given", "ms", "lower", 0),
         "median_delay_ms": Metric("Median emission delay", "ms", "lower", 0),
         "onset_ms": Metric("Emission after word onset", "ms", "lower", 0),
-        "shift_ms": Metric("Emission against the model as given", "ms", "lower", 0),
         "early": Metric("Words emitted before their end", "%", "higher", 1),
         "cer": Metric("Character error rate", "%", "lower", 2),
         "dev_wer": Metric("Word error rate, development takes", "%", "lower", 2),

@@ -47,7 +47,7 @@ PAPER = Paper(
 
 Reduction = Literal["mean", "sum"]
 Property = Callable[..., Tensor]
-"""`(alignments (N,B,T), input_lengths, references, generator) -> alignments (N,B,T)`; asks by name for what it needs."""
+"""`(alignments (N,B,T), input_lengths, references, generator) -> alignments`; asks by name for what it needs."""
 
 
 def align_with_purpose(
@@ -138,7 +138,7 @@ def _check_choice(name: str, value: str, choices: Any) -> None:
 class AlignWithPurpose(Objective):
     r"""Sample alignments, edit them with a property, and prefer the edited ones; a term to add to CTC.
 
-    $$\mathcal L = \mathcal L_{\text{CTC}} + \alpha \cdot \mathcal L_{\text{AWP}}, \qquad \bar a^i = f_{\text{prop}}(a^i)$$
+    $$\mathcal L = \mathcal L_{\text{CTC}} + \alpha \mathcal L_{\text{AWP}}, \qquad \bar a^i = f_{\text{prop}}(a^i)$$
 
     It draws from the same forward pass that gives the CTC loss, and nothing flows back through the samples or the
     property. Switch it on once the model recognises most words: samples of an untrained model teach nothing, and
