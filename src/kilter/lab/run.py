@@ -215,14 +215,13 @@ def _side_by_side(recipe: Recipe, out: Path, todo: list[tuple[str, int]]) -> Non
     def piece(work: tuple[str, int], bar: "_Bar") -> None:
         command = [sys.executable, "-m", "kilter.cli", "run", recipe.paper.slug, "--config", str(out / "recipe.yaml")]
         command += ["--out", str(out), "--only", "/seed-".join(map(str, work)), "--jobs", "1"]
-        with tempfile.TemporaryFile("w+") as said:
-            process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=said, text=True, env={**os.environ, _TELL: "1"}
-            )
-            for line in process.stdout or ():
-                if line.startswith(_TELL):
-                    bar.advance(*map(int, line.split()[1:]))
-            if process.wait():
+        with tempfile.TemporaryFile("w+", encoding="utf-8") as said:
+            told: Any = {"stdout": subprocess.PIPE, "stderr": said, "encoding": "utf-8"}
+            with subprocess.Popen(command, **told, env={**os.environ, _TELL: "1"}) as process:
+                for line in process.stdout or ():
+                    if line.startswith(_TELL):
+                        bar.advance(*map(int, line.split()[1:]))
+            if process.returncode:
                 said.seek(0)
                 raise ValueError(f"{'/seed-'.join(map(str, work))} failed: {said.read().strip()[-2000:]}")
         bar.done(read_json(_folder(out, *work) / "metrics.json"), recipe)

@@ -1,0 +1,92 @@
+"""From pieces of work to verdicts: pairing, intervals, and the four words a verdict may be."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from kilter.core.paper import Claim
+from kilter.lab.recipe import Metric
+from kilter.lab.summary import Arms, judge, summarise
+
+METRICS = {"delay_ms": Metric("Delay", "ms", "lower", 0), "wer": Metric("Word error rate", "%", "lower", 2)}
+CLAIM = Claim("delay_ms", "lower", baseline="ctc", arm="awp", by=150.0, guard=("wer", 0.5))
+
+
+def arms(folder: Path, figures: dict[str, dict[str, list[float]]]) -> Arms:
+    """Arms whose seeds have these figures; each seed's three utterances share them out unevenly."""
+    pieces: dict[str, dict[int, Path]] = {}
+    for arm, metrics in figures.items():
+        for seed, values in enumerate(zip(*metrics.values(), strict=True)):
+            piece = folder / arm / str(seed)
+            piece.mkdir(parents=True)
+            found = dict(zip(metrics, values, strict=True))
+            (piece / "metrics.json").write_text(json.dumps(found))
+            shares = [{"wer": [found["wer"] * k / 100, k], "delay_ms": [found["delay_ms"] * k, k]} for k in (1, 2, 3)]
+            (piece / "utterances.jsonl").write_text("".join(json.dumps({"totals": row}) + "\n" for row in shares))
+            pieces.setdefault(arm, {})[seed] = piece
+    return Arms(pieces, METRICS, "ctc")
+
+
+def two(folder: Path, delays: list[float], errors: list[float]) -> Arms:
+    """A control at 380 ms and 1 %, and a method that differs by so much."""
+    count = len(delays)
+    noise = [0.0, 3.0, -2.0, 1.0, 2.0][:count]
+    ctc = {"delay_ms": [380.0 + n for n in noise], "wer": [1.0] * count}
+    awp = {"delay_ms": [380.0 + n + d for n, d in zip(noise, delays, strict=True)], "wer": [1.0 + e for e in errors]}
+    return arms(folder, {"ctc": ctc, "awp": awp})
+
+
+@pytest.mark.parametrize(
+    ("delays", "errors", "verdict"),
+    [
+        ([-200, -210, -195, -205, -190], [0.1, 0.0, 0.1, 0.2, 0.1], "holds"),
+        ([-200, -210, -195], [0.1, 0.0, 0.1], "holds in direction"),  # too few seeds
+        ([-120, -130, -125, -118, -122], [0.1, 0.0, 0.1, 0.2, 0.1], "holds in direction"),  # too small
+        ([-200, -210, -195, -205, -190], [0.9, 0.8, 1.0, 0.7, 0.9], "holds in direction"),  # the guard gives way
+        ([-40, 60, 10, -30, 5], [0.0, 0.0, 0.1, 0.0, 0.0], "not seen here"),
+        ([50, 60, 55, 52, 58], [0.0, 0.0, 0.1, 0.0, 0.0], "contradicted"),
+    ],
+)
+def test_verdicts(delays: list[float], errors: list[float], verdict: str, tmp_path: Path) -> None:
+    found = judge(CLAIM, two(tmp_path, delays, errors), len(delays))
+    assert found is not None
+    assert found["verdict"] == verdict
+    assert "150 ms" in found["claim"]
+
+
+def test_differences_are_paired_by_seed(tmp_path: Path) -> None:
+    delays = [-200.0, -210.0, -190.0, -205.0, -195.0]
+    found = two(tmp_path, delays, [0.0] * 5).difference("awp", "delay_ms")
+    expected = stats.ttest_1samp(delays, 0).confidence_interval(0.95)
+    assert found is not None
+    np.testing.assert_allclose((found.mean, found.low, found.high), (-200.0, expected.low, expected.high))
+
+
+def test_one_seed_is_judged_by_utterances_and_says_so(tmp_path: Path) -> None:
+    one = two(tmp_path, [-200.0], [0.5])
+    assert "bootstrap" in one.interval_name()
+    found = one.difference("awp", "wer")
+    assert found is not None
+    assert found.mean == pytest.approx(0.5)
+
+
+def test_seeds_only_one_arm_has_are_left_out_of_its_differences(tmp_path: Path) -> None:
+    figures = {
+        "ctc": {"delay_ms": [380.0, 380.0], "wer": [1.0, 1.0]},
+        "awp": {"delay_ms": [200.0, 210.0, 900.0], "wer": [1.0, 1.0, 1.0]},
+    }
+    found = arms(tmp_path, figures).difference("awp", "delay_ms")
+    assert found is not None
+    assert found.mean == pytest.approx(-175.0)
+
+
+def test_a_claim_the_run_cannot_speak_to_has_no_verdict(tmp_path: Path) -> None:
+    found = arms(tmp_path, {"ctc": {"delay_ms": [380.0], "wer": [1.0]}})
+    assert judge(CLAIM, found, 1) is None
+    labels = {"ctc": ("CTC", "baseline")}
+    summary = summarise(found, [CLAIM], labels)
+    assert summary["verdicts"] == []
+    assert summary["differences"] == {}
