@@ -56,9 +56,9 @@ def test_show_prints_the_citation(capsys: pytest.CaptureFixture) -> None:
     ("arguments", "code", "said"),
     [
         (["lsit"], 2, "did you mean 'list'"),
-        (["show", "align-with-purpos"], 1, "did you mean 'align-with-purpose'"),
-        (["run", "align-with-purpose", "--preset", "dmeo"], 1, "did you mean 'demo'"),
-        (["fetch", "fsd"], 1, "did you mean 'fsdd'"),
+        (["show", "align-with-purpos"], 2, "did you mean 'align-with-purpose'"),
+        (["run", "align-with-purpose", "--preset", "dmeo"], 2, "did you mean 'demo'"),
+        (["fetch", "fsd"], 2, "did you mean 'fsdd'"),
         (["report", "no/such/run"], 1, "no/such/run"),
         ([], 2, ""),
     ],

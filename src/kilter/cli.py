@@ -3,6 +3,7 @@
 Imports nothing heavy, so that every help text answers at once; each command imports what it needs.
 """
 
+import io
 import json
 import os
 import sys
@@ -18,6 +19,12 @@ from kilter.core.errors import suggest
 
 EXIT_CODES = """exit codes: 0 done · 1 something you can mend (the message says what) · 2 wrong usage · 3 a bug of
 ours · 130 interrupted (run the same command again: it goes on where it stopped)"""
+
+_DEBUG = "KILTER_DEBUG"
+
+
+class UsageError(ValueError):
+    """The command line asks for something that does not exist."""
 
 
 @dataclass
@@ -166,7 +173,7 @@ class Fetch:
         from kilter.data.assets import ASSETS, locate
 
         if self.name not in ASSETS:
-            raise ValueError(f"there is no asset {self.name!r}{suggest(self.name, ASSETS)}")
+            raise UsageError(f"there is no asset {self.name!r}{suggest(self.name, ASSETS)}")
         found = locate(self.name)
         if self.json:
             print(json.dumps({"name": self.name, "path": str(found.path), "source": found.source}, indent=2))
@@ -248,8 +255,14 @@ kilter COMMAND --help tells more. --debug after any command shows tracebacks.
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in given
+    debug = "--debug" in given or _DEBUG in os.environ
+    if "--debug" in given and arguments is None:
+        os.environ[_DEBUG] = "1"  # the pieces of a run that have a process of their own
     given = [argument for argument in given if argument != "--debug"]
+    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")  # CTC has no kernel for Apple's GPUs
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without − or α is no reason to fail
     try:
         return _dispatch(given)
     except KeyboardInterrupt:
@@ -261,11 +274,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if debug:
             raise
-        ours = not isinstance(error, ValueError | TypeError | OSError | ModuleNotFoundError)
+        ours = not isinstance(error, ValueError | TypeError | OSError | ImportError)
         print(f"kilter: {error if not ours else f'{type(error).__name__}: {error}'}", file=sys.stderr)
         if ours:
             print("kilter: this looks like a bug of ours; add --debug for the traceback", file=sys.stderr)
-        return 3 if ours else 1
+        return 3 if ours else 2 if isinstance(error, UsageError) else 1
 
 
 def _dispatch(given: list[str]) -> int:
@@ -305,21 +318,24 @@ def run_method(slug: str, rest: list[str]) -> int:
     recipe_class = _recipe_class(slug)
     preset, config, flags, record = _peel(rest)
     if preset not in recipe_class.presets:
-        raise ValueError(f"preset: there is no {preset!r}{suggest(preset, recipe_class.presets)}")
+        raise UsageError(f"preset: there is no {preset!r}{suggest(preset, recipe_class.presets)}")
     values = {"preset": preset, **recipe_class.presets[preset], **_from_file(config, recipe_class)}
     default = recipe_class(**values)
     recipe = tyro.cli(
         recipe_class, args=flags, default=default, prog=f"kilter run {slug}", description=_about(recipe_class)
     )
+    from kilter.lab.files import MAIN_PROCESS
+    from kilter.lab.record import record_evidence, source_tree
     from kilter.lab.run import run, spoken_command
 
+    if record and recipe.only is not None:
+        raise UsageError("--record needs the whole run, --only does a piece of it")
+    tree = source_tree() if record else None
     out = run(recipe, spoken_command(["run", slug, *rest]))
-    if recipe.only is None:
+    if recipe.only is None and MAIN_PROCESS:
         show_run(out, out / "report.html")
-        if record:
-            from kilter.lab.record import record_evidence
-
-            print(f"evidence: {record_evidence(out)}")
+        if tree is not None:
+            print(f"evidence: {record_evidence(out, tree)}")
     return 0
 
 
@@ -381,7 +397,7 @@ def method_card(slug: str) -> Any:
     from kilter.core.paper import cards
 
     if slug not in cards():
-        raise ValueError(f"there is no method {slug!r}{suggest(slug, cards())}")
+        raise UsageError(f"there is no method {slug!r}{suggest(slug, cards())}")
     return cards()[slug]
 
 

@@ -9,11 +9,6 @@ def is_on() -> bool:
     return dist.is_available() and dist.is_initialized()
 
 
-def rank() -> int:
-    """This process's number, 0 without a process group."""
-    return dist.get_rank() if is_on() else 0
-
-
 def world_size() -> int:
     """How many processes there are, 1 without a process group."""
     return dist.get_world_size() if is_on() else 1

@@ -2,33 +2,28 @@
 
 import os
 import platform
+import re
 import sys
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from typing import Any
 
 import kilter
 
-PACKAGES = {
-    "core": ("torch", "jaxtyping", "safetensors", "tyro", "rich", "PyYAML"),
-    "speech": (
-        "transformers",
-        "accelerate",
-        "datasets",
-        "soundfile",
-        "scipy",
-        "jiwer",
-        "rapidfuzz",
-        "matplotlib",
-        "jinja2",
-    ),
-}
+_REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)\s*(>=(?P<least>[\d.]+))?.*?(extra == ['\"](?P<extra>\w+)['\"])?$")
 
 
 def examine() -> dict[str, Any]:
     """The state of things, as plain values."""
     from kilter.data.assets import ASSETS, status
 
-    packages = {extra: {name: _version(name) for name in names} for extra, names in PACKAGES.items()}
+    packages: dict[str, dict[str, dict[str, Any]]] = {"core": {}}
+    for line in requires("kilter") or ():
+        wanted = _REQUIREMENT.match(line)
+        if wanted and not wanted["name"].startswith("kilter") and wanted["extra"] != "all":
+            found = _version(wanted["name"])
+            enough = found is not None and _numbers(found) >= _numbers(wanted["least"] or "0")
+            state = {"version": found, "least": wanted["least"], "ok": enough}
+            packages.setdefault(wanted["extra"] or "core", {})[wanted["name"]] = state
     return {
         "kilter": kilter.__version__,
         "python": platform.python_version(),
@@ -37,7 +32,7 @@ def examine() -> dict[str, Any]:
         "torchaudio": _version("torchaudio"),
         "data_folder": os.environ.get("KILTER_DATA"),
         "assets": {name: status(name) for name in ASSETS},
-        "ok": sys.version_info >= (3, 11) and all(found for names in packages.values() for found in names.values()),
+        "ok": sys.version_info >= (3, 11) and all(one["ok"] for names in packages.values() for one in names.values()),
     }
 
 
@@ -45,18 +40,26 @@ def show(found: dict[str, Any]) -> None:
     """Print the state of things for a person."""
     print(f"kilter {found['kilter']}, Python {found['python']}, {found['platform']}")
     for extra, names in found["packages"].items():
-        missing = [name for name, there in names.items() if there is None]
-        there = ", ".join(f"{name} {number}" for name, number in names.items() if number)
-        print(f"\n{extra}: {there}")
-        if missing:
-            print(f"  missing: {', '.join(missing)}; pip install 'kilter[{extra}]'")
+        there = [f"{name} {one['version']}" for name, one in names.items() if one["ok"]]
+        print(f"\n{extra}: {', '.join(there)}")
+        wanted = [
+            f"{name}>={one['least']} ({one['version'] or 'missing'})" for name, one in names.items() if not one["ok"]
+        ]
+        if wanted:
+            package = "kilter" if extra == "core" else f"kilter[{extra}]"
+            print(f"  needs {', '.join(wanted)}: pip install -U '{package}'")
     if found["torchaudio"]:
         print(
             "\ntorchaudio is installed: kilter does not need it, and beside a CPU torch it breaks transformers' audio"
         )
     print(f"\ndata (KILTER_DATA is {found['data_folder'] or 'not set'}):")
     for name, state in found["assets"].items():
-        print(f"  {name:<24} {', '.join(f'{key}: {value}' for key, value in state.items() if key != 'name')}")
+        where = f"in {state['where']}" if state["present"] else f"not here; {state['get']} ({state['size_mb']} MB)"
+        print(f"  {name:<18} {where}\n{'':<21}{state['title']}, {state['licence']}")
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", text)[:3]]
 
 
 def _version(package: str) -> str | None:

@@ -249,7 +249,7 @@ def test_two_processes_may_fill_the_cache_at_once(monkeypatch, site):
 def test_names_that_cannot_be_located():
     with pytest.raises(ValueError, match="no asset is called 'fsd'; there are: fsdd, espeak-digits"):
         locate("fsd")
-    with pytest.raises(ValueError, match="--train openslr/librispeech_asr:clean"):
+    with pytest.raises(ValueError, match=r"--train openslr/librispeech_asr:clean:train\.100"):
         locate("librispeech")
 
 
@@ -261,7 +261,7 @@ def test_a_mistyped_kilter_data_is_an_error(monkeypatch):
 
 def test_status_tells_without_fetching(tmp_path, monkeypatch):
     assert status("fsdd") == status("fsdd") | {"present": False, "where": None, "get": "kilter fetch fsdd"}
-    assert status("librispeech")["get"] == "--train openslr/librispeech_asr:clean"
+    assert status("librispeech")["get"] == "--train openslr/librispeech_asr:clean:train.100"
     folder = write_folder(tmp_path / "mine" / "fsdd")
     monkeypatch.setenv("KILTER_DATA", str(tmp_path / "mine"))
     assert status("fsdd")["present"]

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from kilter.core.paper import Claim
-from kilter.lab.recipe import Metric
+from kilter.lab.recipe import Arm, Metric
 from kilter.lab.summary import Arms, judge, summarise
 
 METRICS = {"delay_ms": Metric("Delay", "ms", "lower", 0), "wer": Metric("Word error rate", "%", "lower", 2)}
@@ -51,7 +51,7 @@ def two(folder: Path, delays: list[float], errors: list[float]) -> Arms:
     ],
 )
 def test_verdicts(delays: list[float], errors: list[float], verdict: str, tmp_path: Path) -> None:
-    found = judge(CLAIM, two(tmp_path, delays, errors), len(delays))
+    found = judge(CLAIM, two(tmp_path, delays, errors))
     assert found is not None
     assert found["verdict"] == verdict
     assert "150 ms" in found["claim"]
@@ -85,8 +85,8 @@ def test_seeds_only_one_arm_has_are_left_out_of_its_differences(tmp_path: Path) 
 
 def test_a_claim_the_run_cannot_speak_to_has_no_verdict(tmp_path: Path) -> None:
     found = arms(tmp_path, {"ctc": {"delay_ms": [380.0], "wer": [1.0]}})
-    assert judge(CLAIM, found, 1) is None
-    labels = {"ctc": ("CTC", "baseline")}
-    summary = summarise(found, [CLAIM], labels)
+    assert judge(CLAIM, found) is None
+    described = {"ctc": Arm("CTC", "baseline")}
+    summary = summarise(found, [CLAIM], described)
     assert summary["verdicts"] == []
     assert summary["differences"] == {}

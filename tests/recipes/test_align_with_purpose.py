@@ -39,7 +39,7 @@ def test_a_run_leaves_what_the_architecture_says(smoke: Path) -> None:
         folder = smoke / "arms" / arm / "seed-0"
         metrics = read_json(folder / "metrics.json")
         assert all(isinstance(value, int | float) for value in metrics.values())
-        assert {"wer", "dev_wer", "cost_cpu_seconds", "cost_peak_mb"} <= set(metrics)
+        assert {"wer", "dev_wer", "cost_cpu_seconds"} <= set(metrics)
         assert len(read_rows(folder / "utterances.jsonl")) == 12
         assert not list(folder.glob("checkpoints*"))
     summary = read_json(smoke / "summary.json")
@@ -98,7 +98,7 @@ def test_a_half_written_checkpoint_is_not_resumed_from(tmp_path: Path) -> None:
         if whole:
             (folder / "whole").touch()
     assert _last_whole(tmp_path) == str(tmp_path / "checkpoint-3")
-    assert not (tmp_path / "checkpoint-6").exists()
+    assert _last_whole(tmp_path / "nowhere") is None
 
 
 def test_one_piece_of_work_can_be_done_alone(tmp_path: Path, smoke: Path) -> None:
@@ -136,7 +136,10 @@ def test_report_compare_and_json(smoke: Path, capsys: pytest.CaptureFixture) -> 
     [
         (["--arms", "cts"], "unknown arm 'cts'"),
         (["--only", "awp-3"], "awp/seed-3"),
+        (["--model", "x"], "--train"),
         (["--seeds", "0"], "seeds must be at least 1"),
+        (["--weight", "-1"], "weight must be at least 0"),
+        (["--steps", "0"], "steps must be at least 1"),
         (["--device", "gpu"], "device must be"),
     ],
 )
@@ -145,11 +148,17 @@ def test_bad_options(arguments: list[str], said: str, tmp_path: Path, capsys: py
     assert said in capsys.readouterr().err
 
 
-def test_options_that_belong_together(capsys: pytest.CaptureFixture) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        main([*RUN, "--model", "x"])
-    assert stopped.value.code == 2
-    assert "--train" in capsys.readouterr().err
+def test_a_failed_start_does_not_claim_the_folder(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert main([*RUN, "--out", str(out), "--device", "gpu"]) == 1
+    assert not out.exists()
+
+
+def test_options_from_a_file_and_flags_go_together(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    config = tmp_path / "mine.yaml"
+    config.write_text("model: no/such/model\n")
+    assert main([*RUN, "--config", str(config), "--train", "a.csv", "--eval", "b.csv"]) == 1
+    assert "no/such/model" in capsys.readouterr().err
 
 
 def test_other_settings_in_the_same_folder(smoke: Path, capsys: pytest.CaptureFixture) -> None:

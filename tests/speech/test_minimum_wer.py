@@ -1,5 +1,8 @@
 """The minimum-WER property against a plain transcription, on characters, pieces and words, and bad input."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given
@@ -211,3 +214,13 @@ def test_bad_input_is_named(own_messages: None) -> None:
             minimum_wer(a, lengths, ["the", "the"], wrong)
     with pytest.raises(ValueError, match="utterance 0: input_lengths is 4, but alignments has 3 frames"):
         minimum_wer(a, torch.tensor([4, 3]), ["the", "the"], LETTERS)
+
+
+@pytest.mark.host
+def test_the_separator_of_a_real_tokenizer_is_kept(tmp_path: Path) -> None:
+    """In transformers 5 the word separator counts as a special token."""
+    from transformers import Wav2Vec2CTCTokenizer
+
+    letters = {token: i for i, token in enumerate(["<pad>", "<s>", "</s>", "<unk>", "|", "A", "B"])}
+    (tmp_path / "vocab.json").write_text(json.dumps(letters))
+    assert token_strings(Wav2Vec2CTCTokenizer(str(tmp_path / "vocab.json"))) == ("", "", "", "", " ", "A", "B")

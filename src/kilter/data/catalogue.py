@@ -95,7 +95,7 @@ ASSETS = {
             page="https://www.openslr.org/12",
             size_mb=60_000,
             used_for="read English at scale",
-            sources=(Source("hub", "openslr/librispeech_asr:clean"),),
+            sources=(Source("hub", "openslr/librispeech_asr:clean:train.100"),),
         ),
     )
 }

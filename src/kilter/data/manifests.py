@@ -18,7 +18,7 @@ from typing import Any
 from kilter.data.audio import Utterance, Word, check_audio, read_audio
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg")
-HUB_ID = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(:(?P<config>[\w.-]+))?")
+HUB_ID = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(:(?P<config>[\w.-]+))?(:(?P<split>[\w.-]+))?")
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def load_speech(
     Args:
         source: A `.csv`, `.jsonl` or `.json` manifest, whose audio paths are relative to it; a folder with
             `metadata.csv` or `metadata.jsonl` (column `file_name`), or with a `.txt` beside each recording; or
-            a hub id, `org/name` or `org/name:config`.
+            a hub id, `org/name`, `org/name:config` or `org/name:config:split`.
         rate: Samples per second that the model wants.
         split: The hub's split, or the sub-folder of that name where the folder has one.
         text_column: Where the transcript stands.
@@ -92,9 +92,11 @@ def load_speech(
     elif path.is_file():
         found = _from_table(path, *columns)
     elif path.suffix not in (*_READERS, *AUDIO_SUFFIXES) and (hub := HUB_ID.fullmatch(source)):
-        found = _from_hub(hub["name"], hub["config"], split, *columns)
+        found = _from_hub(hub["name"], hub["config"], hub["split"] or split, *columns)
     else:
-        raise ValueError(f"{source}: no such file or folder, and not a hub id like 'org/name' or 'org/name:config'")
+        raise ValueError(
+            f"{source}: no such file or folder, and not a hub id like 'org/name' or 'org/name:config:split'"
+        )
 
     rows, skipped = [], []
     for row in found:

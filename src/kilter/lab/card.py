@@ -1,6 +1,5 @@
 """The model card that goes with every saved model: what it is, what it was trained on, whom to cite."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +46,7 @@ def write_model_card(folder: Path, recipe: Recipe, label: str, data: Provenance)
         slug=recipe.paper.slug,
         purpose=recipe.paper.purpose,
         base=base or "none, trained from scratch",
-        base_licence=licence or ("not stated by its card" if base else "none"),
+        base_licence=licence or ("not known" if base else "none"),
         data=data.title,
         licence=data.licence,
         attribution=f", {data.attribution}" if data.attribution else "",
@@ -59,15 +58,14 @@ def write_model_card(folder: Path, recipe: Recipe, label: str, data: Provenance)
 
 
 def _licence(base: str) -> str | None:
-    """Licence in the base model's own card, where there is one on disk."""
+    """Licence in the base model's own card, where that can be had."""
     import yaml
+    from huggingface_hub import ModelCard
 
-    card = Path(base, "README.md")
-    if not card.is_file():
+    try:  # a folder's README.md, or the hub's card of an id
+        return ModelCard.load(Path(base, "README.md") if Path(base).is_dir() else base).data.to_dict().get("license")
+    except (OSError, ValueError, yaml.YAMLError):
         return None
-    parts = card.read_text(encoding="utf-8").split("---", 2)
-    front: Mapping[str, Any] = (yaml.safe_load(parts[1]) or {}) if len(parts) == 3 and not parts[0].strip() else {}
-    return str(front["license"]) if front.get("license") else None
 
 
 def _is_setting(name: str, value: Any) -> bool:

@@ -1,8 +1,12 @@
 """Files that are either whole or not there."""
 
+import errno
 import json
 import math
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +26,18 @@ def write_whole(path: Path, data: str | bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def full_disk_said(folder: Path) -> Iterator[None]:
+    """Turn the libraries' words for a full disk ("failed writing file" and the like) into the system's own error."""
+    try:
+        yield
+    except Exception as error:
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        if isinstance(error, OSError) or shutil.disk_usage(there).free >= 1 << 20:
+            raise
+        raise OSError(errno.ENOSPC, "no space left; what was finished is kept, run again", str(folder)) from error
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -45,6 +45,8 @@ class Provenance:
     synthetic: bool = False
     note: str = ""
     skipped: Sequence[tuple[str, str]] = ()
+    digest: str = ""
+    """changes when the data does, so that a run does not go on with other data"""
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,9 @@ class Recipe(ABC):
     unhashed: ClassVar[frozenset[str]] = frozenset({"out", "only", "jobs", "arms", "seeds", "preset"})
     """options that change where or how much is run, not what one piece of work computes"""
 
+    def prepare(self) -> None:  # noqa: B027 (most recipes have nothing to settle)
+        """Check that the options fit each other, and settle those that depend on others, before any work."""
+
     @abstractmethod
     def describe(self, arm: str) -> Arm:
         """Label and role of an arm; ValueError for one that is not known."""
@@ -114,6 +119,9 @@ class Recipe(ABC):
     def build_data(self) -> Provenance:
         """Find and read the data (kept on the recipe), and say what was used."""
 
+    def warm_up(self, arm: str, seed: int, run: Path, advance: Advance) -> None:  # noqa: B027 (nor to share)
+        """What arms of one seed share, done once in the run directory; not part of an arm's cost."""
+
     @abstractmethod
     def train(self, arm: str, seed: int, folder: Path, advance: Advance) -> Path:
         """Train one arm, resuming what `folder` holds; returns the folder of the saved model."""
@@ -121,6 +129,10 @@ class Recipe(ABC):
     @abstractmethod
     def evaluate(self, arm: str, seed: int, model: Path) -> Judged:
         """Judge a saved model on the test data."""
+
+    def purpose(self) -> str:
+        """The purpose in two sentences, for the report: the first two paragraphs of the recipe's docstring."""
+        return " ".join(" ".join((type(self).__doc__ or self.paper.purpose).split("\n\n")[:2]).split())
 
     def pictures(self, summary: Mapping[str, Any], run: Path) -> Sequence[Picture]:
         """Figures for the report, from the finished run."""

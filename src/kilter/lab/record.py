@@ -5,15 +5,20 @@ from pathlib import Path
 from kilter.lab.files import read_json, write_json
 
 
-def record_evidence(run: Path, root: Path | None = None) -> Path:
-    """Write `evidence/<method>.json` in the source tree from a finished run; returns its path.
+def source_tree() -> Path:
+    """Root of the source tree kilter runs from.
 
     Raises:
-        ValueError: kilter does not run from a source tree.
+        ValueError: it was installed from a wheel.
     """
-    root = root or Path(__file__).parents[3]
+    root = Path(__file__).parents[3]
     if not (root / "pyproject.toml").exists():
         raise ValueError("--record writes into kilter's source tree, but this kilter was installed from a wheel")
+    return root
+
+
+def record_evidence(run: Path, root: Path) -> Path:
+    """Write `evidence/<method>.json` under `root` from a finished run; returns its path."""
     summary = read_json(run / "summary.json")
     summary["per_seed"] = {
         arm: {str(seed): read_json(run / "arms" / arm / f"seed-{seed}" / "metrics.json") for seed in found["seeds"]}
@@ -24,4 +29,4 @@ def record_evidence(run: Path, root: Path | None = None) -> Path:
     summary.pop("figures")
     file = root / "evidence" / f"{summary['method']}.json"
     write_json(file, summary)
-    return file.relative_to(root)
+    return file

@@ -10,7 +10,7 @@ import numpy as np
 from kilter.core.paper import Claim
 from kilter.evaluation.intervals import Interval, ratio_bootstrap, t_interval
 from kilter.lab.files import read_json, read_rows
-from kilter.lab.recipe import Metric
+from kilter.lab.recipe import Arm, Metric
 
 Seeds = Mapping[int, Path]
 """Folder of each finished seed of an arm."""
@@ -27,7 +27,7 @@ class Arms:
             for arm, seeds in pieces.items()
         }
         self._folders = pieces
-        self._totals: dict[str, dict[str, np.ndarray]] = {}
+        self._totals: dict[tuple[str, int], dict[str, np.ndarray]] = {}
 
     def interval_name(self) -> str:
         """What the intervals are over."""
@@ -41,8 +41,8 @@ class Arms:
     def costs(self, arm: str) -> dict[str, float]:
         """Mean of every `cost_` figure of an arm."""
         rows = list(self.figures[arm].values())
-        names = sorted(name for name in rows[0] if name.startswith("cost_"))
-        return {name: float(np.mean([row[name] for row in rows if row.get(name) is not None])) for name in names}
+        names = sorted({name for row in rows for name in row if name.startswith("cost_")})
+        return {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}
 
     def differences(self, arm: str) -> dict[str, dict[str, Any]]:
         """Arm minus baseline, paired by seed (or by utterance when there is one seed)."""
@@ -56,31 +56,32 @@ class Arms:
         both = [s for s in ours if s in theirs and None not in (ours[s].get(metric), theirs[s].get(metric))]
         if not both:
             return None
-        if len(both) == 1 and (totals := self._of(arm, metric)) is not None:
-            return ratio_bootstrap(totals, self._of(self.baseline, metric), scale=self._scale(metric))
+        if len(both) == 1 and (totals := self._of(arm, both[0], metric)) is not None:
+            return ratio_bootstrap(totals, self._of(self.baseline, both[0], metric), scale=self._scale(metric))
         return t_interval([ours[s][metric] - theirs[s][metric] for s in both])
 
     def _value(self, arm: str, metric: str) -> Interval | None:
-        values = [row[metric] for row in self.figures[arm].values() if row.get(metric) is not None]
+        values = {seed: row[metric] for seed, row in self.figures[arm].items() if row.get(metric) is not None}
         if not values:
             return None
-        if len(values) == 1 and (totals := self._of(arm, metric)) is not None:
+        if len(values) == 1 and (totals := self._of(arm, next(iter(values)), metric)) is not None:
             return ratio_bootstrap(totals, scale=self._scale(metric))
-        return t_interval(values)
+        return t_interval(list(values.values()))
 
-    def _of(self, arm: str, metric: str) -> np.ndarray | None:
-        """`(examples, 2)` totals of a metric in the arm's first seed."""
-        if arm not in self._totals:
-            rows = read_rows(next(iter(self._folders[arm].values())) / "utterances.jsonl")
-            names = rows[0]["totals"] if rows else {}
-            self._totals[arm] = {name: np.array([row["totals"][name] for row in rows], float) for name in names}
-        return self._totals[arm].get(metric)
+    def _of(self, arm: str, seed: int, metric: str) -> np.ndarray | None:
+        """`(examples, 2)` totals of a metric in one piece of work; an example without it counts for nothing."""
+        if (arm, seed) not in self._totals:
+            rows = [row["totals"] for row in read_rows(self._folders[arm][seed] / "utterances.jsonl")]
+            names = {name for row in rows for name in row}
+            found = {name: np.array([row.get(name, (0, 0)) for row in rows], float) for name in names}
+            self._totals[arm, seed] = found
+        return self._totals[arm, seed].get(metric)
 
     def _scale(self, metric: str) -> float:
         return 100.0 if self.metrics[metric].unit == "%" else 1.0
 
 
-def judge(claim: Claim, arms: Arms, seeds: int) -> dict[str, str] | None:
+def judge(claim: Claim, arms: Arms) -> dict[str, str] | None:
     """Verdict on a claim by the rules of the evidence page; None if the run cannot speak to it.
 
     holds: at least five seeds, and the interval clears the claim and the guard. holds in direction: the interval
@@ -93,6 +94,7 @@ def judge(claim: Claim, arms: Arms, seeds: int) -> dict[str, str] | None:
     if found is None or found.low is None or found.high is None:
         return None
     metric = arms.metrics[claim.metric]
+    seeds = len(arms.figures[claim.arm].keys() & arms.figures[claim.baseline].keys())
     gain = (-found.high, -found.low) if claim.better == "lower" else (found.low, found.high)
     guarded, guard_words = _guard(claim, arms)
     if gain[1] < 0:
@@ -149,9 +151,8 @@ def _points(metric: Metric) -> str:
     return "points" if metric.unit == "%" else metric.unit
 
 
-def summarise(arms: Arms, claims: Sequence[Claim], labels: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
+def summarise(arms: Arms, claims: Sequence[Claim], described: Mapping[str, Arm]) -> dict[str, Any]:
     """The part of `summary.json` that is computed from the pieces."""
-    seeds = min((len(found) for found in arms.figures.values()), default=0)
     shown = {n: asdict(m) for n, m in arms.metrics.items() if any(n in arms.values(a) for a in arms.figures)}
     return {
         "metrics": shown,
@@ -159,8 +160,8 @@ def summarise(arms: Arms, claims: Sequence[Claim], labels: Mapping[str, tuple[st
         "interval": arms.interval_name(),
         "arms": {
             arm: {
-                "label": labels[arm][0],
-                "role": labels[arm][1],
+                "label": described[arm].label,
+                "role": described[arm].role,
                 "seeds": sorted(found),
                 "metrics": arms.values(arm),
                 "cost": arms.costs(arm),
@@ -168,5 +169,5 @@ def summarise(arms: Arms, claims: Sequence[Claim], labels: Mapping[str, tuple[st
             for arm, found in arms.figures.items()
         },
         "differences": {arm: found for arm in arms.figures if (found := arms.differences(arm))},
-        "verdicts": [found for claim in claims if (found := judge(claim, arms, seeds)) is not None],
+        "verdicts": [found for claim in claims if (found := judge(claim, arms)) is not None],
     }

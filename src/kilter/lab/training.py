@@ -1,8 +1,6 @@
 """The stock Trainer of transformers, made safe to kill: exact resume from the last whole checkpoint."""
 
-import errno
 import os
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +8,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
-from transformers.trainer_utils import get_last_checkpoint
 
+from kilter.lab.files import full_disk_said
 from kilter.lab.recipe import Advance
 
 _WHOLE = "whole"
@@ -57,25 +55,29 @@ def fit(
         save_steps=save_steps,
         save_total_limit=2,
         logging_steps=25,
+        ddp_timeout=7200,  # the others wait while one process judges
         logging_nan_inf_filter=False,
         disable_tqdm=True,
         report_to="none",
         remove_unused_columns=False,
         dataloader_pin_memory=torch.cuda.is_available(),
     )
+    if arguments.n_gpu > 1:  # one process drives one GPU; torchrun starts one for each
+        arguments._n_gpu = 1
     trainer = Trainer(model, arguments, train_dataset=dataset, data_collator=collate)
     trainer.remove_callback(PrinterCallback)
     for callback in (*callbacks, _Keeper(advance)):
         trainer.add_callback(callback)
-    try:
-        trainer.train(resume_from_checkpoint=_last_whole(folder))
-    except Exception as error:  # torch and safetensors say "failed writing file" and the like
-        if shutil.disk_usage(folder).free < 1 << 20:
-            raise OSError(errno.ENOSPC, "no space left; what was finished is kept, run again", str(folder)) from error
-        raise
-    history = [row for row in trainer.state.log_history if "loss" in row]
-    if not all(row["loss"] == row["loss"] for row in history):
-        raise ValueError(f"the loss became NaN in {folder}; lower the learning rate or the weight")
+    last = _last_whole(folder)
+    with full_disk_said(folder):
+        if last and int(last.rpartition("-")[2]) >= steps:  # killed after its last step: nothing is left to train
+            model.load_state_dict(type(model).from_pretrained(last, dtype=torch.float32).state_dict())
+        else:
+            trainer.train(resume_from_checkpoint=last)
+    if not all(parameter.isfinite().all() for parameter in model.parameters()):
+        raise ValueError(
+            f"the training in {folder} diverged (parameters are not finite); lower the learning rate or the weight"
+        )
 
 
 class _Keeper(TrainerCallback):
@@ -97,9 +99,6 @@ class _Keeper(TrainerCallback):
 
 
 def _last_whole(folder: Path) -> str | None:
-    """The newest checkpoint that was written to its end; half-written ones are removed."""
-    while (last := get_last_checkpoint(str(folder)) if folder.is_dir() else None) is not None:
-        if Path(last, _WHOLE).exists():
-            return last
-        shutil.rmtree(last)
-    return None
+    """The newest checkpoint that was written to its end."""
+    whole = sorted(folder.glob(f"checkpoint-*/{_WHOLE}"), key=lambda file: int(file.parent.name.rpartition("-")[2]))
+    return str(whole[-1].parent) if whole else None

@@ -51,7 +51,7 @@ class Recogniser:
         """
         try:
             return cls(
-                AutoModelForCTC.from_pretrained(name),
+                AutoModelForCTC.from_pretrained(name, dtype=torch.float32),
                 AutoFeatureExtractor.from_pretrained(name),
                 AutoTokenizer.from_pretrained(name),
             )
@@ -95,8 +95,18 @@ class Recogniser:
         """Inputs and labels (padded with -100) of a batch of utterances."""
         inputs = self._inputs(rows)
         texts = [row["text"] for row in rows]
-        labels = self.tokenizer(texts, padding=True, return_tensors="pt", add_special_tokens=False)
+        labels = self.tokenizer(
+            texts, padding=True, add_special_tokens=False, return_attention_mask=True, return_tensors="pt"
+        )
         inputs["labels"] = labels.input_ids.masked_fill(labels.attention_mask == 0, -100)
+        unknown = inputs["labels"] == (-1 if self.tokenizer.unk_token_id is None else self.tokenizer.unk_token_id)
+        if unknown.any():
+            row = rows[int(unknown.nonzero()[0, 0])]
+            known = " ".join(sorted(self.tokenizer.get_vocab())[:40])
+            raise ValueError(
+                f"{row.get('id', 'a recording')}: the tokenizer does not know every letter or word of {row['text']!r}; "
+                f"write the texts as the model's vocabulary does: {known}"
+            )
         return inputs
 
     def hear(self, rows: Rows, batch_size: int = 32) -> Iterator[Heard]:
@@ -118,13 +128,15 @@ class Recogniser:
 
     def _inputs(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         audio = [row["audio"] for row in rows]
-        found = self.features(
-            audio, sampling_rate=self.rate, padding=True, return_attention_mask=True, return_tensors="pt"
-        )
+        found = self.features(audio, sampling_rate=self.rate, padding=True, return_tensors="pt")
         return {name: torch.as_tensor(value) for name, value in found.items()}
 
     def _frames(self, samples: int, frames: int) -> tuple[float, float]:
         """Seconds between frames, and by how much a frame's own audio ends after the next frame's start."""
         config = self.model.config
-        ratio = getattr(config, "inputs_to_logits_ratio", None) or round(samples / max(frames, 1))
+        factor = getattr(config, "inputs_to_logits_ratio", None) or getattr(
+            getattr(config, "encoder_config", None), "subsampling_factor", None
+        )
+        # a feature extractor that makes frames counts in hops, one that hands on samples in samples
+        ratio = factor * getattr(self.features, "hop_length", 1) if factor else round(samples / max(frames, 1))
         return ratio / self.rate, getattr(config, "frame_offset_ms", 0) / 1000

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from tyro.conf import arg
 
 from kilter.core.paper import cards
-from kilter.lab.files import MAIN_PROCESS
+from kilter.lab.files import MAIN_PROCESS, full_disk_said
 from kilter.lab.recipe import Advance, Arm, Judged, Metric, Picture, Provenance, Recipe
 
 if TYPE_CHECKING:
@@ -116,7 +116,8 @@ class AlignWithPurposeRecipe(Recipe):
         "dev_delay_ms": Metric("Mean emission delay, development takes", "ms", "lower", 0),
     }
 
-    def __post_init__(self) -> None:
+    def prepare(self) -> None:
+        """Check that the options fit each other; with one's own model, the model as given is an arm too."""
         if (self.train_data is None) != (self.eval_data is None):
             raise ValueError("--train and --eval go together: give both, or neither for the digit strings")
         if self.model and not self.train_data:
@@ -125,7 +126,14 @@ class AlignWithPurposeRecipe(Recipe):
             raise ValueError("--train needs --model: a folder or hub id of a transformers …ForCTC model")
         if self.model:
             self.warm_up_steps = 0
-            self.arms = tuple(dict.fromkeys(("before", *(self.arms if "residual" not in self.arms else ("awp",)))))
+            built_in = {"warm-up", "residual", "gru"} & set(self.arms)  # the preset's, not asked for
+            self.arms = tuple(dict.fromkeys(("before", *(("awp",) if built_in else self.arms))))
+        for name in ("weight", "samples", "margin", "warm_up_steps"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        for name in ("steps", "batch_size", "save_steps", "test_strings"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
 
     # Arms ---------------------------------------------------------------------------------------------------
 
@@ -187,24 +195,21 @@ class AlignWithPurposeRecipe(Recipe):
             f"your recordings: {len(own.rows)} to train, {len(judged.rows)} to judge",
             source=f"{train}, {evaluation}",
             skipped=[*own.skipped, *judged.skipped],
+            digest=_digest(own.rows, judged.rows),
         )
         return self._provenance
 
     # Training -----------------------------------------------------------------------------------------------
 
     def train(self, arm: str, seed: int, folder: Path, advance: Advance) -> Path:
-        """Warm up with CTC (once for all arms of a seed), then the extra steps of this arm."""
+        """The extra steps of this arm, from the warm-up or the model as given."""
         if arm == "before":
             return Path(str(self.model))
+        shared = self._shared(arm, seed, folder.parents[2]) / "model"
         model = folder / "model"
-        if (model / "config.json").exists():
-            return model
-        total = self.warm_up_steps + self.steps
-        encoder = arm if arm in BUILT_IN else self.encoder
-        if arm == "warm-up":
-            return self._warm_up(encoder, seed, folder.parents[2], self.warm_up_steps, advance)
-        start = str(self.model) if self.model else self._warm_up(encoder, seed, folder.parents[2], total, advance)
-        recogniser = self._load(start, seed)
+        if arm == "warm-up" or (model / "config.json").exists():
+            return shared if arm == "warm-up" else model
+        recogniser = self._load(self.model or shared, seed)
         self._fit(
             recogniser,
             work=folder / "checkpoints",
@@ -213,23 +218,31 @@ class AlignWithPurposeRecipe(Recipe):
             final=0.05,
             warm=0,
             seed=seed + 1000,
-            advance=lambda done, _: advance(self.warm_up_steps + done, total),
+            advance=lambda done, steps: advance(self.warm_up_steps + done, self.warm_up_steps + steps),
             weight=self._weight(arm) or 0.0,
         )
         self._save(recogniser, model, arm)
         return model
 
-    def _warm_up(self, encoder: Any, seed: int, run: Path, total: int, advance: Advance) -> Path:
+    def _shared(self, arm: str, seed: int, run: Path) -> Path:
+        return run / "warm-up" / f"{arm if arm in BUILT_IN else self.encoder}-{seed}"
+
+    def warm_up(self, arm: str, seed: int, run: Path, advance: Advance) -> None:
+        """Plain CTC from scratch, once for all arms of a seed."""
+        if self.model:
+            return
         from kilter.data.fsdd import RATE, WORDS
         from kilter.models.recogniser import Recogniser
 
-        folder = run / "warm-up" / f"{encoder}-{seed}"
+        folder = self._shared(arm, seed, run)
+        total = self.warm_up_steps + (0 if arm == "warm-up" else self.steps)
         with _one_at_a_time(folder):
             if (folder / "model" / "config.json").exists():
-                return folder / "model"
+                return
             import torch
 
             torch.manual_seed(seed)
+            encoder: Any = arm if arm in BUILT_IN else self.encoder
             recogniser = Recogniser.small(WORDS, encoder, RATE)
             self._fit(
                 recogniser,
@@ -242,7 +255,6 @@ class AlignWithPurposeRecipe(Recipe):
                 advance=lambda done, _: advance(done, total),
             )
             self._save(recogniser, folder / "model", "ctc")
-        return folder / "model"
 
     def _load(self, name: str | Path, seed: int) -> "Recogniser":
         import torch
@@ -320,9 +332,10 @@ class AlignWithPurposeRecipe(Recipe):
         if MAIN_PROCESS:
             part = folder.with_name(f"{folder.name}.part")
             shutil.rmtree(part, ignore_errors=True)
-            part.mkdir(parents=True)
-            recogniser.save(part)
-            write_model_card(part, self, self.describe(arm).label, self._provenance)
+            with full_disk_said(folder.parent):
+                part.mkdir(parents=True)
+                recogniser.save(part)
+                write_model_card(part, self, self.describe(arm).label, self._provenance)
             part.replace(folder)
             shutil.rmtree(folder.with_name("checkpoints"), ignore_errors=True)
         dist.barrier()
@@ -333,7 +346,7 @@ class AlignWithPurposeRecipe(Recipe):
         """Word errors and emission times on the test recordings."""
         from kilter.models.recogniser import Recogniser
 
-        recogniser = Recogniser.load(model).to(self.device)
+        recogniser = Recogniser.load(str(self.model) if arm == "before" else model).to(self.device)
         before = Recogniser.load(self.model).to(self.device) if self.model and arm != "before" else None
         rows = _judge(recogniser, self._test, before)
         metrics = _ratios(rows, self.metrics)
@@ -365,8 +378,9 @@ class AlignWithPurposeRecipe(Recipe):
         from kilter.lab.plots import timeline, tradeoff
 
         pictures = []
-        if "delay_ms" in summary["metrics"]:
-            svg = tradeoff(summary, x="delay_ms", y="wer")
+        delay = next((name for name in ("delay_ms", "shift_ms") if name in summary["metrics"]), None)
+        if delay is not None:
+            svg = tradeoff(summary, x=delay, y="wer")
             caption = "Further left is earlier, further down is fewer word errors; bars are the intervals of the table."
             pictures.append(Picture("tradeoff", "Delay against word errors", caption, svg))
         for index in range(min(self.pictures_of, len(self._test)) if not self.model else 0):
@@ -432,12 +446,23 @@ def _ratios(rows: Sequence[Mapping[str, Any]], metrics: Mapping[str, Metric]) ->
     import statistics
 
     found = {}
-    for name in rows[0]["totals"] if rows else ():
-        over, under = (sum(row["totals"][name][k] for row in rows) for k in (0, 1))
+    for name in dict.fromkeys(name for row in rows for name in row["totals"]):
+        over, under = (sum(row["totals"].get(name, (0, 0))[k] for row in rows) for k in (0, 1))
         if under:  # nothing heard, no delay: the figure is left out rather than made up
             found[name] = (100 if metrics[name].unit == "%" else 1) * over / under
     delays = [delay for row in rows for delay in row.get("delays_ms", ())]
     return found | ({"median_delay_ms": statistics.median(delays)} if delays else {})
+
+
+def _digest(*parts: Any) -> str:
+    """Changes with the names and texts of one's own data; the audio is not read for it."""
+    from hashlib import sha256
+
+    found = sha256()
+    for rows in parts:
+        for row in rows:
+            found.update(f"{row['id']}\t{row['text']}\n".encode())
+    return found.hexdigest()[:16]
 
 
 def _utterance(run: Path, arm: str, index: int) -> Mapping[str, Any]:

@@ -82,7 +82,7 @@ def token_strings(vocabulary: Any) -> tuple[str, ...]:
         special = set(vocabulary.all_special_ids)
         tokens = vocabulary.convert_ids_to_tokens(range(len(vocabulary)))
         return tuple(
-            "" if i in special else " " if t == separator else t.replace("\u2581", " ") for i, t in enumerate(tokens)
+            " " if t == separator else "" if i in special else t.replace("\u2581", " ") for i, t in enumerate(tokens)
         )
     if isinstance(vocabulary, str) or not all(isinstance(token, str) for token in vocabulary):
         raise TypeError("vocabulary must be a list of strings by token id, or a tokenizer")

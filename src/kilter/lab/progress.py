@@ -1,0 +1,69 @@
+"""Progress of the pieces of a run: one bar each, or lines on standard output for a parent that draws the bars."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from kilter.lab.files import MAIN_PROCESS
+from kilter.lab.recipe import Metric
+
+TELL = "KILTER_TELL_PROGRESS"
+"""Set for a piece of work that runs beside others: it tells its progress in lines."""
+
+Piece = tuple[str, int]
+"""Arm and seed."""
+
+
+class Bar:
+    """The progress of one piece of work."""
+
+    def __init__(self, progress: Any, task: Any) -> None:
+        self._progress, self._task = progress, task
+
+    def advance(self, done: int, total: int) -> None:
+        """Move to `done` of `total`."""
+        if TELL in os.environ:
+            print(TELL, done, total, flush=True)
+        self._progress.update(self._task, completed=done, total=total)
+
+    def hear(self, line: str) -> None:
+        """Move to what a piece of work in another process tells."""
+        if line.startswith(TELL):
+            self.advance(*map(int, line.split()[1:]))
+
+    def done(self, figures: Mapping[str, float], metrics: Mapping[str, Metric]) -> None:
+        """Fill the bar and show the first two figures."""
+        shown = [(metric, figures[name]) for name, metric in metrics.items() if name in figures][:2]
+        text = ", ".join(f"{metric.label.lower()} {value:.{metric.digits}f} {metric.unit}" for metric, value in shown)
+        total = self._progress.tasks[self._task].total or 1
+        self._progress.update(self._task, completed=total, total=total, figures=text)
+
+
+@contextmanager
+def bars(pieces: Sequence[Piece]) -> Iterator[dict[Piece, Bar]]:
+    """A bar for each piece of work, on standard error."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[figures]}"),
+    )
+    quiet = not MAIN_PROCESS or TELL in os.environ
+    with Progress(*columns, console=Console(stderr=True), disable=quiet) as progress:
+        yield {
+            (arm, seed): Bar(progress, progress.add_task(f"{arm}, seed {seed}", total=None, figures=""))
+            for arm, seed in pieces
+        }

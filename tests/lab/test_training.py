@@ -1,0 +1,87 @@
+"""The stock Trainer made safe to kill: also after its last step, and where an epoch does not end with the steps."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from kilter.lab.training import fit
+from kilter.models.recogniser import Recogniser
+
+pytestmark = pytest.mark.host
+
+ROWS = [
+    {
+        "id": str(i),
+        "audio": np.random.default_rng(i).normal(0, 0.1, 9000 + 800 * i).astype(np.float32),
+        "text": "yes no",
+    }
+    for i in range(5)
+]
+
+
+def train(recogniser: Recogniser, folder: Path, **options: object) -> None:
+    settings: dict = {
+        "steps": 4,
+        "batch_size": 2,
+        "learning_rate": 1e-3,
+        "final_learning_rate": 1e-4,
+        "warm_up_steps": 0,
+        "max_grad_norm": 5.0,
+        "seed": 0,
+        "device": "cpu",
+        "precision": "float32",
+        "save_steps": 2,
+        "advance": lambda done, total: None,
+    }
+    fit(recogniser.model, dataset=ROWS, collate=recogniser.collate, folder=folder, **{**settings, **options})
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    Recogniser.small(("yes", "no"), "conv", 8000).save(tmp_path / "fresh")
+    return tmp_path / "fresh"
+
+
+def test_a_training_that_was_killed_after_its_last_step_is_not_trained_again(fresh: Path, tmp_path: Path) -> None:
+    first = Recogniser.load(fresh)
+    train(first, tmp_path / "work")
+    second = Recogniser.load(fresh)
+    train(second, tmp_path / "work")
+    for name, value in first.model.state_dict().items():
+        assert torch.equal(value, second.model.state_dict()[name]), name
+
+
+def test_a_training_killed_in_mid_epoch_ends_with_the_same_weights(fresh: Path, tmp_path: Path) -> None:
+    whole = Recogniser.load(fresh)
+    train(whole, tmp_path / "whole")
+
+    def stop(done: int, total: int) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    killed = Recogniser.load(fresh)
+    with pytest.raises(KeyboardInterrupt):
+        train(killed, tmp_path / "killed", advance=stop)
+    resumed = Recogniser.load(fresh)
+    train(resumed, tmp_path / "killed")
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name]), name
+
+
+def test_a_training_that_diverges_says_so(fresh: Path, tmp_path: Path) -> None:
+    recogniser = Recogniser.load(fresh)
+    with pytest.raises(ValueError, match="diverged"):
+        train(recogniser, tmp_path / "work", learning_rate=1e30, max_grad_norm=0.0)
+
+
+def test_texts_that_the_tokenizer_cannot_spell_are_named(fresh: Path) -> None:
+    with pytest.raises(ValueError, match="7: the tokenizer does not know every letter or word of 'yes maybe'"):
+        Recogniser.load(fresh).collate([{**ROWS[0], "id": "7", "text": "yes maybe"}])
+
+
+def test_a_half_precision_checkpoint_is_trained_in_full_precision(fresh: Path, tmp_path: Path) -> None:
+    Recogniser.load(fresh).model.to(torch.bfloat16).save_pretrained(fresh)
+    assert Recogniser.load(fresh).model.dtype == torch.float32
