@@ -335,7 +335,7 @@ def run_method(slug: str, rest: list[str]) -> int:
     if recipe.only is None and MAIN_PROCESS:
         show_run(out, out / "report.html")
         if tree is not None:
-            print(f"evidence: {record_evidence(out, tree)}")
+            print(f"evidence: {record_evidence(out, tree).relative_to(tree)}")
     return 0
 
 
