@@ -39,10 +39,10 @@ def check_lengths(name: str, lengths: Tensor, batch: int, limit: int, of: str, u
     if lengths.shape != (batch,):
         raise ValueError(f"{name} must have shape ({batch},) like the batch of {of}, got {tuple(lengths.shape)}")
     if readable(lengths) and batch:
-        bad = (lengths < 0) | (lengths > limit)
-        if bad.any():
-            i = int(bad.nonzero()[0])
-            raise ValueError(f"utterance {i}: {name} is {int(lengths[i])}, but {of} has {limit} {unit}")
+        values = lengths.tolist()
+        if min(values) < 0 or max(values) > limit:
+            i, value = next((i, value) for i, value in enumerate(values) if not 0 <= value <= limit)
+            raise ValueError(f"utterance {i}: {name} is {value}, but {of} has {limit} {unit}")
 
 
 def check_targets(input_lengths: Tensor, targets: Tensor, target_lengths: Tensor, *, vocab: int, blank: int) -> None:

@@ -35,7 +35,7 @@ class Bar:
     def done(self, figures: Mapping[str, float], metrics: Mapping[str, Metric]) -> None:
         """Fill the bar and show the first two figures."""
         shown = [(metric, figures[name]) for name, metric in metrics.items() if name in figures][:2]
-        text = ", ".join(f"{metric.label.lower()} {value:.{metric.digits}f} {metric.unit}" for metric, value in shown)
+        text = ", ".join(f"{value:.{metric.digits}f} {metric.unit}" for metric, value in shown)
         total = self._progress.tasks[self._task].total or 1
         self._progress.update(self._task, completed=total, total=total, figures=text)
 
@@ -49,7 +49,6 @@ def bars(pieces: Sequence[Piece]) -> Iterator[dict[Piece, Bar]]:
         Progress,
         TaskProgressColumn,
         TextColumn,
-        TimeElapsedColumn,
         TimeRemainingColumn,
     )
 
@@ -57,8 +56,7 @@ def bars(pieces: Sequence[Piece]) -> Iterator[dict[Piece, Bar]]:
         TextColumn("{task.description}"),
         BarColumn(bar_width=20),
         TaskProgressColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
         TextColumn("{task.fields[figures]}"),
     )
     quiet = not MAIN_PROCESS or TELL in os.environ

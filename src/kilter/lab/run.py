@@ -74,6 +74,8 @@ def finish(recipe: Recipe, out: Path, data: Provenance, command: str) -> None:
     there = sorted(folder.name for folder in (out / "arms").iterdir() if folder.is_dir())
     names = dict.fromkeys([*recipe.arms, *there])  # what was asked for, then what an earlier call left here
     done = {arm: found for arm in names if (found := _done(out, arm))}
+    order = {"baseline": 0, "method": 1, "context": 2}
+    done = dict(sorted(done.items(), key=lambda item: order[recipe.describe(item[0]).role]))
     described = {arm: recipe.describe(arm) for arm in done}
     baseline = next((arm for arm, found in described.items() if found.role == "baseline"), recipe.baseline)
     card = yaml.safe_load((out / "recipe.yaml").read_text(encoding="utf-8"))

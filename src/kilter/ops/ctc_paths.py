@@ -104,6 +104,9 @@ def _draw(
 def check_peaks(peak: Float[Tensor, "batch time"], valid: Bool[Tensor, "batch time"], first: int = 0) -> None:
     """Check the largest log-probability of each valid frame, read where a pass over V has found it anyway."""
     tolerance = 1e-3  # rounding of float16 and bfloat16 log-softmax near probability one
+    low, high = (float(bound) for bound in peak.aminmax()) if peak.numel() else (0.0, 0.0)
+    if low > -torch.inf and high <= tolerance:  # false for NaN too, which is then looked for where it matters
+        return
     bad = valid & ~((peak <= tolerance) & (peak > -torch.inf))
     if bad.any():
         i, t = bad.nonzero()[0].tolist()

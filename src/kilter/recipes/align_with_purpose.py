@@ -368,8 +368,9 @@ class AlignWithPurposeRecipe(Recipe):
         if "ctc" in delays and "residual" in delays:
             notes.append(
                 f"Plain CTC emits words {delays['ctc']:.0f} ms after their end here; the same network with residual "
-                f"connections {delays['residual']:+.0f} ms. The drift is avoidable by design: Align With Purpose is "
-                "for the model you already have. Measure its drift first; only drift that is there can be removed."
+                f"connections {delays['residual']:+.0f} ms. ".replace("-", "−")
+                + "The drift is avoidable by design: Align With Purpose is for the model you already have. "
+                "Measure its drift first; only drift that is there can be removed."
             )
         return notes
 

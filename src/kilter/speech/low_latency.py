@@ -69,26 +69,28 @@ def low_latency(
         return alignments.clone()
     lengths = torch.full_like(input_lengths, alignments.shape[-1]) if compat else input_lengths
     valid = length_mask(lengths.to(alignments.device), alignments.shape[-1])
-    edited = torch.where(valid, alignments, blank)
-    silent = edited == blank
-    deletable = silent.clone()
-    deletable[..., 1:] = edited[..., 1:] == edited[..., :-1]
+    inside = _next(valid, False)
+    spoken = alignments != blank
+    deletable = ~spoken
+    deletable[..., 1:] = alignments[..., 1:] == alignments[..., :-1]
     deletable &= valid
     if candidates == "nonblank":
-        deletable &= ~silent
+        deletable &= spoken
     if skip_noops:
-        deletable &= (~silent).flip(-1).cumsum(-1).flip(-1) > 0
+        deletable &= (spoken & valid).flip(-1).cumsum(-1).flip(-1) > 0
 
+    edited = alignments
     for _ in range(frames):
         rank = deletable.cumsum(-1)
         # the published code draws from a range that ends before the last candidate
         count = rank[..., -1] - int(compat)
         uniform = torch.rand(count.shape, device=count.device, generator=generator)
         chosen = (uniform * count).long() + 1
-        move = (rank >= chosen[..., None]) & (count > 0)[..., None]
-        edited = torch.where(move, _next(edited, blank), edited)
-        deletable = torch.where(move, _next(deletable, False), deletable)
-    return torch.where(valid, edited, alignments)
+        move = (rank >= chosen[..., None]) & (count > 0)[..., None] & valid
+        edited = torch.where(move, torch.where(inside, _next(edited, blank), blank), edited)
+        if frames > 1:
+            deletable = torch.where(move, _next(deletable, False), deletable)
+    return edited
 
 
 def _next(frames: Tensor, fill: int) -> Tensor:
