@@ -119,6 +119,19 @@ def test_pieces_side_by_side_give_the_same_numbers(
         assert figures(out, arm) == figures(smoke, arm)
 
 
+@pytest.mark.slow
+@pytest.mark.dist
+def test_two_processes_train_one_run(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [*launch, "-m", "kilter.cli", *RUN, "--out", str(out), "--steps", "4", "--warm-up-steps", "4"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(str(out / "report.html")) == 1
+    assert {path.parts[-3] for path in out.rglob("metrics.json")} == {"ctc", "awp"}
+
+
 def test_report_compare_and_json(smoke: Path, capsys: pytest.CaptureFixture) -> None:
     (smoke / "report.html").unlink()
     assert main(["report", str(smoke)]) == 0
