@@ -29,9 +29,10 @@ def improve(purpose, steps: int = 200) -> tuple[torch.Tensor, torch.Tensor]:
     logits = torch.randn(2, 30, 12, requires_grad=True)
     lengths = torch.tensor([30, 24])
     optimiser = torch.optim.Adam([logits], lr=0.1)
+    awp = AlignWithPurpose(purpose, margin=0.5)  # not merely as probable as before: clearly more
     before = logits.detach().softmax(-1)
     for _ in range(steps):
-        loss = AlignWithPurpose(purpose)(logits.log_softmax(-1), lengths).loss
+        loss = awp(logits.log_softmax(-1), lengths).loss
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

@@ -26,6 +26,7 @@ def test_raw_loop(capsys: pytest.CaptureFixture) -> None:
 
 
 @pytest.mark.host
+@pytest.mark.filterwarnings("ignore:'pin_memory'")
 def test_trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import soundfile
     from transformers import AutoModelForCTC

@@ -73,7 +73,7 @@ class Recogniser:
         features = Wav2Vec2FeatureExtractor(sampling_rate=rate, do_normalize=False, return_attention_mask=True)
         return cls(kilter.models.small_speech.SmallSpeechForCTC(config), features, tokenizer)
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: str | Path) -> None:
         """Write all three in their own formats (safetensors and JSON)."""
         for part in (self.model, self.features, self.tokenizer):
             part.save_pretrained(folder)
