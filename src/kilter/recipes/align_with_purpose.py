@@ -344,14 +344,16 @@ class AlignWithPurposeRecipe(Recipe):
 
     def evaluate(self, arm: str, seed: int, model: Path) -> Judged:
         """Word errors and emission times on the test recordings."""
+        from kilter.models.judging import judge, ratios
         from kilter.models.recogniser import Recogniser
 
+        percent = {name for name, metric in self.metrics.items() if metric.unit == "%"}
         recogniser = Recogniser.load(str(self.model) if arm == "before" else model).to(self.device)
         before = Recogniser.load(self.model).to(self.device) if self.model and arm != "before" else None
-        rows = _judge(recogniser, self._test, before)
-        metrics = _ratios(rows, self.metrics)
+        rows = judge(recogniser, self._test, before)
+        metrics = ratios(rows, percent)
         if self._dev is not None:
-            dev = _ratios(_judge(recogniser, self._dev, None), self.metrics)
+            dev = ratios(judge(recogniser, self._dev), percent)
             metrics |= {f"dev_{name}": dev[name] for name in ("wer", "delay_ms") if name in dev}
         return Judged(metrics, rows)
 
@@ -410,49 +412,6 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         yield
-
-
-def _judge(recogniser: "Recogniser", rows: Any, before: "Recogniser | None") -> list[dict[str, Any]]:
-    from kilter.evaluation.latency import Span, drift_between, drift_to_reference
-    from kilter.evaluation.word_errors import character_error_counts, word_error_counts
-
-    given = list(before.hear(rows)) if before else []
-    judged = []
-    for index, heard in enumerate(recogniser.hear(rows)):
-        row = rows[index]
-        totals: dict[str, list[float]] = {
-            "wer": list(word_error_counts([row["text"]], [heard.text])),
-            "cer": list(character_error_counts([row["text"]], [heard.text])),
-        }
-        found = {"id": row["id"], "text": row["text"], "heard": heard.text, "emissions": heard.words}
-        if row.get("words"):
-            spans = [Span(word["word"], word["start"], word["end"]) for word in row["words"]]
-            drift = drift_to_reference([heard.words], [spans])
-            delays, count = drift.delays[0], drift.matched
-            totals |= {
-                "delay_ms": [sum(delays), count],
-                "onset_ms": [drift.start_mean * count if count else 0.0, count],
-                "early": [sum(delay < 0 for delay in delays), count],
-            }
-            found["delays_ms"] = delays
-        if given:
-            shift = drift_between([heard.words], [given[index].words])
-            totals["shift_ms"] = [sum(shift.delays[0]), shift.matched]
-        judged.append({**found, "totals": totals})
-    return judged
-
-
-def _ratios(rows: Sequence[Mapping[str, Any]], metrics: Mapping[str, Metric]) -> dict[str, float]:
-    """Ratios of the sums of the rows' totals, and the median delay."""
-    import statistics
-
-    found = {}
-    for name in dict.fromkeys(name for row in rows for name in row["totals"]):
-        over, under = (sum(row["totals"].get(name, (0, 0))[k] for row in rows) for k in (0, 1))
-        if under:  # nothing heard, no delay: the figure is left out rather than made up
-            found[name] = (100 if metrics[name].unit == "%" else 1) * over / under
-    delays = [delay for row in rows for delay in row.get("delays_ms", ())]
-    return found | ({"median_delay_ms": statistics.median(delays)} if delays else {})
 
 
 def _digest(*parts: Any) -> str:
