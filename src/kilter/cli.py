@@ -67,9 +67,10 @@ class List:
             print(json.dumps(rows, indent=2, ensure_ascii=False))
             return 0
         from rich.console import Console
-        from rich.table import Table
+        from rich.table import Column, Table
 
-        table = Table("method", "lever", "what for", "paper", "verdict", box=None, header_style="bold", pad_edge=False)
+        method = Column("method", no_wrap=True)
+        table = Table(method, "lever", "what for", "paper", "verdict", box=None, header_style="bold", pad_edge=False)
         for row in rows:
             table.add_row(row["method"], row["lever"], row["purpose"], row["paper"], row["verdict"])
         Console().print(table)
@@ -317,9 +318,13 @@ def run_method(slug: str, rest: list[str]) -> int:
     """`kilter run SLUG …`: options from the preset, then the config file, then the flags."""
     recipe_class = _recipe_class(slug)
     preset, config, flags, record = _peel(rest)
+    given = _from_file(config, recipe_class)
+    if preset is None:
+        own = "own" in recipe_class.presets and (given.get("model") or any(f.startswith("--model") for f in flags))
+        preset = given.get("preset") or ("own" if own else "full")
     if preset not in recipe_class.presets:
         raise UsageError(f"preset: there is no {preset!r}{suggest(preset, recipe_class.presets)}")
-    values = {"preset": preset, **recipe_class.presets[preset], **_from_file(config, recipe_class)}
+    values = {"preset": preset, **recipe_class.presets[preset], **given}
     default = recipe_class(**values)
     recipe = tyro.cli(
         recipe_class, args=flags, default=default, prog=f"kilter run {slug}", description=_about(recipe_class)
@@ -339,12 +344,12 @@ def run_method(slug: str, rest: list[str]) -> int:
     return 0
 
 
-def _peel(rest: list[str]) -> tuple[str, Path | None, list[str], bool]:
+def _peel(rest: list[str]) -> tuple[str | None, Path | None, list[str], bool]:
     """Take --preset, --config and --record out: they decide the defaults of all other options."""
     import argparse
 
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--preset", default="full")
+    parser.add_argument("--preset")
     parser.add_argument("--config", type=Path)
     parser.add_argument("--record", action="store_true")
     found, flags = parser.parse_known_args(rest)
@@ -427,6 +432,10 @@ def show_run(run: Path, report: Path) -> None:
     console.print(table(summary, most=max(2, (console.width - 24) // 18)))
     for found in summary["verdicts"]:
         print(f"{found['verdict']}: {found['claim']} ({found['why']})")
+    if skipped := summary["data"]["skipped"]:
+        print(f"skipped: {len(skipped)} recording{'s' * (len(skipped) > 1)}, listed in the report")
+    if summary["settings"].get("model"):
+        print(f"models: {run / 'arms' / '<arm>' / 'seed-<n>' / 'model'}")
     for note in summary["notes"]:
         print(f"note: {note}")
     print(f"report: {report}")

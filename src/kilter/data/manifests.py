@@ -42,6 +42,10 @@ class Utterances(Sequence[Utterance]):
     def __init__(self, rows: Sequence[Row], rate: int) -> None:
         self._rows, self._rate = rows, rate
 
+    def texts(self) -> list[tuple[str, str]]:
+        """Where each row stands and its text, without decoding audio."""
+        return [(row.where, row.text) for row in self._rows]
+
     def __len__(self) -> int:
         return len(self._rows)
 

@@ -37,7 +37,7 @@ def run(recipe: Recipe, command: str) -> Path:
     out = recipe.out or default_folder(recipe)
     pieces = _pieces(recipe)
     card = _card(recipe)
-    _check_folder(out, card)
+    _check_folder(out, _identity(recipe))
     _set_up(recipe)
     data = recipe.build_data()
     _check_data(out / "data.json", data)
@@ -46,7 +46,7 @@ def run(recipe: Recipe, command: str) -> Path:
         write_json(out / "data.json", asdict(data))
     todo = [piece for piece in pieces if not (_folder(out, piece) / "metrics.json").exists()]
     if recipe.jobs > 1 and len(todo) > 1 and "WORLD_SIZE" not in os.environ:
-        _side_by_side(recipe, out, todo)
+        _side_by_side(recipe, out, todo, card["settings"])
     else:
         with bars(todo) as bar:
             for piece in todo:
@@ -135,26 +135,37 @@ def _work(recipe: Recipe, out: Path, piece: Piece, bar: Bar) -> None:
         bar.done(judged.metrics, recipe.metrics)
 
 
-def _side_by_side(recipe: Recipe, out: Path, todo: list[Piece]) -> None:
-    with bars(todo) as bar:
-        pool = ThreadPoolExecutor(recipe.jobs)
+def _side_by_side(recipe: Recipe, out: Path, todo: list[Piece], settings: dict[str, Any]) -> None:
+    running: set[subprocess.Popen[str]] = set()
+    pool = ThreadPoolExecutor(recipe.jobs)
+    with bars(todo) as bar, tempfile.TemporaryDirectory() as folder:
+        config = Path(folder, "settings.yaml")
+        config.write_text(yaml.safe_dump(settings, allow_unicode=True), encoding="utf-8")
+        work = [pool.submit(_in_a_process, recipe, out, piece, bar[piece], config, running) for piece in todo]
         try:
-            for outcome in as_completed([pool.submit(_in_a_process, recipe, out, piece, bar[piece]) for piece in todo]):
+            for outcome in as_completed(work):
                 outcome.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+        finally:  # after a failure or an interrupt nothing goes on unseen
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in tuple(running):
+                process.terminate()
+            pool.shutdown()
 
 
-def _in_a_process(recipe: Recipe, out: Path, piece: Piece, bar: Bar) -> None:
+def _in_a_process(
+    recipe: Recipe, out: Path, piece: Piece, bar: Bar, config: Path, running: set["subprocess.Popen[str]"]
+) -> None:
     arm, seed = piece
-    command = [sys.executable, "-m", "kilter.cli", "run", recipe.paper.slug, "--config", str(out / "recipe.yaml")]
+    command = [sys.executable, "-m", "kilter.cli", "run", recipe.paper.slug, "--config", str(config)]
     command += ["--out", str(out), "--only", f"{arm}/seed-{seed}", "--jobs", "1"]
     environment = {**os.environ, TELL: "1", "PYTHONUTF8": "1"}
     with tempfile.TemporaryFile("w+", encoding="utf-8") as said:
         told: Any = {"stdout": subprocess.PIPE, "stderr": said, "encoding": "utf-8"}
         with subprocess.Popen(command, **told, env=environment) as process:
+            running.add(process)
             for line in process.stdout or ():
                 bar.hear(line)
+        running.discard(process)
         if process.returncode:
             said.seek(0)
             failed = f"{arm}/seed-{seed} failed:\n{said.read().strip()[-4000:]}"
@@ -200,17 +211,17 @@ def _identity(recipe: Recipe) -> dict[str, Any]:
 
 def _card(recipe: Recipe) -> dict[str, Any]:
     made = {"versions": provenance.versions(), "commit": provenance.commit()}
-    return {"method": recipe.paper.slug, "settings": _identity(recipe), **made}
+    return {"method": recipe.paper.slug, "settings": _settings(recipe), **made}
 
 
-def _check_folder(out: Path, card: dict[str, Any]) -> None:
-    """A run goes on only with the settings it began with."""
+def _check_folder(out: Path, now: dict[str, Any]) -> None:
+    """A run goes on only with the settings it began with, those that decide its numbers."""
     if not (out / "recipe.yaml").exists():
         if out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
             raise ValueError(f"{out} is not empty and not a run directory; choose another --out")
         return
     there = yaml.safe_load((out / "recipe.yaml").read_text(encoding="utf-8"))["settings"]
-    for name, value in card["settings"].items():
+    for name, value in now.items():
         if there.get(name) != value:
             raise ValueError(
                 f"{out} holds a run with {name}={there.get(name)!r}, this one has {value!r}; "

@@ -91,6 +91,26 @@ class Recogniser:
         """Samples per second the model wants."""
         return int(self.features.sampling_rate)
 
+    def check_texts(self, texts: Sequence[tuple[str, str]]) -> None:
+        """Check that the tokenizer can spell every text, given with the place where it stands.
+
+        Raises:
+            ValueError: it cannot; the first place, its text and what is missing are named.
+        """
+        unknown = self.tokenizer.unk_token_id
+        if unknown is None:
+            return
+        spelt = self.tokenizer([text for _, text in texts], add_special_tokens=False).input_ids
+        bad = [row for row, ids in zip(texts, spelt, strict=True) if unknown in ids]
+        if bad:
+            where, text = bad[0]
+            special = set(self.tokenizer.all_special_tokens)
+            known = " ".join(sorted(set(self.tokenizer.get_vocab()) - special)[:60])
+            raise ValueError(
+                f"{where}: the tokenizer does not know every letter or word of {text!r} ({len(bad)} of {len(texts)} "
+                f"texts have such); write the texts as the model's vocabulary does: {known}"
+            )
+
     def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """Inputs and labels (padded with -100) of a batch of utterances."""
         inputs = self._inputs(rows)
@@ -99,14 +119,7 @@ class Recogniser:
             texts, padding=True, add_special_tokens=False, return_attention_mask=True, return_tensors="pt"
         )
         inputs["labels"] = labels.input_ids.masked_fill(labels.attention_mask == 0, -100)
-        unknown = inputs["labels"] == (-1 if self.tokenizer.unk_token_id is None else self.tokenizer.unk_token_id)
-        if unknown.any():
-            row = rows[int(unknown.nonzero()[0, 0])]
-            known = " ".join(sorted(self.tokenizer.get_vocab())[:40])
-            raise ValueError(
-                f"{row.get('id', 'a recording')}: the tokenizer does not know every letter or word of {row['text']!r}; "
-                f"write the texts as the model's vocabulary does: {known}"
-            )
+        self.check_texts([(str(row.get("id", "a recording")), row["text"]) for row in rows])
         return inputs
 
     def hear(self, rows: Rows, batch_size: int = 32) -> Iterator[Heard]:
@@ -128,6 +141,13 @@ class Recogniser:
 
     def _inputs(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         audio = [row["audio"] for row in rows]
+        frames = getattr(self.model, "_get_feat_extract_output_lengths", None)
+        for row, samples in zip(rows, audio, strict=True):
+            if frames and int(frames(torch.tensor([len(samples)]))) < 1:
+                raise ValueError(
+                    f"{row.get('id', 'a recording')}: {len(samples)} samples at {self.rate} Hz give the model no "
+                    "frame; leave the recording out"
+                )
         found = self.features(audio, sampling_rate=self.rate, padding=True, return_tensors="pt")
         return {name: torch.as_tensor(value) for name, value in found.items()}
 

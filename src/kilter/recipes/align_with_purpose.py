@@ -103,6 +103,7 @@ class AlignWithPurposeRecipe(Recipe):
             "test_strings": 600,
             "jobs": 2,
         },
+        "own": {"arms": ("ctc", "awp"), "warm_up_steps": 0},  # what --model means
     }
     metrics: ClassVar[Mapping[str, Metric]] = {
         "wer": Metric("Word error rate", "%", "lower", 2),
@@ -125,15 +126,21 @@ class AlignWithPurposeRecipe(Recipe):
         if self.train_data and not self.model:
             raise ValueError("--train needs --model: a folder or hub id of a transformers …ForCTC model")
         if self.model:
+            if not Path(self.model).is_dir() and (self.model.count("/") != 1 or self.model[0] in "./~"):
+                raise ValueError(f"model: there is no folder {self.model}, and it is no hub id like org/name")
             self.warm_up_steps = 0
-            built_in = {"warm-up", "residual", "gru"} & set(self.arms)  # the preset's, not asked for
-            self.arms = tuple(dict.fromkeys(("before", *(("awp",) if built_in else self.arms))))
-        for name in ("weight", "samples", "margin", "warm_up_steps"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
-        for name in ("steps", "batch_size", "save_steps", "test_strings"):
+            self.arms = tuple(dict.fromkeys(("before", *self.arms)))
+        for name, least in (("weight", 0), ("margin", 0), ("warm_up_steps", 0), ("start_step", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        for name in ("samples", "steps", "batch_size", "save_steps", "test_strings"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("temperature", "warm_up_learning_rate", "learning_rate"):
+            if (value := getattr(self, name)) is not None and not value > 0:
+                raise ValueError(f"{name} must be above 0, got {value}")
+        if self.start_word_success is not None and not 0 <= self.start_word_success <= 1:
+            raise ValueError(f"start_word_success is a share between 0 and 1, got {self.start_word_success}")
 
     # Arms ---------------------------------------------------------------------------------------------------
 
@@ -182,20 +189,21 @@ class AlignWithPurposeRecipe(Recipe):
         return self._provenance
 
     def _own_data(self, train: str, evaluation: str) -> Provenance:
-        from transformers import AutoFeatureExtractor
-
         from kilter.data.manifests import load_speech
+        from kilter.models.recogniser import Recogniser
 
-        rate = int(AutoFeatureExtractor.from_pretrained(self.model).sampling_rate)
+        recogniser = Recogniser.load(str(self.model))
+        rate = recogniser.rate
         columns: Any = {"text_column": self.text_column, "audio_column": self.audio_column, "skip_bad": self.skip_bad}
         own = load_speech(train, split="train", rate=rate, **columns)
         judged = load_speech(evaluation, split="test", rate=rate, **columns)
+        recogniser.check_texts(own.rows.texts())
         self._train, self._test, self._dev = own.rows, judged.rows, None
         self._provenance = Provenance(
             f"your recordings: {len(own.rows)} to train, {len(judged.rows)} to judge",
             source=f"{train}, {evaluation}",
             skipped=[*own.skipped, *judged.skipped],
-            digest=_digest(own.rows, judged.rows),
+            digest=_digest(own.rows.texts(), judged.rows.texts()),
         )
         return self._provenance
 
@@ -362,6 +370,11 @@ class AlignWithPurposeRecipe(Recipe):
     def notes(self, summary: Mapping[str, Any]) -> Sequence[str]:
         """When one needs this, in plain words."""
         arms, notes = summary["arms"], []
+        if self.model and "ctc" not in arms:
+            notes.append(
+                "No arm trained with plain CTC for the same steps, so part of the change may come from more training "
+                "alone: --arms ctc awp tells them apart."
+            )
         if summary["data"]["synthetic"]:
             notes.append("The speech is synthetic (espeak-ng): no recordings could be had. Read no more into it.")
         delays = {
@@ -414,15 +427,11 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
         yield
 
 
-def _digest(*parts: Any) -> str:
-    """Changes with the names and texts of one's own data; the audio is not read for it."""
+def _digest(*parts: Sequence[tuple[str, str]]) -> str:
+    """Changes with the places and texts of one's own data; the audio is not read for it."""
     from hashlib import sha256
 
-    found = sha256()
-    for rows in parts:
-        for row in rows:
-            found.update(f"{row['id']}\t{row['text']}\n".encode())
-    return found.hexdigest()[:16]
+    return sha256(repr(parts).encode()).hexdigest()[:16]
 
 
 def _utterance(run: Path, arm: str, index: int) -> Mapping[str, Any]:

@@ -198,8 +198,8 @@ class AlignWithPurpose(Objective):
         blank: int | None = None,
     ) -> None:
         super().__init__()
-        if not callable(property):
-            raise TypeError(f"property must be a callable such as LowLatency(), got {type(property).__name__}")
+        if not callable(property) or isinstance(property, type):
+            raise TypeError(f"property must be a callable such as LowLatency(), got {property!r}")
         if samples < 0 or margin < 0 or not temperature > 0:
             raise ValueError(
                 f"samples and margin must be at least 0 and temperature above 0, got {samples}, {margin}, {temperature}"
