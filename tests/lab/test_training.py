@@ -85,3 +85,8 @@ def test_texts_that_the_tokenizer_cannot_spell_are_named(fresh: Path) -> None:
 def test_a_half_precision_checkpoint_is_trained_in_full_precision(fresh: Path, tmp_path: Path) -> None:
     Recogniser.load(fresh).model.to(torch.bfloat16).save_pretrained(fresh)
     assert Recogniser.load(fresh).model.dtype == torch.float32
+
+
+def test_a_recording_too_short_for_a_frame_is_named(fresh: Path) -> None:
+    with pytest.raises(ValueError, match="short: 3 samples at 8000 Hz give the model no frame"):
+        Recogniser.load(fresh).collate([ROWS[0], {**ROWS[0], "id": "short", "audio": np.zeros(3, np.float32)}])

@@ -141,12 +141,13 @@ class Recogniser:
 
     def _inputs(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         audio = [row["audio"] for row in rows]
-        frames = getattr(self.model, "_get_feat_extract_output_lengths", None)
-        for row, samples in zip(rows, audio, strict=True):
-            if frames and int(frames(torch.tensor([len(samples)]))) < 1:
+        if frames_of := getattr(self.model, "_get_feat_extract_output_lengths", None):
+            frames = frames_of(torch.tensor([len(samples) for samples in audio])).tolist()
+            short = next((i for i, count in enumerate(frames) if count < 1), None)
+            if short is not None:
                 raise ValueError(
-                    f"{row.get('id', 'a recording')}: {len(samples)} samples at {self.rate} Hz give the model no "
-                    "frame; leave the recording out"
+                    f"{rows[short].get('id', 'a recording')}: {len(audio[short])} samples at {self.rate} Hz give the "
+                    "model no frame; leave the recording out"
                 )
         found = self.features(audio, sampling_rate=self.rate, padding=True, return_tensors="pt")
         return {name: torch.as_tensor(value) for name, value in found.items()}

@@ -315,14 +315,15 @@ class AlignWithPurposeRecipe(Recipe):
         from kilter.speech import AlignWithPurpose, LowLatency, MinimumWER
 
         blank = int(recogniser.model.config.pad_token_id)
-        wanted = LowLatency(blank=blank)
-        chosen = wanted if self.property == "low-latency" else MinimumWER(recogniser.tokenizer, blank=blank)
+        earlier = self.property == "low-latency"
         objective = AlignWithPurpose(
-            chosen, samples=self.samples, margin=self.margin, temperature=self.temperature, blank=blank
+            LowLatency(blank=blank) if earlier else MinimumWER(recogniser.tokenizer, blank=blank),
+            samples=self.samples,
+            margin=self.margin,
+            temperature=self.temperature,
         )
-        start = Start(step=self.start_step) if self.start_word_success is None else None
-        if self.start_word_success is not None:
-            start = Start(word_success=self.start_word_success)
+        waits = self.start_word_success is not None
+        start = Start(word_success=self.start_word_success) if waits else Start(step=self.start_step)
         return align_ctc(recogniser.model, objective, weight=weight, start=start, schedule=self.schedule)
 
     def _training_rows(self, steps: int, seed: int) -> Any:
