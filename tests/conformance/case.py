@@ -29,8 +29,8 @@ TESTS = Path(__file__).parents[1]
 FLOORS = {"core", "ops", "evaluation", "hosts", "models", "data", "lab", "recipes"}
 FAMILIES = [m.name for m in pkgutil.iter_modules(kilter.__path__) if m.ispkg and m.name not in FLOORS]
 
-RAGGED = {"time": "input_lengths", "tokens": "target_lengths"}
-"""Which lengths say how much of an axis is valid."""
+RAGGED = {"time": ("input_lengths", 0), "tokens": ("target_lengths", 0), "states": ("target_lengths", 1)}
+"""Which lengths say how much of an axis is valid, and how many more than that."""
 
 VOCABULARY = ["", "a", "b", "c", "d", " "]
 
@@ -130,14 +130,14 @@ class Pure:
         if not isinstance(value, Tensor):
             return None
         beyond = torch.zeros(value.shape, dtype=torch.bool)
-        for axis, lengths in RAGGED.items():
+        for axis, (lengths, more) in RAGGED.items():
             if axis in axes and lengths in self.tensors:
                 size = [1] * value.ndim
                 size[axes.index(axis)] = -1
                 position = torch.arange(value.shape[axes.index(axis)]).view(size)
                 size = [1] * value.ndim
                 size[axes.index("batch")] = -1
-                beyond |= position >= self.tensors[lengths].view(size)
+                beyond |= position >= (self.tensors[lengths] + more).view(size)
         return beyond if beyond.any() else None
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from tests.conformance.case import Case, Pure, is_float
+from tests.conformance.case import RAGGED, Case, Pure, is_float
 
 
 def gradients(case: Case) -> None:
@@ -105,7 +105,7 @@ def with_padding(case: Case, value_beyond: float, token_beyond: int) -> None:
         if name not in ragged:
             return value
         value = value.masked_fill(ragged[name], value_beyond if is_float(value) else token_beyond)
-        for axis in set(pure.axes[name]) & {"time", "tokens"}:
+        for axis in set(pure.axes[name]) & set(RAGGED):
             at = pure.axes[name].index(axis)
             more = torch.full_like(value.narrow(at, 0, 1), value_beyond if is_float(value) else token_beyond)
             value = torch.cat([value, more, more], at)

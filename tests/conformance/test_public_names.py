@@ -24,6 +24,9 @@ SIGNATURES = {
     "kilter.speech:MinimumWER.__call__": "self, alignments, input_lengths, references=None, generator=None",
     "kilter.speech:minimum_wer": "alignments, input_lengths, references, vocabulary, *, blank=0, max_char_distance=2, "
     "strict=True, compat=False, generator=None",
+    "kilter.speech:TransducerAlignWithPurpose": "*, samples=5, margin=0.0, blank=0",
+    "kilter.speech:TransducerAlignWithPurpose.forward": "self, log_probs, input_lengths, targets, target_lengths, "
+    "generator=None",
     "kilter.speech:ctc_greedy": "log_probs, input_lengths, *, blank=0",
     "kilter.speech:Hypothesis": "tokens, score, times",
     "kilter.hosts.transformers:align_ctc": "model, objective, *, weight, start=None, schedule='constant', "

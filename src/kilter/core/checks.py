@@ -45,25 +45,39 @@ def check_lengths(name: str, lengths: Tensor, batch: int, limit: int, of: str, u
             raise ValueError(f"utterance {i}: {name} is {value}, but {of} has {limit} {unit}")
 
 
-def check_targets(input_lengths: Tensor, targets: Tensor, target_lengths: Tensor, *, vocab: int, blank: int) -> None:
-    """Check CTC targets `(B, U)` against the frames there are; the values on the CPU only.
+def check_tokens(targets: Tensor, target_lengths: Tensor, *, vocab: int, blank: int) -> None:
+    """Check targets `(B, U)` and their lengths `(B,)`; the values on the CPU only.
 
     Raises:
-        ValueError: a target holds the blank or an index outside the vocabulary, or needs more frames (its length
-            plus one for each repeated token) than `input_lengths` has.
+        TypeError: `target_lengths` is not integer.
+        ValueError: wrong shape, a length outside 0..U, a blank or an index outside the vocabulary inside a target.
     """
     if targets.ndim != 2:
         raise ValueError(f"targets must be (batch, tokens), got shape {tuple(targets.shape)}; pad them to one length")
     batch, tokens = targets.shape
     check_lengths("target_lengths", target_lengths, batch, tokens, "targets", "tokens")
-    if not (readable(targets) and readable(target_lengths) and readable(input_lengths)):
+    if not (readable(targets) and readable(target_lengths)):
         return
-    inside = torch.arange(targets.shape[1]) < target_lengths[:, None]
+    inside = torch.arange(tokens) < target_lengths[:, None]
     wrong = inside & ((targets < 0) | (targets >= vocab) | (targets == blank))
     if wrong.any():
         i, u = wrong.nonzero()[0].tolist()
         what = "the blank" if targets[i, u] == blank else f"outside the vocabulary 0..{vocab - 1}"
         raise ValueError(f"utterance {i}: target {u} is {int(targets[i, u])}, {what}; check the labels' tokenizer")
+
+
+def check_targets(input_lengths: Tensor, targets: Tensor, target_lengths: Tensor, *, vocab: int, blank: int) -> None:
+    """Check CTC targets `(B, U)` against the frames there are; the values on the CPU only.
+
+    Raises:
+        TypeError: see `check_tokens`.
+        ValueError: see `check_tokens`, or a target needs more frames (its length plus one for each repeated token)
+            than `input_lengths` has.
+    """
+    check_tokens(targets, target_lengths, vocab=vocab, blank=blank)
+    if not (readable(targets) and readable(target_lengths) and readable(input_lengths)):
+        return
+    inside = torch.arange(targets.shape[1]) < target_lengths[:, None]
     repeats = (targets[:, 1:] == targets[:, :-1]) & inside[:, 1:]
     needed = target_lengths + repeats.sum(-1)
     short = needed > input_lengths
@@ -73,3 +87,38 @@ def check_targets(input_lengths: Tensor, targets: Tensor, target_lengths: Tensor
             f"utterance {i}: target needs {int(needed[i])} frames, log_probs has {int(input_lengths[i])}; "
             "leave the utterance out, shorten its text or use a smaller stride"
         )
+
+
+def check_transducer(
+    log_probs: Tensor, input_lengths: Tensor, targets: Tensor, target_lengths: Tensor, blank: int
+) -> None:
+    """Check `log_probs (B, T, U+1, V)` of a transducer against its targets `(B, U)` and both lengths.
+
+    Raises:
+        TypeError: `log_probs` is not floating point, or targets or lengths are not integer.
+        ValueError: see `check_log_probs` and `check_tokens`; also another number of states than targets ask for, or
+            tokens without a frame.
+    """
+    if log_probs.ndim != 4 or not log_probs.shape[2]:
+        raise ValueError(
+            f"log_probs must be (batch, time, states, vocab), got shape {tuple(log_probs.shape)}; "
+            "a transducer's joint network gives one distribution for each frame and each number of tokens so far"
+        )
+    batch, _, states, vocab = log_probs.shape
+    check_log_probs(log_probs[:, :, 0], input_lengths, blank)
+    if targets.is_floating_point() or targets.dtype == torch.bool:
+        raise TypeError(f"targets must hold token ids, got {targets.dtype}; use .long()")
+    if targets.ndim == 2 and targets.shape != (batch, states - 1):
+        raise ValueError(
+            f"targets must be ({batch}, {states - 1}), since log_probs has {states} states for {batch} utterances, "
+            f"got {tuple(targets.shape)}; there is one state before the first token and one after each"
+        )
+    check_tokens(targets, target_lengths, vocab=vocab, blank=blank)
+    if readable(input_lengths) and readable(target_lengths):
+        silent = (input_lengths == 0) & (target_lengths > 0)
+        if silent.any():
+            i = int(silent.nonzero()[0])
+            raise ValueError(
+                f"utterance {i}: input_lengths is 0, but its target has {int(target_lengths[i])} tokens; "
+                "leave the utterance out"
+            )

@@ -8,11 +8,13 @@ AXES = {
     "time": "frames of a speech model",
     "vocab": "token ids, blank included where there is one",
     "tokens": "positions of a target",
+    "states": "tokens of the target a transducer may have emitted, 0 to all of them: one more than tokens",
     "samples": "alignments drawn for one utterance",
 }
 
 INPUTS = {
-    "log_probs": "Float (batch, time, vocab): log-softmax of the model's outputs",
+    "log_probs": "Float (batch, time, vocab) or, of a transducer, (batch, time, states, vocab): log-softmax of the "
+    "model's outputs",
     "input_lengths": "Int (batch,): valid frames of each utterance; frames beyond are ignored",
     "targets": "Int (batch, tokens): token ids, padded with anything beyond target_lengths",
     "target_lengths": "Int (batch,): valid tokens of each target",

@@ -4,21 +4,35 @@ Torch only: host adapters and data live elsewhere (`kilter.hosts`, `kilter.data`
 """
 
 from kilter.ops.ctc_paths import collapse, sample_alignments, score_alignments
+from kilter.ops.transducer_paths import (
+    sample_transducer_alignments,
+    score_transducer_alignments,
+    transducer_lattice,
+    transducer_log_likelihood,
+)
 from kilter.speech.align_with_purpose import AlignWithPurpose, align_with_purpose
 from kilter.speech.ctc_search import Hypothesis, ctc_greedy
 from kilter.speech.low_latency import LowLatency, low_latency
 from kilter.speech.minimum_wer import MinimumWER, minimum_wer
+from kilter.speech.transducer import TransducerAlignWithPurpose, earlier_emissions, transducer_align_with_purpose
 
 __all__ = [
     "AlignWithPurpose",
     "Hypothesis",
     "LowLatency",
     "MinimumWER",
+    "TransducerAlignWithPurpose",
     "align_with_purpose",
     "collapse",
     "ctc_greedy",
+    "earlier_emissions",
     "low_latency",
     "minimum_wer",
     "sample_alignments",
+    "sample_transducer_alignments",
     "score_alignments",
+    "score_transducer_alignments",
+    "transducer_align_with_purpose",
+    "transducer_lattice",
+    "transducer_log_likelihood",
 ]
