@@ -11,7 +11,8 @@ from kilter.ops.transducer_paths import (
     transducer_log_likelihood,
 )
 from kilter.speech.align_with_purpose import AlignWithPurpose, align_with_purpose
-from kilter.speech.ctc_search import Hypothesis, ctc_greedy
+from kilter.speech.ctc_align import ctc_forced_align
+from kilter.speech.ctc_search import Hypothesis, ctc_greedy, ctc_prefix_beam_search
 from kilter.speech.low_latency import LowLatency, low_latency
 from kilter.speech.minimum_wer import MinimumWER, minimum_wer
 from kilter.speech.transducer import TransducerAlignWithPurpose, earlier_emissions, transducer_align_with_purpose
@@ -24,7 +25,9 @@ __all__ = [
     "TransducerAlignWithPurpose",
     "align_with_purpose",
     "collapse",
+    "ctc_forced_align",
     "ctc_greedy",
+    "ctc_prefix_beam_search",
     "earlier_emissions",
     "low_latency",
     "minimum_wer",
