@@ -77,10 +77,11 @@ def align_ctc(
     start: Start | int | None = None,
     schedule: Schedule = "constant",
     in_eval: bool = False,
+    ctc_weight: float = 1.0,
 ) -> "AlignCTC":
     r"""Add `weight · objective` to the loss of a `…ForCTC` model, for the stock Trainer or any loop that calls it.
 
-    $$\mathcal L = \mathcal L_{\text{CTC}} + \alpha \cdot \texttt{objective}(\log p, \text{lengths}, \dots)$$
+    $$\mathcal L = c \cdot \mathcal L_{\text{CTC}} + \alpha \cdot \texttt{objective}(\log p, \text{lengths}, \dots)$$
 
     The objective is given by name what its `forward` asks for (`log_probs`, `input_lengths`, `targets`,
     `target_lengths`, `references`; see `kilter.core.glossary`). It uses the model's own blank, and follows
@@ -95,6 +96,8 @@ def align_ctc(
         start: a `Start`, or an int for `Start(step=…)`; None is on from the first step.
         schedule: the weight over the training after `start`: `constant`, or falling to 0 as `linear` or `cosine`.
         in_eval: add the term in evaluation too; off, the evaluation loss is the plain CTC loss.
+        ctc_weight: c; 0 puts an objective that contains CTC, such as `BayesRiskCTC`, in its place. Before the start
+            the CTC loss counts whole, and a falling schedule leads back to it.
 
     Returns:
         The handle. `trainer.add_callback(handle)` logs parts and stats under their names, and is needed for `start`
@@ -129,6 +132,8 @@ def align_ctc(
         raise ValueError(f"{type(objective).__name__} has parameters; they would be neither trained nor saved here")
     if not (math.isfinite(weight) and weight >= 0):
         raise ValueError(f"weight must be at least 0, got {weight}")
+    if not (math.isfinite(ctc_weight) and ctc_weight >= 0) or weight == ctc_weight == 0:
+        raise ValueError(f"ctc_weight must be at least 0, and above 0 where weight is 0, got {ctc_weight}")
     if start is not None and not isinstance(start, Start | int):
         raise TypeError(f"start must be a Start, an int (a step) or None, got {start!r}; e.g. Start(epoch=0.5)")
     if schedule not in get_args(Schedule):
@@ -142,6 +147,7 @@ def align_ctc(
         start=Start(step=start) if isinstance(start, int) else start,
         schedule=schedule,
         in_eval=in_eval,
+        ctc_weight=ctc_weight,
     )
 
 
@@ -226,10 +232,12 @@ class AlignCTC(TrainerCallback):
         start: Start | None,
         schedule: Schedule,
         in_eval: bool,
+        ctc_weight: float,
     ) -> None:
         self.model = model
         self.objective = objective
         self.weight = weight
+        self.ctc_weight = ctc_weight
         self.start = start
         self.schedule: Schedule = schedule
         self.in_eval = in_eval
@@ -297,11 +305,15 @@ class AlignCTC(TrainerCallback):
         keep = training and self._in_trainer
         if keep:
             self._calls += 1
-            _add(self._parts, "ctc", ctc)
             if self._listens:
                 self._heard.append(batch.words_right())
-        weight = self.weight_now * (len(logits) if reduction == "sum" else 1)
-        if weight == 0 or not (training or self.in_eval):
+        weight, share = self.weight_now * (len(logits) if reduction == "sum" else 1), self.ctc_weight_now
+        added = (weight > 0 or share != 1) and (training or self.in_eval)
+        if added and share != 1:
+            ctc = share * ctc if share else torch.zeros_like(ctc)  # an infinite CTC loss must not become NaN
+        if keep:
+            _add(self._parts, "ctc", ctc)
+        if not added:
             return ctc
         with torch.autocast(logits.device.type, enabled=False):
             out = self.objective(**{name: getattr(batch, name) for name in self.objective.inputs if name in _GIVEN})
@@ -318,6 +330,11 @@ class AlignCTC(TrainerCallback):
     def weight_now(self) -> float:
         """The weight of this step: 0 before the start, then by the schedule."""
         return self.weight * self._factor if self.on else 0.0
+
+    @property
+    def ctc_weight_now(self) -> float:
+        """How much the CTC loss counts in this step: whole before the start, and again as the weight falls to 0."""
+        return 1.0 + (self.ctc_weight - 1.0) * self._factor if self.on else 1.0
 
     @property
     def _listens(self) -> bool:

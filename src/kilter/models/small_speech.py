@@ -116,7 +116,9 @@ class LogMel(nn.Module):
     def forward(self, audio: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch frames features"]:
         """Log-mel features of every whole frame."""
         windows = audio.float().unfold(-1, self.size, self.hop) * self.window
-        log_mel = (torch.fft.rfft(windows).abs().square() @ self.filters + 1e-6).log()
+        spectrum = torch.fft.rfft(windows)
+        power = spectrum.real.square() + spectrum.imag.square()  # several times quicker than abs().square()
+        log_mel = (power @ self.filters + 1e-6).log()
         frames = log_mel.shape[1] // self.stack
         scaled = log_mel[:, : frames * self.stack] / 4 + 1  # about zero mean and unit spread on speech
         return scaled.reshape(len(audio), frames, -1)

@@ -18,11 +18,10 @@ from tyro.conf import arg
 from kilter.core.paper import cards
 from kilter.lab.files import MAIN_PROCESS, full_disk_said
 from kilter.lab.recipe import Advance, Arm, Judged, Metric, Picture, Provenance, Recipe
+from kilter.models.ctc_arms import STRENGTHS, CTCArm
 
 if TYPE_CHECKING:
     from kilter.models.recogniser import Recogniser
-
-BUILT_IN = {"conv": "causal convolutions", "residual": "with residual connections", "gru": "GRU"}
 
 
 @dataclass(kw_only=True)
@@ -50,6 +49,8 @@ class AlignWithPurposeRecipe(Recipe):
     """leave out unreadable or empty recordings (they are counted in the report) instead of stopping"""
     property: Literal["low-latency", "minimum-wer"] = "low-latency"
     """what makes an alignment better"""
+    speech: Literal["digits", "prompts"] = "digits"
+    """without --model: strings of digits as words, or recorded sentences (telephone prompts) as letters"""
     weight: float = 1.5
     """α, weight of the term in arm awp; arm awp-0.5 has weight 0.5"""
     samples: int = 5
@@ -63,7 +64,8 @@ class AlignWithPurposeRecipe(Recipe):
     start_word_success: float | None = None
     """switch on when this share of the words in recent batches is right, e.g. 0.85, instead of at a step"""
     schedule: Literal["constant", "linear", "cosine"] = "linear"
-    """the weight over the extra steps: constant, or falling to 0, which leaves CTC the last word on the words"""
+    """the weight of awp or peak-first over the extra steps: constant (as in arm awp+constant), or falling to 0, which
+    leaves CTC the last word on the words"""
     encoder: Literal["conv", "residual", "gru"] = "conv"
     """the small recogniser's encoder; conv is the one whose words come late"""
     warm_up_steps: int = 1200
@@ -150,24 +152,25 @@ class AlignWithPurposeRecipe(Recipe):
             return Arm("The model as given", "context" if "ctc" in self.arms else "baseline")
         if arm == "warm-up" and not self.model:
             return Arm("After the warm-up, before the extra steps", "context")
-        if arm == "ctc":
-            return Arm("CTC only, the same extra steps", "baseline")
-        if arm in BUILT_IN and not self.model:
-            return Arm(f"CTC only, {BUILT_IN[arm]}", "context")
-        if self._weight(arm) is not None:
-            falling = "" if self.schedule == "constant" else " falling to 0"
-            return Arm(f"CTC + Align With Purpose, weight {self._weight(arm):g}{falling}")
-        known = "before, ctc, awp, awp-<weight>" if self.model else "warm-up, ctc, awp, awp-<weight>, residual, gru"
-        raise ValueError(f"arms: unknown arm {arm!r}; there are: {known}")
-
-    def _weight(self, arm: str) -> float | None:
-        """α of an arm; None where the arm is not one of the method's."""
-        if arm == "awp":
-            return self.weight
         try:
-            return float(arm.removeprefix("awp-")) if arm.startswith("awp-") else None
-        except ValueError:
-            return None
+            parts = self._parts(arm)
+        except ValueError as error:
+            terms = ", ".join(STRENGTHS)
+            raise ValueError(
+                f"arms: {error}; an arm is {'before, ' if self.model else 'warm-up, '}ctc, or one loss with or without "
+                f"its strength ({terms}; e.g. awp-0.5), +trim-tail, +constant (no falling weight)"
+                + ("" if self.model else ", and residual+ or gru+ before it for that encoder")
+            ) from None
+        label = parts.label(falling=self.schedule != "constant")
+        if arm == "ctc":
+            return Arm(f"{label}, the same extra steps", "baseline")
+        return Arm(label, "context" if not parts.terms else "method")
+
+    def _parts(self, arm: str) -> CTCArm:
+        parts = CTCArm.parse(arm, {**STRENGTHS, "awp": self.weight})
+        if parts.encoder and self.model:
+            raise ValueError(f"{arm!r} asks for an encoder, but the model is given")
+        return parts
 
     # Data ---------------------------------------------------------------------------------------------------
 
@@ -227,13 +230,16 @@ class AlignWithPurposeRecipe(Recipe):
             warm=0,
             seed=seed + 1000,
             advance=lambda done, steps: advance(self.warm_up_steps + done, self.warm_up_steps + steps),
-            weight=self._weight(arm) or 0.0,
+            parts=self._parts(arm),
         )
         self._save(recogniser, model, arm)
         return model
 
+    def _encoder(self, arm: str) -> Any:
+        return (arm != "warm-up" and self._parts(arm).encoder) or self.encoder
+
     def _shared(self, arm: str, seed: int, run: Path) -> Path:
-        return run / "warm-up" / f"{arm if arm in BUILT_IN else self.encoder}-{seed}"
+        return run / "warm-up" / f"{self._encoder(arm)}-{seed}"
 
     def warm_up(self, arm: str, seed: int, run: Path, advance: Advance) -> None:
         """Plain CTC from scratch, once for all arms of a seed."""
@@ -250,8 +256,7 @@ class AlignWithPurposeRecipe(Recipe):
             import torch
 
             torch.manual_seed(seed)
-            encoder: Any = arm if arm in BUILT_IN else self.encoder
-            recogniser = Recogniser.small(WORDS, encoder, RATE)
+            recogniser = Recogniser.small(WORDS, self._encoder(arm), RATE)
             self._fit(
                 recogniser,
                 work=folder / "checkpoints",
@@ -283,15 +288,15 @@ class AlignWithPurposeRecipe(Recipe):
         warm: int,
         seed: int,
         advance: Advance,
-        weight: float = 0.0,
+        parts: CTCArm | None = None,
     ) -> None:
         from kilter.lab.training import fit
 
-        handle = self._attach(recogniser, weight) if weight else None
+        handle = self._attach(recogniser, parts) if parts else None
         summed = recogniser.model.config.ctc_loss_reduction == "sum"
         fit(
             recogniser.model,
-            dataset=self._training_rows(steps, seed),
+            dataset=self._training_rows(recogniser, steps, seed, parts),
             collate=recogniser.collate,
             folder=work,
             steps=steps,
@@ -310,28 +315,43 @@ class AlignWithPurposeRecipe(Recipe):
         if handle:
             handle.detach()
 
-    def _attach(self, recogniser: "Recogniser", weight: float) -> Any:
+    def _attach(self, recogniser: "Recogniser", parts: CTCArm) -> Any:
+        """Hang the arm's loss on the model; None where it is plain CTC."""
         from kilter.hosts.transformers import Start, align_ctc
         from kilter.speech import AlignWithPurpose, LowLatency, MinimumWER
 
         blank = int(recogniser.model.config.pad_token_id)
         earlier = self.property == "low-latency"
-        objective = AlignWithPurpose(
+        awp = AlignWithPurpose(
             LowLatency(blank=blank) if earlier else MinimumWER(recogniser.tokenizer, blank=blank),
             samples=self.samples,
             margin=self.margin,
             temperature=self.temperature,
         )
+        objective = parts.objective(recogniser, awp)
+        if objective is None:
+            return None
         waits = self.start_word_success is not None
-        start = Start(word_success=self.start_word_success) if waits else Start(step=self.start_step)
-        return align_ctc(recogniser.model, objective, weight=weight, start=start, schedule=self.schedule)
+        return align_ctc(
+            recogniser.model,
+            objective,
+            weight=parts.terms[parts.loss] if parts.loss in ("awp", "mwer") else 1.0,
+            ctc_weight=1.0 if parts.adds else 0.0,
+            start=Start(word_success=self.start_word_success) if waits else Start(step=self.start_step),
+            schedule="constant" if parts.constant or not parts.adds else self.schedule,
+        )
 
-    def _training_rows(self, steps: int, seed: int) -> Any:
-        if self.train_data:
-            return self._train
-        from kilter.data.fsdd import DigitStrings
+    def _training_rows(self, recogniser: "Recogniser", steps: int, seed: int, parts: CTCArm | None) -> Any:
+        rows: Any = self._train if self.train_data else None
+        if rows is None:
+            from kilter.data.fsdd import DigitStrings
 
-        return DigitStrings(self._takes, count=steps * self.batch_size, seed=seed, split="train")
+            rows = DigitStrings(self._takes, count=steps * self.batch_size, seed=seed, split="train")
+        if parts and (frames := int(parts.terms.get("trim-tail", 0))):
+            from kilter.speech import TrimTail
+
+            rows = TrimTail(rows, max_frames=frames, frame=recogniser.rate // 100, seed=seed)
+        return rows
 
     def _save(self, recogniser: "Recogniser", folder: Path, arm: str) -> None:
         """Save whole or not at all, with a model card; the checkpoints have done their work."""

@@ -11,26 +11,36 @@ from kilter.ops.transducer_paths import (
     transducer_log_likelihood,
 )
 from kilter.speech.align_with_purpose import AlignWithPurpose, align_with_purpose
+from kilter.speech.bayes_risk_ctc import BayesRiskCTC, bayes_risk_ctc
+from kilter.speech.ctc_baselines import DelayPenalty, PeakFirst, delay_penalty, peak_first
 from kilter.speech.ctc_align import ctc_forced_align
 from kilter.speech.ctc_search import Hypothesis, ctc_greedy, ctc_prefix_beam_search
 from kilter.speech.low_latency import LowLatency, low_latency
 from kilter.speech.minimum_wer import MinimumWER, minimum_wer
 from kilter.speech.transducer import TransducerAlignWithPurpose, earlier_emissions, transducer_align_with_purpose
+from kilter.speech.trim_tail import TrimTail, trim_tail
 
 __all__ = [
     "AlignWithPurpose",
+    "BayesRiskCTC",
+    "DelayPenalty",
     "Hypothesis",
     "LowLatency",
     "MinimumWER",
+    "PeakFirst",
     "TransducerAlignWithPurpose",
+    "TrimTail",
     "align_with_purpose",
+    "bayes_risk_ctc",
     "collapse",
     "ctc_forced_align",
     "ctc_greedy",
     "ctc_prefix_beam_search",
+    "delay_penalty",
     "earlier_emissions",
     "low_latency",
     "minimum_wer",
+    "peak_first",
     "sample_alignments",
     "sample_transducer_alignments",
     "score_alignments",
@@ -38,4 +48,5 @@ __all__ = [
     "transducer_align_with_purpose",
     "transducer_lattice",
     "transducer_log_likelihood",
+    "trim_tail",
 ]

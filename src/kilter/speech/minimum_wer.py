@@ -54,7 +54,15 @@ class Vocabulary:
 
     def spell(self, word: str, like: int) -> list[int] | None:
         """Token ids of `word` by longest match, led by a space if token `like` is; None if it cannot be spelled."""
-        text = " " + word if self.pieces[like].startswith(" ") else word
+        return self._cut(" " + word if self.pieces[like].startswith(" ") else word)
+
+    def spell_text(self, text: str) -> list[int] | None:
+        """Token ids of a whole text by longest match; None if it cannot be spelled."""
+        text = " ".join(text.split())
+        led = any(piece.startswith(" ") and len(piece) > 1 for piece in self.ids)  # pieces that begin a word
+        return self._cut(" " + text if led and text else text)
+
+    def _cut(self, text: str) -> list[int] | None:
         ids: list[int] = []
         while text:
             piece = next((text[:n] for n in range(self.longest, 0, -1) if text[:n] in self.ids), None)

@@ -1,0 +1,124 @@
+"""TrimTail: cut a random piece off the end of every training utterance, so that its last words must come in time.
+
+Paper: X. Song et al., "TrimTail: Low-latency streaming ASR with simple but effective spectrogram-level length
+penalty", ICASSP 2023, arXiv 2211.00522. Departure: it works on any sequence of samples or frames, not only on spectrograms.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Int
+from torch import Generator, Tensor
+
+
+def trim_tail(
+    lengths: Int[Tensor, " batch"], *, max_frames: int = 20, frame: int = 1, generator: Generator | None = None
+) -> Int[Tensor, " batch"]:
+    r"""Shorten lengths at random.
+
+    $$t \sim \mathcal U\{1 \dots t_{\max}\}, \qquad L' = L - t \text{ if } t < L / 2 \text{ else } L$$
+
+    Args:
+        lengths: frames (or samples) of each utterance.
+        max_frames: the largest cut, in frames; wenet's recipes take 20 to 50 frames of 10 ms.
+        frame: how many units of `lengths` are a frame.
+        generator: source of randomness, on the device of `lengths`; one draw for each utterance.
+
+    Returns:
+        The new lengths; what lies beyond is padding now.
+
+    Raises:
+        ValueError: `max_frames` or `frame` below 1.
+
+    Example:
+        >>> trim_tail(torch.tensor([100, 2]), max_frames=1)
+        tensor([99,  2])
+
+    Reference: Song et al., ICASSP 2023; the rule and its default are those of wenet's `spec_trim`.
+    """
+    _check(max_frames, frame)
+    cut = frame * torch.randint(1, max_frames + 1, lengths.shape, device=lengths.device, generator=generator)
+    return torch.where(2 * cut < lengths, lengths - cut, lengths)
+
+
+def _check(max_frames: int, frame: int) -> None:
+    if max_frames < 1 or frame < 1:
+        raise ValueError(f"max_frames and frame must be at least 1, got {max_frames} and {frame}")
+
+
+@runtime_checkable
+class Rows(Protocol):
+    """Examples by index: mappings with at least the column to trim."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Mapping[str, Any]: ...
+
+
+class TrimTail:
+    r"""A dataset whose utterances end early by a random piece, anew in every epoch.
+
+    $$t \sim \mathcal U\{1 \dots t_{\max}\}, \qquad L' = L - t \text{ if } t < L / 2 \text{ else } L$$
+
+    For training data only; labels stay. The draw depends on `(seed, epoch, index)` alone: it is the same for any
+    number of loader workers and in a resumed run, and the Trainer of transformers calls `set_epoch` by itself.
+
+    Args:
+        rows: a map-style dataset whose items are mappings.
+        max_frames: the largest cut, in frames.
+        frame: length of a frame in the column: samples for audio (80 are 10 ms at 8 kHz), 1 for features.
+        column: where the audio or the features stand, time first.
+        seed: of the draws.
+
+    Raises:
+        ValueError: `max_frames` or `frame` below 1, an item without the column.
+
+    Example:
+        >>> rows = TrimTail([{"audio": list(range(100)), "text": "one"}], max_frames=10)
+        >>> 90 <= len(rows[0]["audio"]) < 100
+        True
+
+    Reference: Song et al., ICASSP 2023.
+    """
+
+    def __init__(
+        self,
+        rows: Rows | Sequence[Mapping[str, Any]],
+        *,
+        max_frames: int = 20,
+        frame: int = 1,
+        column: str = "audio",
+        seed: int = 0,
+    ) -> None:
+        _check(max_frames, frame)
+        self.rows = rows
+        self.max_frames = max_frames
+        self.frame = frame
+        self.column = column
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw anew; data loaders of accelerate call this."""
+        self.epoch = epoch
+
+    def state_dict(self) -> dict[str, int]:
+        """What a resumed run needs to draw the same next example."""
+        return {"epoch": self.epoch, "seed": self.seed}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Go on where `state` was taken."""
+        self.epoch, self.seed = state["epoch"], state["seed"]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        row = self.rows[index]
+        if self.column not in row:
+            raise ValueError(f"row {index} has no column {self.column!r}; there are {', '.join(row)}")
+        # a hash of integers, so the same in every process
+        generator = Generator().manual_seed(hash((self.seed, self.epoch, index)) & (1 << 63) - 1)
+        length = torch.tensor([len(row[self.column])])
+        kept = trim_tail(length, max_frames=self.max_frames, frame=self.frame, generator=generator)
+        return {**row, self.column: row[self.column][: int(kept)]}
