@@ -2,7 +2,9 @@
 
 import itertools
 import math
+import runpy
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import torch
@@ -351,3 +353,35 @@ def test_bad_alignment_is_named(own_messages: None) -> None:
         ctc_forced_align(lp.index_fill(0, torch.tensor([1]), float("nan")), lengths, targets, counts)
     with pytest.raises(ValueError, match="utterance 1: targets have probability zero"):
         ctc_forced_align(lp.index_fill(2, torch.tensor([3]), -torch.inf), lengths, targets, counts)
+
+
+EXAMPLE = str(Path(__file__).parents[2] / "examples" / "ctc_with_language_model.py")
+
+
+def test_a_word_bigram_mends_the_spelling(capsys: pytest.CaptureFixture) -> None:
+    example = runpy.run_path(EXAMPLE, run_name="__main__")
+    assert capsys.readouterr().out == "without: we pee the pea\nwith a word bigram: we see the sea\n"
+    bigram = example["WordBigram"]("a b . a a", weight=2.0)
+    spaced = bigram([[], [2], [2, 1], [2, 1, 3], [2, 1, 25]])
+    assert spaced[:, 0].tolist() == pytest.approx([0.0, 0.0, 0.0, 2 * math.log(0.5), -24.0])
+    assert torch.equal(spaced[:, 0], spaced[:, 1])
+    assert not spaced[:, 2:].any()
+
+
+@pytest.mark.host
+def test_a_causal_model_of_transformers() -> None:
+    """Prefixes of unlike length in one call are scored as each would be alone."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    example = runpy.run_path(EXAMPLE)
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=7, n_positions=32, n_embd=16, n_layer=1, n_head=2, bos_token_id=5, eos_token_id=6)
+    model = GPT2LMHeadModel(config).eval()
+    fuse = example["causal"](model, start=5, end=6)
+    together = fuse([[], [1, 2, 3], [4]])
+    for row, prefix in zip(together, ([], [1, 2, 3], [4]), strict=True):
+        alone = 0.5 * model(torch.tensor([[5, *prefix]])).logits[0, -1].log_softmax(-1)
+        assert torch.allclose(row[1:], alone[1:], atol=1e-5)
+        assert torch.allclose(row[0], alone[6], atol=1e-5)
+    (best,) = ctc_prefix_beam_search(log_probs(1, 20, 7), torch.tensor([20]), fuse=fuse)[0]
+    assert math.isfinite(best.score)

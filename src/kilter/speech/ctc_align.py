@@ -7,13 +7,14 @@ References: A. Graves et al., "Connectionist temporal classification", ICML 2006
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
+from torch.nn import functional as F
 
 from kilter.core.checks import check_log_probs, check_targets, readable
 from kilter.core.masking import length_mask
 from kilter.ops.ctc_paths import check_peaks
 
-_CHUNK = 64
-"""Frames whose back-pointers are held at once."""
+_CHUNK = 1 << 15
+"""States whose way back is held at once."""
 
 
 @torch.no_grad()
@@ -92,13 +93,14 @@ def best_alignments(
         return targets.new_empty(batch, 0), score
     states = targets.new_full((batch, 2 * targets.shape[1] + 1), blank)  # a blank before, between and after tokens
     states[:, 1::2] = targets
-    jump = torch.full(states.shape, -torch.inf, dtype=_accumulate(log_probs), device=log_probs.device)
-    jump[:, 3::2].masked_fill_(targets[:, 1:] != targets[:, :-1], 0.0)  # over the blank between two unlike tokens
-    lattice = _forward(log_probs, states, jump)
-    state, score = _last_states(lattice, input_lengths, target_lengths)
-    path = states.gather(1, _trace(lattice, jump, state, input_lengths))
+    with torch.inference_mode():  # a loop of the smallest operations: what they cost is their call
+        jump = torch.full(states.shape, -torch.inf, dtype=_accumulate(log_probs), device=log_probs.device)
+        jump[:, 3::2].masked_fill_(targets[:, 1:] != targets[:, :-1], 0.0)  # over a blank between two unlike tokens
+        lattice = _forward(log_probs, states, jump)
+        state, score = _last_states(lattice, input_lengths, target_lengths)
+        path = states.gather(1, _trace(lattice, jump, state, input_lengths))
     possible = length_mask(input_lengths, frames) & (score > -torch.inf)[:, None]
-    return path.where(possible, blank), score
+    return path.where(possible, blank), score.clone()
 
 
 def _forward(
@@ -107,13 +109,13 @@ def _forward(
     jump: Float[Tensor, "batch states"],
 ) -> Float[Tensor, "time batch padded"]:
     """Score of the best way to each state, after two columns of -inf that stand for the states before the first."""
-    batch, frames, _ = log_probs.shape
-    lattice = jump.new_full((frames, batch, states.shape[1] + 2), -torch.inf)
+    columns = F.pad(states, (2, 0)).expand(log_probs.shape[1], -1, -1)
+    lattice = log_probs.transpose(0, 1).gather(2, columns).to(jump.dtype)
+    lattice[..., :2] = -torch.inf
+    lattice[0, :, 4:] = -torch.inf  # an alignment starts in the first blank or the first token
     stay, step, skip = lattice[..., 2:].unbind(), lattice[..., 1:-1].unbind(), lattice[..., :-2].unbind()
-    lattice[..., 2:] = log_probs.gather(2, states[:, None].expand(-1, frames, -1)).transpose(0, 1)
-    stay[0][:, 2:] = -torch.inf  # an alignment starts in the first blank or the first token
     best, jumped = torch.empty_like(jump), torch.empty_like(jump)
-    for t in range(1, frames):
+    for t in range(1, len(lattice)):
         torch.maximum(stay[t - 1], step[t - 1], out=best)
         torch.add(skip[t - 1], jump, out=jumped)
         stay[t].add_(torch.maximum(best, jumped, out=best))
@@ -142,25 +144,31 @@ def _trace(
     input_lengths: Int[Tensor, " batch"],
 ) -> Int[Tensor, "batch time"]:
     """State of each frame, from the last back."""
-    frames = len(lattice)
-    path = state.new_empty(frames, len(state), 1)
-    path[-1, :, 0] = state
+    frames, (batch, states) = len(lattice), jump.shape
+    first = torch.arange(0, batch * states, states, device=state.device)  # of each utterance, in a flattened frame
+    path = state.new_empty(frames, batch)
+    path[-1] = state + first
     here = path.unbind()
-    moving = length_mask(input_lengths, frames).T[..., None]  # frames beyond the length repeat the last state
-    for end in range(frames, 1, -_CHUNK):  # pointers of a few frames at once, to keep them small
-        start = max(1, end - _CHUNK)
-        moves = _moves(lattice[start - 1 : end - 1], jump).mul_(moving[start:end]).unbind()
+    inside = length_mask(input_lengths, frames).T[..., None].byte()
+    block = max(1, _CHUNK // max(1, jump.numel()))
+    for end in range(frames, 1, -block):
+        start = max(1, end - block)
+        before = _before(lattice[start - 1 : end - 1], jump, inside[start:end]).unbind()
         for t in range(end - 1, start - 1, -1):
-            torch.sub(here[t], moves[t - start].gather(1, here[t]), out=here[t - 1])
-    return path[..., 0].T
+            torch.take(before[t - start], here[t], out=here[t - 1])
+    return (path - first).T
 
 
-def _moves(
-    before: Float[Tensor, "time batch padded"], jump: Float[Tensor, "batch states"]
-) -> UInt8[Tensor, "time batch states"]:
-    """How many states back the best way into each state comes from: 0, 1 or 2."""
-    stay, step, skip = before[..., 2:], before[..., 1:-1], before[..., :-2] + jump
-    return (step > stay).byte().masked_fill_(skip > torch.maximum(stay, step), 2)
+def _before(
+    lattice: Float[Tensor, "time batch padded"],
+    jump: Float[Tensor, "batch states"],
+    inside: UInt8[Tensor, "time batch 1"],
+) -> Int[Tensor, "time batch states"]:
+    """Place in a flattened frame of the state each state is best reached from; its own beyond the length."""
+    stay, step, skip = lattice[..., 2:], lattice[..., 1:-1], lattice[..., :-2] + jump
+    two = skip > torch.maximum(stay, step)
+    moves = ((step > stay) | two).view(torch.uint8) + two.view(torch.uint8)
+    return torch.arange(jump.numel(), device=jump.device).view(jump.shape) - moves.mul_(inside)
 
 
 def _accumulate(log_probs: Tensor) -> torch.dtype:

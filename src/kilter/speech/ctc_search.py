@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -215,12 +215,11 @@ def _search(
         frame = emissions[:, t], blanks[:, t, None], best[:, t, None], labels[:, t, None]
         beams, source, stays = _advance(beams, *frame, fused)
         if fuse is not None and fused is not None:
-            fused = fused.gather(1, source[..., None].expand_as(fused))
-            fused = _ask(fuse, beams, ~stays & (beams.total > -torch.inf), fused)
+            fused = _ask(fuse, beams, ~stays & (beams.total > -torch.inf), _places(fused, source))
     if fused is not None:
         beams.total, order = (beams.total + fused[..., blank]).sort(descending=True, stable=True)
         beams.length = beams.length.gather(1, order)
-        beams.tokens = beams.tokens.gather(1, order[..., None].expand_as(beams.tokens))
+        beams.tokens = _places(beams.tokens, order)
     return beams
 
 
@@ -261,15 +260,22 @@ def _advance(
     stays = column == 0
     last = torch.cat([last[:, :, None], labels.expand(-1, beam_size, -1)], -1).flatten(1).gather(1, pick)
     length = length.gather(1, source) + ~stays
-    tokens = beams.tokens.gather(1, source[..., None].expand_as(beams.tokens))
-    tokens.scatter_(2, length[..., None], last[..., None])
-    j, i = source[:, :, None].expand_as(beams.begins), source[:, None, :].expand_as(beams.begins)
-    begins = beams.begins.gather(1, j).gather(2, i)
+    tokens = _places(beams.tokens, source).scatter_(2, length[..., None], last[..., None])
+    begins = _places(beams.begins, source).gather(2, source[:, None, :].expand_as(beams.begins))
     begins &= tokens.gather(2, length[:, None, :].expand_as(begins)) == last[:, None, :]
     begins &= (total > -torch.inf)[:, :, None]
     token_mass = token_mass.gather(1, source).where(stays, total)
     blank_mass = blank_mass.gather(1, source).masked_fill_(~stays, -torch.inf)
     return _Beams(total, blank_mass, token_mass, last, length, tokens, begins), source, stays
+
+
+def _places(
+    rows: Shaped[Tensor, "batch beam width"], places: Int[Tensor, "batch beam"]
+) -> Shaped[Tensor, "batch beam width"]:
+    """`rows[b, places[b, k]]` for all b and k, whole rows at a time."""
+    batch, beam_size = places.shape
+    first = torch.arange(0, batch * beam_size, beam_size, device=places.device)[:, None]
+    return rows.flatten(0, 1).index_select(0, (places + first).flatten()).view_as(rows)
 
 
 def _ask(
