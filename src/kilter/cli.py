@@ -1,4 +1,4 @@
-"""The command line: `kilter demo, list, show, run, report, compare, fetch, doctor, new`.
+"""The command line: `kilter demo, list, show, run, align, latency, report, compare, fetch, doctor, new`.
 
 Imports nothing heavy, so that every help text answers at once; each command imports what it needs.
 """
@@ -10,12 +10,13 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
-from tyro.conf import Positional, arg
+from tyro.conf import Positional, UseAppendAction, arg
 
 from kilter.core.errors import suggest
+from kilter.evaluation.word_times import AUDIO_SUFFIX
 
 EXIT_CODES = """exit codes: 0 done · 1 something you can mend (the message says what) · 2 wrong usage · 3 a bug of
 ours · 130 interrupted (run the same command again: it goes on where it stopped)"""
@@ -112,6 +113,102 @@ class Show:
             print(f"  measured {record['command']}")
         print(f"\n  try it   kilter run {card.slug} --preset demo")
         return 0
+
+
+@dataclass
+class Align:
+    """Find when each word was spoken, with a CTC model: forced alignment of transcripts, or of what the model hears.
+
+    A word starts with the first frame of its first token and ends with the last frame of its last token. CTC models
+    are peaky: a token holds few frames, often one, so that the end is that of the token's frames, mostly before the
+    sound's. A word's score, in every format, is the geometric mean of its tokens' probabilities over these frames.
+
+    Transcripts are the column text of a manifest or the .txt beside a recording; without one, the words are those
+    the model hears ("heard" in the JSON). With --out a killed run goes on where it stopped when repeated; remove the
+    file to begin anew, e.g. with another model.
+
+    Example: kilter align recordings/ --model my-model/ --format textgrid --out grids/
+
+    One recording: kilter align hello.wav --model my-model/ --text "hello world"
+    """
+
+    source: Annotated[Positional[str], arg(metavar="AUDIO|MANIFEST")]
+    """a recording, a .csv or .jsonl with columns audio and text, a folder of recordings, or a hub dataset"""
+    model: str
+    """folder or hub id of a transformers …ForCTC model"""
+    text: str | None = None
+    """the transcript of one recording"""
+    format: Literal["jsonl", "ctm", "textgrid"] = "jsonl"
+    """a line of JSON for each recording; NIST's CTM, a line for each word; or a Praat TextGrid for each recording"""
+    out: Path | None = None
+    """file to write, or folder of the TextGrids; by default JSON and CTM are printed"""
+    batch_size: int = 16
+    """recordings at once, at most; long ones go in smaller batches"""
+    device: str = "auto"
+    """auto (the accelerator there is), cpu, cuda or mps"""
+    text_column: str | None = None
+    """column of the transcripts, which every row must then have; by default text, where there is one"""
+    audio_column: str = "audio"
+    """column of the recordings"""
+    skip_bad: bool = False
+    """leave out, and name, recordings that cannot be read or do not fit their text, instead of stopping"""
+
+    def __call__(self) -> int:
+        """Align and write."""
+        if self.format == "textgrid" and self.out is None:
+            raise UsageError("--format textgrid writes a file for each recording: add --out FOLDER")
+        if self.text is not None and not AUDIO_SUFFIX.search(self.source):
+            raise UsageError(f"--text is the transcript of one recording, and {self.source} is not one")
+        from kilter.align import align_recordings
+
+        return align_recordings(**vars(self))
+
+
+@dataclass
+class Latency:
+    """Measure when the words of your models come: after reference times, or after another model.
+
+    A word comes when the first frame of its last token is complete; computing is not counted. The table has, for
+    each model, the mean delay with its 95 % interval over utterances, median, variance, the share of words before
+    the reference (early) and, where the recordings have texts, the word error rate. Against word times the delay is
+    after the end of the word, and after its start beside it; against a model, after that model's time of the same word.
+    Upper and lower case are the same.
+
+    Example: kilter latency test.csv --model before/ --model after/ --against times.jsonl
+
+    Without reference times: kilter latency recordings/ --model after/ --against before/
+    """
+
+    data: Annotated[Positional[str], arg(metavar="DATA")]
+    """a .csv or .jsonl with columns audio and (for word errors) text, a folder of recordings, or a hub dataset"""
+    model: UseAppendAction[tuple[str, ...]]
+    """folder or hub id of a transformers …ForCTC model; repeat it to compare several"""
+    against: Annotated[str, arg(metavar="REF")] = "words"
+    """another model; word times (a .jsonl of kilter align, a .ctm, a folder of TextGrids); or DATA's column words"""
+    look_ahead_ms: UseAppendAction[tuple[float, ...]] = ()
+    """audio a model waits for beyond the frame it labels; total latency is delay and this; repeat it for each model"""
+    out: Path | None = None
+    """folder of latency.json and latency.svg; by default under ./runs"""
+    json: bool = False
+    """print JSON"""
+    batch_size: int = 16
+    """recordings at once"""
+    device: str = "auto"
+    """auto (the accelerator there is), cpu, cuda or mps"""
+    text_column: str = "text"
+    """column of the transcripts"""
+    audio_column: str = "audio"
+    """column of the recordings"""
+    skip_bad: bool = False
+    """leave out, and name, recordings that cannot be read, instead of stopping"""
+
+    def __call__(self) -> int:
+        """Measure, write and print."""
+        if not self.model:
+            raise UsageError("which model? add --model FOLDER, once or several times")
+        from kilter.latency import measure
+
+        return measure(**vars(self))
 
 
 @dataclass
@@ -228,6 +325,8 @@ COMMANDS: Mapping[str, Callable[..., Any]] = {
     "demo": Demo,
     "list": List,
     "show": Show,
+    "align": Align,
+    "latency": Latency,
     "report": Report,
     "compare": Compare,
     "fetch": Fetch,
@@ -243,6 +342,8 @@ Say what "aligned" means; kilter trains, decodes or curates until your sequence 
   list      every method with its lever, its paper and its verdict
   show      one method: paper, names, claims, evidence; --bibtex for the citation
   run       run a method: baseline and method on the same budget, or your own model on your own data
+  align     when each word of your recordings was spoken, as JSON, CTM or TextGrid
+  latency   when the words of your models come: table and figure
   report    print the table of a run again, rewrite its report.html
   compare   two run directories side by side
   fetch     get a data set into the cache

@@ -221,3 +221,28 @@ def test_what_the_hub_lacks_is_named(hub):
         load_speech("org/digits", rate=RATE, text_column="sentence")
     with pytest.raises(ValueError, match=r"org/none: no such file or folder, and the hub .* doesn't exist"):
         load_speech("org/none", rate=RATE)
+
+
+def test_texts_are_not_always_needed(clips, tmp_path):
+    (clips / "a.txt").write_text(" hello \n", "utf-8")
+    rows = [{"audio": "clips/a.wav", "text": "hello"}, {"audio": "clips/b.wav"}, {"audio": "clips/c.wav", "text": None}]
+    for source in (str(clips), write_jsonl(tmp_path / "some.jsonl", rows)):
+        with pytest.raises(ValueError, match=r"no text in column|has no transcript"):
+            load_speech(source, rate=RATE)
+        speech = load_speech(source, rate=RATE, need_text=False)
+        assert [row["text"] for row in speech.rows] == ["hello", "", ""]
+        assert [row.seconds for row in speech.rows.headers()] == [0.5, 0.5, 0.5]
+
+
+def test_one_recording(clips):
+    with pytest.raises(ValueError, match=r"write b\.txt beside it"):
+        load_speech(str(clips / "b.wav"), rate=RATE)
+    (clips / "b.txt").write_text("there", "utf-8")
+    (row,) = load_speech(str(clips / "b.wav"), rate=RATE).rows
+    assert (row["id"], row["text"], len(row["audio"])) == ("b", "there", 8_000)
+
+
+def test_another_rate(clips):
+    rows = load_speech(str(clips), rate=RATE, need_text=False).rows
+    assert len(rows.at(8_000)[0]["audio"]) == 4_000
+    assert len(rows[0]["audio"]) == 8_000

@@ -10,7 +10,7 @@ import io
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ class Row:
     text: str
     where: str
     words: list[Word] | None = None
+    seconds: float = 0.0
 
     def encoded(self) -> Path | bytes:
         """What `read_audio` takes."""
@@ -45,6 +46,14 @@ class Utterances(Sequence[Utterance]):
     def texts(self) -> list[tuple[str, str]]:
         """Where each row stands and its text, without decoding audio."""
         return [(row.where, row.text) for row in self._rows]
+
+    def headers(self) -> Sequence[Row]:
+        """The rows, without decoding audio."""
+        return self._rows
+
+    def at(self, rate: int) -> "Utterances":
+        """The same rows at another rate."""
+        return Utterances(self._rows, rate)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -72,31 +81,35 @@ def load_speech(
     text_column: str = "text",
     audio_column: str = "audio",
     skip_bad: bool = False,
+    need_text: bool = True,
 ) -> SpeechRows:
     """Read the user's recordings and transcripts.
 
     Args:
         source: A `.csv`, `.jsonl` or `.json` manifest, whose audio paths are relative to it; a folder with
-            `metadata.csv` or `metadata.jsonl` (column `file_name`), or with a `.txt` beside each recording; or
-            a hub id, `org/name`, `org/name:config` or `org/name:config:split`.
+            `metadata.csv` or `metadata.jsonl` (column `file_name`), or with a `.txt` beside each recording; one
+            recording; or a hub id, `org/name`, `org/name:config` or `org/name:config:split`.
         rate: Samples per second that the model wants.
-        split: The hub's split, or the sub-folder of that name where the folder has one.
+        split: The hub's split, or the sub-folder of that name where the folder has one; empty for all of a folder.
         text_column: Where the transcript stands.
         audio_column: Where the audio stands.
         skip_bad: Leave out recordings that cannot be read or are empty, instead of raising.
+        need_text: Whether a recording without a transcript is an error; else its text is empty.
 
     Raises:
         ValueError: A row lacks a column, a recording is missing, unreadable or empty, or nothing is left. The
             message names the file or row and what to do.
     """
     path = Path(source)
-    columns = text_column, audio_column
+    columns = text_column, audio_column, need_text
     if path.is_dir():
         found = _from_folder(path / split if (path / split).is_dir() else path, *columns)
+    elif path.is_file() and path.suffix.lower() in AUDIO_SUFFIXES:
+        found = iter([_from_recording(path, path.parent, need_text)])
     elif path.is_file():
         found = _from_table(path, *columns)
     elif path.suffix not in (*_READERS, *AUDIO_SUFFIXES) and (hub := HUB_ID.fullmatch(source)):
-        found = _from_hub(hub["name"], hub["config"], hub["split"] or split, *columns)
+        found = _from_hub(hub["name"], hub["config"], hub["split"] or split or "train", *columns)
     else:
         raise ValueError(
             f"{source}: no such file or folder, and not a hub id like 'org/name' or 'org/name:config:split'"
@@ -105,33 +118,38 @@ def load_speech(
     rows, skipped = [], []
     for row in found:
         try:
-            check_audio(row.encoded(), name=row.where)
+            seconds = check_audio(row.encoded(), name=row.where)
         except ValueError as error:
             if not skip_bad:
                 raise ValueError(f"{error} (or skip such recordings with --skip-bad)") from error
             skipped.append((row.where, str(error).removeprefix(f"{row.where}: ")))
         else:
-            rows.append(row)
+            rows.append(replace(row, seconds=seconds))
     if not rows:
         raise ValueError(f"{source}: nothing to learn from, {len(skipped)} recordings skipped and none left")
     return SpeechRows(Utterances(rows, rate), skipped)
 
 
-def _from_folder(folder: Path, text_column: str, audio_column: str) -> Iterator[Row]:
+def _from_folder(folder: Path, text_column: str, audio_column: str, need_text: bool) -> Iterator[Row]:
     for table in (folder / "metadata.csv", folder / "metadata.jsonl"):
         if table.is_file():
-            yield from _from_table(table, text_column, audio_column)
+            yield from _from_table(table, text_column, audio_column, need_text)
             return
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in AUDIO_SUFFIXES:
-            transcript = path.with_suffix(".txt")
-            if not transcript.is_file():
-                raise ValueError(f"{path}: has no transcript; write {transcript.name} beside it, or a metadata.csv")
-            name = path.relative_to(folder)
-            yield Row(name.with_suffix("").as_posix(), path, _read_text(transcript).strip(), str(path))
+            yield _from_recording(path, folder, need_text)
 
 
-def _from_table(table: Path, text_column: str, audio_column: str) -> Iterator[Row]:
+def _from_recording(path: Path, folder: Path, need_text: bool) -> Row:
+    """One recording, with the `.txt` beside it for its text."""
+    transcript = path.with_suffix(".txt")
+    if need_text and not transcript.is_file():
+        raise ValueError(f"{path}: has no transcript; write {transcript.name} beside it, or a metadata.csv")
+    text = _read_text(transcript).strip() if transcript.is_file() else ""
+    return Row(path.relative_to(folder).with_suffix("").as_posix(), path, text, str(path))
+
+
+def _from_table(table: Path, text_column: str, audio_column: str, need_text: bool) -> Iterator[Row]:
     if (suffix := table.suffix.lower()) not in _READERS:
         raise ValueError(f"{table}: a manifest ends in {', '.join(_READERS)}; rename or convert it")
     for where, values in _READERS[suffix](table):
@@ -143,20 +161,23 @@ def _from_table(table: Path, text_column: str, audio_column: str) -> Iterator[Ro
         yield Row(
             id=_id(values, audio),
             audio=table.parent / audio,
-            text=_text(values, text_column, where, "--text-column"),
+            text=_text(values, text_column, where, "--text-column", need_text),
             where=f"{where} ({audio})",
             words=_words(values.get("words"), where),
         )
 
 
-def _from_hub(name: str, config: str | None, split: str, text_column: str, audio_column: str) -> Iterator[Row]:
+def _from_hub(
+    name: str, config: str | None, split: str, text_column: str, audio_column: str, need_text: bool
+) -> Iterator[Row]:
     import datasets
 
     try:
         dataset = datasets.load_dataset(name, config, split=split)
     except (OSError, RuntimeError, ValueError) as error:
         raise ValueError(f"{name}: no such file or folder, and the hub gives no such data set ({error})") from error
-    for column, option in ((audio_column, "--audio-column"), (text_column, "--text-column")):
+    needed = ((audio_column, "--audio-column"), *[(text_column, "--text-column")] * need_text)
+    for column, option in needed:
         if column not in dataset.column_names:
             raise ValueError(_no_column(column, dataset.column_names, f"{name} ({split}), row 0", option))
     dataset = dataset.cast_column(audio_column, datasets.Audio(decode=False))
@@ -167,7 +188,7 @@ def _from_hub(name: str, config: str | None, split: str, text_column: str, audio
         yield Row(
             id=_id(values, f"{split}-{index}"),
             audio=partial(_hub_audio, dataset, audio_column, index),
-            text=_text(values, text_column, where, "--text-column"),
+            text=_text(values, text_column, where, "--text-column", need_text),
             where=where,
             words=_words(values.get("words"), where),
         )
@@ -182,7 +203,9 @@ def _id(values: Mapping[str, Any], default: str) -> str:
     return default if values.get("id") in (None, "") else str(values["id"])
 
 
-def _text(values: Mapping[str, Any], column: str, where: str, option: str) -> str:
+def _text(values: Mapping[str, Any], column: str, where: str, option: str, need: bool = True) -> str:
+    if not need and values.get(column) is None:
+        return ""
     if not isinstance(values.get(column), str):
         present = [name for name, value in values.items() if name and value is not None]
         raise ValueError(_no_column(column, present, where, option))

@@ -54,6 +54,11 @@ def theme_css() -> str:
     return f":root{{{light}}}{dark}{rim}"
 
 
+def colour(name: str) -> str:
+    """What to draw with under `theme`, by its name in the palette; `to_svg` turns it into the reader's colour."""
+    return _STAND_IN[name]
+
+
 @contextmanager
 def theme() -> Iterator[None]:
     """Matplotlib settings of every figure; the user's own matplotlibrc has no say, so that bytes repeat."""

@@ -1,7 +1,7 @@
-"""Progress of the pieces of a run: one bar each, or lines on standard output for a parent that draws the bars."""
+"""Progress of long work: one bar, or one for each piece of a run, or lines for a parent that draws the bars."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -65,3 +65,23 @@ def bars(pieces: Sequence[Piece]) -> Iterator[dict[Piece, Bar]]:
             (arm, seed): Bar(progress, progress.add_task(f"{arm}, seed {seed}", total=None, figures=""))
             for arm, seed in pieces
         }
+
+
+def quiet_hosts() -> None:
+    """Keep the bars and lines of transformers off the terminal: those of a command are ours."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+@contextmanager
+def bar(what: str, total: float | int) -> Iterator[Callable[[float], None]]:
+    """One bar on standard error, for a person; call what it gives with how much more is done."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda more: progress.advance(task, more)

@@ -21,7 +21,7 @@ import yaml
 
 from kilter.lab import provenance
 from kilter.lab.files import MAIN_PROCESS, read_json, write_json, write_rows, write_whole
-from kilter.lab.progress import TELL, Bar, Piece, bars
+from kilter.lab.progress import TELL, Bar, Piece, bars, quiet_hosts
 from kilter.lab.recipe import Picture, Provenance, Recipe
 from kilter.lab.summary import Arms, summarise
 
@@ -243,10 +243,8 @@ def _check_data(file: Path, data: Provenance) -> None:
 
 def _set_up(recipe: Recipe) -> None:
     import torch
-    from transformers.utils import logging
 
-    logging.set_verbosity_error()  # the bars and lines of a run are ours
-    logging.disable_progress_bar()
+    quiet_hosts()
     device = recipe.device
     if device == "auto":  # without CUDA the CPU: torch has no CTC kernel for Apple's GPUs
         device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -79,11 +79,20 @@ class Recogniser:
             part.save_pretrained(folder)
 
     def to(self, device: str) -> "Recogniser":
-        """Move the model; `auto` is the accelerator there is, else the CPU."""
+        """Move the model; `auto` is the accelerator there is, else the CPU.
+
+        Raises:
+            ValueError: torch has no such device here.
+        """
         if device == "auto":
             found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
             device = found.type if found else "cpu"
-        torch.nn.Module.to(self.model, device.split(":")[0])
+        try:
+            torch.nn.Module.to(self.model, device.split(":")[0])
+        except (RuntimeError, AssertionError) as error:  # what torch raises depends on the device
+            raise ValueError(
+                f"device: {device!r} cannot be had here ({str(error).splitlines()[0]}); try auto"
+            ) from error
         return self
 
     @property
@@ -129,26 +138,44 @@ class Recogniser:
         reader = Vocabulary(token_strings(self.tokenizer), blank)
         for first in range(0, len(rows), batch_size):
             batch = [rows[i] for i in range(first, min(first + batch_size, len(rows)))]
-            inputs = {name: value.to(self.model.device) for name, value in self._inputs(batch).items()}
-            log_probs, lengths = ctc_outputs(self.model, inputs)
-            shift, offset = self._frames(max(len(row["audio"]) for row in batch), log_probs.shape[1])
-            for found in ctc_greedy(log_probs.cpu(), lengths.cpu(), blank=blank):
+            log_probs, lengths, shift, offset = self.outputs(batch)
+            for found in ctc_greedy(log_probs, lengths, blank=blank):
                 words = [
                     Emission(word.text, emission_time(found.times[word.stop - 1], frame_shift=shift, offset=offset))
                     for word in reader.words(found.tokens)
                 ]
                 yield Heard(" ".join(word.token for word in words), words)
 
-    def _inputs(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-        audio = [row["audio"] for row in rows]
+    def outputs(self, rows: Sequence[Mapping[str, Any]]) -> tuple[Tensor, Tensor, float, float]:
+        """What the model says of a batch, on the CPU: log-probabilities `(B, T, V)`, valid frames `(B,)`, frame times.
+
+        Returns:
+            The two tensors, the seconds between frames, and by how much a frame's own audio ends after the next
+            frame's start.
+        """
+        inputs = {name: value.to(self.model.device) for name, value in self._inputs(rows).items()}
+        log_probs, lengths = ctc_outputs(self.model, inputs)
+        shift, offset = self._frames(max(len(row["audio"]) for row in rows), log_probs.shape[1])
+        return log_probs.cpu(), lengths.cpu(), shift, offset
+
+    def check_lengths(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Check that the model makes a frame of every recording, where it can say so beforehand.
+
+        Raises:
+            ValueError: a recording is too short; it is named.
+        """
         if frames_of := getattr(self.model, "_get_feat_extract_output_lengths", None):
-            frames = frames_of(torch.tensor([len(samples) for samples in audio])).tolist()
-            short = next((i for i, count in enumerate(frames) if count < 1), None)
+            frames = frames_of(torch.tensor([len(row["audio"]) for row in rows])).tolist()
+            short = next((row for row, count in zip(rows, frames, strict=True) if count < 1), None)
             if short is not None:
                 raise ValueError(
-                    f"{rows[short].get('id', 'a recording')}: {len(audio[short])} samples at {self.rate} Hz give the "
+                    f"{short.get('id', 'a recording')}: {len(short['audio'])} samples at {self.rate} Hz give the "
                     "model no frame; leave the recording out"
                 )
+
+    def _inputs(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+        self.check_lengths(rows)
+        audio = [row["audio"] for row in rows]
         found = self.features(audio, sampling_rate=self.rate, padding=True, return_tensors="pt")
         return {name: torch.as_tensor(value) for name, value in found.items()}
 

@@ -1,0 +1,136 @@
+"""When was each word spoken? Forced alignment of a transcript, or of what the model hears.
+
+Reference: L. Kürzinger et al., "CTC-segmentation of large corpora", SPECOM 2020, for the idea; the path is the most
+probable one that spells the text (Viterbi). Departure: none of the frames is a word's but those its tokens hold.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kilter.evaluation.word_times import WordTime
+from kilter.models.recogniser import Recogniser, Rows
+from kilter.speech.ctc_align import ctc_forced_align
+from kilter.speech.minimum_wer import Vocabulary, token_strings
+
+__all__ = ["Aligned", "align"]
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """The words of one utterance and their times.
+
+    Attributes:
+        text: the transcript, or what the model heard.
+        words: in order, none overlapping the next.
+        heard: whether the text is what the model heard.
+        seconds: duration of the recording.
+        problem: why there are no words; empty where all is well.
+    """
+
+    text: str
+    words: list[WordTime]
+    heard: bool = False
+    seconds: float = 0.0
+    problem: str = ""
+
+
+def align(recogniser: Recogniser, rows: Rows, batch_size: int = 32, *, skip_bad: bool = False) -> Iterator[Aligned]:
+    """Time the words of every utterance; where `text` is missing or empty, those of the model's best path.
+
+    A word starts with the first frame of its first token and ends with the last frame of its last token's run. CTC
+    models are peaky: a token holds few frames, often one, so an end is that of the run, not of the sound.
+
+    Args:
+        recogniser: model, feature extractor and tokenizer.
+        rows: utterances with `audio` and, where there is a transcript, `text`.
+        batch_size: utterances at once.
+        skip_bad: give such an utterance with its `problem` instead of raising.
+
+    Raises:
+        ValueError: a recording cannot be read or is too short for its text, or the tokenizer cannot spell the text.
+    """
+    recogniser.model.eval()
+    for first in range(0, len(rows), batch_size):
+        for found in _align(recogniser, rows, range(first, min(first + batch_size, len(rows)))):
+            if found.problem and not skip_bad:
+                raise ValueError(found.problem)
+            yield found
+
+
+def _align(recogniser: Recogniser, rows: Rows, batch: Sequence[int]) -> list[Aligned]:
+    found: dict[int, Aligned] = {}
+    good: dict[int, Mapping[str, Any]] = {}
+    for index in batch:
+        try:
+            row = rows[index]
+            text = " ".join(str(row.get("text") or "").split())
+            if text:
+                recogniser.check_texts([(_name(row), text)])
+            recogniser.check_lengths([row])
+            good[index] = {**row, "text": text}
+        except ValueError as error:
+            found[index] = Aligned("", [], problem=str(error))
+    if good:
+        found |= zip(good, _align_good(recogniser, list(good.values())), strict=True)
+    return [found[index] for index in batch]
+
+
+def _align_good(recogniser: Recogniser, rows: Sequence[Mapping[str, Any]]) -> Iterator[Aligned]:
+    blank = int(recogniser.model.config.pad_token_id)
+    reader = Vocabulary(token_strings(recogniser.tokenizer), blank)
+    log_probs, lengths, shift, offset = recogniser.outputs(rows)
+    spelt = [
+        recogniser.tokenizer(row["text"], add_special_tokens=False).input_ids if row["text"] else [] for row in rows
+    ]
+    need = [len(ids) + sum(a == b for a, b in pairwise(ids)) for ids in spelt]
+    fits = [i for i, ids in enumerate(spelt) if ids and need[i] <= lengths[i]]
+    path = log_probs.argmax(-1)
+    if fits:
+        targets = torch.nn.utils.rnn.pad_sequence(
+            [torch.tensor(spelt[i]) for i in fits], batch_first=True, padding_value=blank
+        )
+        sizes = torch.tensor([len(spelt[i]) for i in fits])
+        path[fits] = ctc_forced_align(log_probs[fits], lengths[fits], targets, sizes, blank=blank)
+    for i, row in enumerate(rows):
+        seconds = len(row["audio"]) / recogniser.rate
+        if need[i] > lengths[i]:
+            problem = (
+                f"{_name(row)}: the text needs at least {need[i]} frames of {1e3 * shift:.0f} ms and the recording has "
+                f"{int(lengths[i])}; check that this text belongs to it"
+            )
+            yield Aligned(row["text"], [], seconds=seconds, problem=problem)
+            continue
+        frames = int(lengths[i])
+        words = _words(path[i, :frames], log_probs[i, :frames], reader, blank, shift, offset)
+        written = row["text"].split()
+        if len(written) == len(words):  # as they were written, not as the tokenizer spells them
+            words = [word._replace(word=own) for word, own in zip(words, written, strict=True)]
+        text = row["text"] or " ".join(word.word for word in words)
+        yield Aligned(text, words, heard=not row["text"], seconds=seconds)
+
+
+def _words(
+    path: Tensor, log_probs: Tensor, reader: Vocabulary, blank: int, shift: float, offset: float
+) -> list[WordTime]:
+    """Words of the tokens along a path, each with the frames of its tokens' runs."""
+    runs, counts = path.unique_consecutive(return_counts=True)
+    ends = counts.cumsum(0)
+    spoken = runs != blank
+    tokens, ends, counts = runs[spoken].tolist(), ends[spoken].tolist(), counts[spoken].tolist()
+    sure = log_probs.gather(-1, path[:, None])[:, 0].double()
+    words = []
+    for word in reader.words(tokens):
+        held = [t for k in range(word.start, word.stop) for t in range(ends[k] - counts[k], ends[k])]
+        # frame t is the time from t shifts to t + 1 shifts, both later by the offset, as in `emission_time`
+        start, end = (offset + shift * frame for frame in (held[0], held[-1] + 1))
+        words.append(WordTime(word.text.replace("\ufffd", "<unk>"), start, end, float(sure[held].mean().exp())))
+    return words
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    return str(row.get("id", "a recording"))
