@@ -82,7 +82,7 @@ Fuse = Callable[[list[list[int]]], Tensor]
 """Prefixes, as token ids, to the log-scores `(prefixes, vocab)` of going on with each token; see the search below."""
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def ctc_prefix_beam_search(
     log_probs: Float[Tensor, "batch time vocab"],
     input_lengths: Int[Tensor, " batch"],
@@ -100,8 +100,9 @@ def ctc_prefix_beam_search(
     A prefix keeps the mass of its alignments that end in the blank apart from the mass of those that end in its last
     token; each frame keeps the `beam_size` prefixes of most mass. The sum runs over the alignments all of whose
     prefixes were kept, so it is exact when there are no more prefixes than `beam_size`. Of the vocabulary only what
-    cannot enter the beam is left out: of each prefix only the best `beam_size + 1` tokens can. Without gradient;
-    memory is O(B·T·V), work O(B·K·(T + K)) a frame for a beam of K.
+    cannot enter the beam is left out: of each frame only the best `beam_size + 1` tokens can. Without gradient; for a
+    beam of K, memory is O(B·T·V) and work O(B·K·(T + K)) a frame, with a language model O(B·K·V) more of each. On an
+    accelerator no frame waits for the one before, unless a language model is asked.
 
     **A language model** is any `fuse(prefixes) -> scores`. `prefixes` holds n different labellings (lists of token
     ids, at first only `[]`), `scores (n, V)` the log-scores, already weighted, of going on with each token; the
@@ -156,13 +157,7 @@ def ctc_prefix_beam_search(
     input_lengths = input_lengths.to(log_probs.device)
     valid = length_mask(input_lengths, log_probs.shape[1])
     exact = log_probs.to(torch.promote_types(log_probs.dtype, torch.float32))
-    if log_probs.shape[1] and readable(exact):
-        check_peaks(exact.amax(-1), valid)
-    # a frame beyond the length is a certain blank: it leaves every prefix as it is
-    blanks = exact[..., blank].masked_fill(~valid, 0.0)
-    emissions = exact.masked_fill(~valid[..., None], -torch.inf)
-    emissions[..., blank] = -torch.inf
-    beams = _search(emissions, blanks, beam_size, blank, fuse)
+    beams = _search(exact, valid, beam_size, blank, fuse)
     return _hypotheses(beams, n_best, exact, input_lengths, blank)
 
 
@@ -190,86 +185,111 @@ class _Beams:
 
 
 def _search(
-    emissions: Float[Tensor, "batch time vocab"],
-    blanks: Float[Tensor, "batch time"],
+    log_probs: Float[Tensor, "batch time vocab"],
+    valid: Bool[Tensor, "batch time"],
     beam_size: int,
     blank: int,
     fuse: Fuse | None,
 ) -> _Beams:
     """The beam after the last frame, in the order of what `fuse` says about ending there."""
-    batch, frames, vocab = emissions.shape
-    nothing = emissions.new_full((batch, beam_size), -torch.inf)
+    batch, _, vocab = log_probs.shape
+    nothing = log_probs.new_full((batch, beam_size), -torch.inf)
     total = nothing.clone()
     total[:, 0] = 0.0  # the empty prefix is certain
-    tokens = torch.full((batch, beam_size, 16), blank, device=emissions.device)
-    begins = (total > -torch.inf)[:, :, None].expand(-1, -1, beam_size)
+    tokens = torch.full((batch, beam_size, 16), blank, device=log_probs.device)
+    begins = (total > -torch.inf)[..., None].expand(-1, -1, beam_size)
     beams = _Beams(total, total, nothing, tokens[..., 0], torch.zeros_like(tokens[..., 0]), tokens, begins)
-    if fuse is None:
-        fused, (best, labels) = None, emissions.topk(min(vocab, beam_size + 1))
-    else:
-        fused = _ask(fuse, beams, total > -torch.inf, emissions.new_zeros(batch, beam_size, vocab))
-        best, labels = emissions, torch.arange(vocab, device=emissions.device).expand(batch, frames, vocab)
-    for t in range(frames):
+    # a frame beyond the length is a certain blank: it leaves every prefix as it is
+    blanks = log_probs[..., blank].masked_fill(~valid, 0.0)
+    # Beside the blank, the best beam_size + 1 tokens will do: whatever goes on with another is beaten by beam_size
+    # that go on from the same prefix with these (all but its repeat). `fuse` has an order of its own.
+    listed = _listed(log_probs, valid, vocab if fuse else min(vocab, beam_size + 2), blank)
+    fused = fuse and _ask(fuse, beams, total > -torch.inf, log_probs.new_zeros(batch, beam_size, vocab))
+    for t, frame in enumerate(zip(*(x.unbind(1) for x in (log_probs, ~valid, blanks, *listed)), strict=True)):
         if t + 2 > beams.tokens.shape[2]:
             beams.tokens = F.pad(beams.tokens, (0, t + 2))
-        frame = emissions[:, t], blanks[:, t, None], best[:, t, None], labels[:, t, None]
-        beams, source, stays = _advance(beams, *frame, fused)
+        beams, source, longer = _advance(beams, *frame, fused=fused)
         if fuse is not None and fused is not None:
-            fused = _ask(fuse, beams, ~stays & (beams.total > -torch.inf), _places(fused, source))
+            fused = _ask(fuse, beams, longer & (beams.total > -torch.inf), _rows(fused, source))
     if fused is not None:
         beams.total, order = (beams.total + fused[..., blank]).sort(descending=True, stable=True)
         beams.length = beams.length.gather(1, order)
-        beams.tokens = _places(beams.tokens, order)
+        beams.tokens = _rows(beams.tokens, order)
     return beams
+
+
+def _listed(
+    log_probs: Float[Tensor, "batch time vocab"], valid: Bool[Tensor, "batch time"], count: int, blank: int
+) -> tuple[Float[Tensor, "batch time listed"], Int[Tensor, "batch time listed+1"], Int[Tensor, "batch time vocab"]]:
+    """The best `count` tokens of each frame: log-probabilities, -inf for the blank; ids after a first column; places.
+
+    The place of a token is its column among the ids, 0 of the blank and of what is not listed.
+    """
+    vocab = log_probs.shape[2]
+    if count < vocab:
+        ahead, labels = log_probs.topk(count)
+    else:
+        ahead, labels = log_probs.clone(), torch.arange(vocab, device=log_probs.device).expand_as(log_probs)
+    if readable(ahead) and ahead.shape[1]:
+        check_peaks(ahead.amax(-1), valid)
+    ahead.masked_fill_((labels == blank) | ~valid[..., None], -torch.inf)
+    columns = torch.arange(1, count + 1, dtype=torch.int32, device=labels.device).expand_as(labels)
+    places = torch.zeros_like(log_probs, dtype=columns.dtype).scatter_(2, labels, columns)
+    places[..., blank] = 0
+    return ahead, F.pad(labels, (1, 0)), places
 
 
 def _advance(
     beams: _Beams,
     frame: Float[Tensor, "batch vocab"],
-    blank: Float[Tensor, "batch 1"],
-    ahead: Float[Tensor, "batch 1 labels"],
-    labels: Int[Tensor, "batch 1 labels"],
+    beyond: Bool[Tensor, " batch"],
+    blank: Float[Tensor, " batch"],
+    ahead: Float[Tensor, "batch listed"],
+    labels: Int[Tensor, "batch listed+1"],
+    places: Int[Tensor, "batch vocab"],
     fused: Float[Tensor, "batch beam vocab"] | None,
 ) -> tuple[_Beams, Int[Tensor, "batch beam"], Bool[Tensor, "batch beam"]]:
-    """One frame on: the new beam, the old place each prefix comes from, and whether it was there itself.
+    """One frame on: the new beam, the place in the old one each prefix comes from, and whether it is longer now.
 
-    `labels` are the tokens a prefix may go on with, `ahead` their log-probabilities; with `fused` all of them.
+    A prefix may stay as it is (column 0) or go on with one of the listed `labels` (the columns after), whose
+    log-probabilities are `ahead`; `places` has the column of every token, 0 if it is not listed.
     """
     total, last, length = beams.total, beams.last, beams.length
-    beam_size, places = total.shape[1], labels.shape[-1] + 1
-    again = frame.gather(1, last)
-    # a prefix whose parent is kept too is also reached from there
+    beam_size, width = total.shape[1], labels.shape[1]
+    again = frame.gather(1, last).masked_fill_(beyond[:, None], -torch.inf)
+    column = places.gather(1, last).long()
+    # a prefix whose parent is kept too is also reached from there; the same token twice needs a blank between
     kept, parent = (beams.begins & (length[:, :, None] == length[:, None, :] + 1)).max(-1)
-    repeats = last == last.gather(1, parent)  # the same token twice needs a blank between
-    entering = again + beams.blank_mass.gather(1, parent).where(repeats, total.gather(1, parent))
+    repeats = last == last.gather(1, parent)
+    entering = beams.blank_mass.gather(1, parent).where(repeats, total.gather(1, parent)) + again
+    twice, ahead = beams.blank_mass + again, ahead[:, None]
     if fused is not None:
-        entering += fused.flatten(1).gather(1, parent * fused.shape[-1] + last)
-    blank_mass = total + blank
-    token_mass = torch.logaddexp(beams.token_mass + again, entering.masked_fill(~kept, -torch.inf))
-    # each prefix as it is, then with each label
-    repeats = labels == last[:, :, None]
-    longer = beams.blank_mass[:, :, None].where(repeats, total[:, :, None]) + ahead
-    if fused is not None:
-        longer += fused
-    scores = torch.cat([torch.logaddexp(blank_mass, token_mass)[:, :, None], longer], -1).flatten(1)
-    listed, column = repeats.max(-1)
-    made = torch.zeros_like(total).masked_fill_(kept & listed, -torch.inf)
-    scores.scatter_add_(1, parent * places + column + 1, made)  # what is kept already is not made again
-    total, pick = scores.topk(beam_size)
-    source, column = pick // places, pick % places
-    stays = column == 0
-    last = torch.cat([last[:, :, None], labels.expand(-1, beam_size, -1)], -1).flatten(1).gather(1, pick)
-    length = length.gather(1, source) + ~stays
-    tokens = _places(beams.tokens, source).scatter_(2, length[..., None], last[..., None])
-    begins = _places(beams.begins, source).gather(2, source[:, None, :].expand_as(beams.begins))
+        entering += fused.flatten(1).gather(1, parent * frame.shape[1] + last)
+        twice += fused.gather(2, last[..., None])[..., 0]
+        ahead = ahead + fused
+    blank_mass = total + blank[:, None]
+    token_mass = torch.logaddexp(beams.token_mass + again, entering.masked_fill_(~kept, -torch.inf))
+    scores = total.new_empty(*total.shape, width)
+    torch.add(total[..., None], ahead, out=scores[..., 1:])
+    ways = scores.flatten(1)
+    ways.scatter_(1, torch.arange(0, beam_size * width, width, device=total.device) + column, twice)
+    ways.scatter_(1, (parent * width + column) * kept, -torch.inf)  # what is kept already is not made again
+    torch.logaddexp(blank_mass, token_mass, out=scores[..., 0])  # last: what is not listed was written here
+    total, pick = ways.topk(beam_size)
+    source, column = pick // width, pick % width
+    longer = column > 0
+    last = labels.gather(1, column).where(longer, last.gather(1, source))
+    length = length.gather(1, source) + longer
+    tokens = _rows(beams.tokens, source).scatter_(2, length[..., None], last[..., None])
+    begins = _rows(beams.begins, source).gather(2, source[:, None, :].expand_as(beams.begins))
     begins &= tokens.gather(2, length[:, None, :].expand_as(begins)) == last[:, None, :]
-    begins &= (total > -torch.inf)[:, :, None]
-    token_mass = token_mass.gather(1, source).where(stays, total)
-    blank_mass = blank_mass.gather(1, source).masked_fill_(~stays, -torch.inf)
-    return _Beams(total, blank_mass, token_mass, last, length, tokens, begins), source, stays
+    begins &= (total > -torch.inf)[..., None]
+    token_mass = total.where(longer, token_mass.gather(1, source))
+    blank_mass = blank_mass.gather(1, source).masked_fill_(longer, -torch.inf)
+    return _Beams(total, blank_mass, token_mass, last, length, tokens, begins), source, longer
 
 
-def _places(
+def _rows(
     rows: Shaped[Tensor, "batch beam width"], places: Int[Tensor, "batch beam"]
 ) -> Shaped[Tensor, "batch beam width"]:
     """`rows[b, places[b, k]]` for all b and k, whole rows at a time."""
@@ -287,7 +307,8 @@ def _ask(
     if not prefixes:
         return fused
     place = {prefix: i for i, prefix in enumerate(dict.fromkeys(prefixes))}
-    scores = fuse([list(prefix) for prefix in place])
+    with torch.inference_mode(False), torch.no_grad():  # its tensors are its own, to keep or to train with
+        scores = fuse([list(prefix) for prefix in place])
     shape = (len(place), fused.shape[-1])
     if scores.shape != shape:
         raise ValueError(f"fuse must return scores {shape}, (prefixes, vocab), got {tuple(scores.shape)}")
