@@ -1,7 +1,5 @@
 """Peak-First and the delay penalty against their definitions, and what CTC of unnormalised scores is."""
 
-import itertools
-
 import pytest
 import torch
 from jaxtyping import Float, Int
@@ -9,8 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from kilter.speech import DelayPenalty, PeakFirst, collapse, delay_penalty, peak_first
-from kilter.speech.ctc_baselines import ctc_of_scores
+from kilter.speech import DelayPenalty, PeakFirst, delay_penalty, peak_first
 from tests.conformance.case import Case, Fixed
 
 
@@ -97,20 +94,6 @@ def test_delay_penalty_is_plain_ctc_at_penalty_0() -> None:
     found = DelayPenalty(penalty=0.0)(log_probs, lengths, targets, target_lengths).loss
     ctc = F.ctc_loss(log_probs.transpose(0, 1), targets, lengths, target_lengths, reduction="none").mean()
     assert_close(found, ctc)
-
-
-def test_ctc_of_scores_sums_over_every_alignment() -> None:
-    """Any scores, not only log-softmax: by enumeration, with its gradient."""
-    scores = torch.randn(1, 5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).requires_grad_()
-    targets = torch.tensor([[1, 1]])
-    ways = torch.tensor(list(itertools.product(range(3), repeat=5)))
-    right = [
-        way for way, text in zip(ways, collapse(ways, torch.tensor([5] * len(ways))), strict=True) if text == [1, 1]
-    ]
-    expected = -torch.stack([scores[0, torch.arange(5), way].sum() for way in right]).logsumexp(0)
-    found = ctc_of_scores(scores, torch.tensor([5]), targets, torch.tensor([2]), blank=0)[0]
-    assert_close(found, expected)
-    assert_close(torch.autograd.grad(found, scores), torch.autograd.grad(expected, scores))
 
 
 @pytest.mark.parametrize(

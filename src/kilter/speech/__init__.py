@@ -1,4 +1,4 @@
-"""CTC speech recognition: alignments with a purpose, search, and what they stand on.
+"""Speech recognition: alignments with a purpose, their rivals, search, and what they stand on.
 
 Torch only: host adapters and data live elsewhere (`kilter.hosts`, `kilter.data`).
 """
@@ -17,6 +17,7 @@ from kilter.speech.ctc_align import ctc_forced_align
 from kilter.speech.ctc_search import Hypothesis, ctc_greedy, ctc_prefix_beam_search
 from kilter.speech.low_latency import LowLatency, low_latency
 from kilter.speech.minimum_wer import MinimumWER, minimum_wer
+from kilter.speech.minimum_word_error_rate import MinimumWordErrorRate, minimum_word_error_rate
 from kilter.speech.transducer import TransducerAlignWithPurpose, earlier_emissions, transducer_align_with_purpose
 from kilter.speech.trim_tail import TrimTail, trim_tail
 
@@ -27,6 +28,7 @@ __all__ = [
     "Hypothesis",
     "LowLatency",
     "MinimumWER",
+    "MinimumWordErrorRate",
     "PeakFirst",
     "TransducerAlignWithPurpose",
     "TrimTail",
@@ -40,6 +42,7 @@ __all__ = [
     "earlier_emissions",
     "low_latency",
     "minimum_wer",
+    "minimum_word_error_rate",
     "peak_first",
     "sample_alignments",
     "sample_transducer_alignments",

@@ -7,11 +7,11 @@ ICASSP 2023, arXiv 2211.00490) in its network-side form, which works with any CT
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional as F
 
 from kilter.core.checks import check_log_probs, check_targets
 from kilter.core.masking import length_mask
 from kilter.core.objective import LossOutput, Objective
+from kilter.ops.ctc_sum import ctc_sum
 
 
 def peak_first(
@@ -190,24 +190,7 @@ class DelayPenalty(Objective):
             log_probs, input_lengths, penalty=self.penalty, threshold=self.threshold, blank=self.blank
         )
         check_targets(input_lengths, targets, target_lengths, vocab=log_probs.shape[2], blank=self.blank)
-        total = ctc_of_scores(penalised, input_lengths, targets, target_lengths, blank=self.blank)
+        total = ctc_sum(penalised, input_lengths, targets, target_lengths, blank=self.blank)
         loss = total.sum() / max(len(total), 1)
         return LossOutput(loss, {"delay_penalty": loss})
 
-
-def ctc_of_scores(
-    scores: Float[Tensor, "batch time vocab"],
-    input_lengths: Int[Tensor, " batch"],
-    targets: Int[Tensor, "batch tokens"],
-    target_lengths: Int[Tensor, " batch"],
-    *,
-    blank: int,
-) -> Float[Tensor, " batch"]:
-    """Negative log of the sum over alignments of exp(their summed scores), for scores that are not normalised.
-
-    The frames' normalisers are taken out and put back, because torch's CTC differentiates as if they were one.
-    """
-    valid = length_mask(input_lengths.to(scores.device), scores.shape[1])
-    scores = torch.where(valid[..., None], scores, 0.0)
-    ctc = F.ctc_loss(scores.log_softmax(-1).transpose(0, 1), targets, input_lengths, target_lengths, blank, "none")
-    return ctc - torch.where(valid, scores.logsumexp(-1), 0.0).sum(-1)

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional as F
 
 from kilter.core.checks import check_log_probs, check_targets
 from kilter.core.errors import extra
 from kilter.core.masking import length_mask
 from kilter.core.objective import LossOutput, Objective
+from kilter.ops.ctc_sum import ctc_sum
 from kilter.speech.ctc_search import ctc_prefix_beam_search
 from kilter.speech.minimum_wer import Vocabulary, token_strings
 
@@ -61,24 +61,14 @@ def minimum_word_error_rate(
     Reference: Prabhavalkar et al., ICASSP 2018, equation 4.
     """
     check_log_probs(log_probs, input_lengths, blank)
-    batch, frames, _ = log_probs.shape
-    count = hypotheses.shape[1]
-    log_probs = log_probs.to(torch.promote_types(log_probs.dtype, torch.float32))
-    valid = length_mask(input_lengths.to(log_probs.device), frames)
-    log_probs = torch.where(valid[..., None], log_probs, 0.0)
     inside = length_mask(hypothesis_lengths.flatten(), hypotheses.shape[2]).view_as(hypotheses)
     repeats = ((hypotheses[..., 1:] == hypotheses[..., :-1]) & inside[..., 1:]).sum(-1)
     fits = (hypothesis_lengths >= 0) & (hypothesis_lengths + repeats <= input_lengths.to(repeats.device)[:, None])
     tokens = torch.where(inside & fits[..., None], hypotheses, 0 if blank else 1)
-    ctc = F.ctc_loss(
-        log_probs.transpose(0, 1).repeat_interleave(count, 1),
-        tokens.flatten(0, 1),
-        input_lengths.repeat_interleave(count),
-        torch.where(fits, hypothesis_lengths, 0).flatten(),
-        blank,
-        "none",
+    ctc = ctc_sum(
+        log_probs, input_lengths, tokens.flatten(0, 1), torch.where(fits, hypothesis_lengths, 0).flatten(), blank=blank
     )
-    score = torch.where(fits, -ctc.view(batch, count), -torch.inf)
+    score = torch.where(fits, -ctc.view_as(fits), -torch.inf)
     some = fits.any(-1, keepdim=True)
     share = torch.where(some, score, 0.0).softmax(-1)
     mean = (word_errors * fits).sum(-1, keepdim=True) / fits.sum(-1, keepdim=True).clamp(min=1)
@@ -146,7 +136,7 @@ class MinimumWordErrorRate(Objective):
     ) -> LossOutput:
         """Compute the loss; see the class."""
         check_log_probs(log_probs, input_lengths, self.blank)
-        batch, frames, vocab = log_probs.shape
+        batch, _, vocab = log_probs.shape
         if len(self.vocabulary) != vocab:
             raise ValueError(
                 f"the vocabulary has {len(self.vocabulary)} entries, log_probs has {vocab}; "
@@ -202,8 +192,6 @@ class MinimumWordErrorRate(Objective):
         for i, ids in enumerate(spelled):
             targets[i, : len(ids or ())] = torch.tensor(ids, dtype=torch.long)
         check_targets(input_lengths, targets, lengths, vocab=log_probs.shape[2], blank=self.blank)
-        valid = length_mask(input_lengths.to(log_probs.device), log_probs.shape[1])
-        log_probs = torch.where(valid[..., None], log_probs, 0.0)
-        log_probs = log_probs.to(torch.promote_types(log_probs.dtype, torch.float32)).transpose(0, 1)
-        lost = F.ctc_loss(log_probs, targets.to(log_probs.device), input_lengths, lengths, self.blank, "none")
+        device = log_probs.device
+        lost = ctc_sum(log_probs, input_lengths, targets.to(device), lengths.to(device), blank=self.blank)
         return lost.sum() / max(len(lost), 1)

@@ -1,0 +1,55 @@
+"""The CTC sum of any scores, with its true gradient.
+
+Reference: A. Graves et al., "Connectionist temporal classification", ICML 2006; the recursion is torch's.
+"""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from kilter.core.masking import length_mask
+
+
+def ctc_sum(
+    scores: Float[Tensor, "batch time vocab"],
+    input_lengths: Int[Tensor, " batch"],
+    targets: Int[Tensor, "texts tokens"],
+    target_lengths: Int[Tensor, " texts"],
+    *,
+    blank: int,
+) -> Float[Tensor, " texts"]:
+    """Negative log of the sum, over the alignments of each target, of exp(their summed scores).
+
+    torch's CTC differentiates as if its input were always a log-softmax; here the normaliser of each frame is taken
+    out and put back, so the gradient is that of the value for scores of any kind.
+
+    Args:
+        scores: log-probabilities, or what else adds up over frames.
+        input_lengths: valid frames of each utterance.
+        targets: token ids of one target for each utterance, or of equally many for each, one utterance's after
+            another's; infinity where a target needs more frames than there are.
+        target_lengths: their lengths.
+        blank: index of the blank.
+
+    Example:
+        >>> scores = torch.tensor([[[0.1, 0.6, 0.3]]]).log()
+        >>> ctc_sum(scores, torch.tensor([1]), torch.tensor([[1], [2]]), torch.tensor([1, 1]), blank=0).neg().exp()
+        tensor([0.6000, 0.3000])
+    """
+    count = len(targets) // max(len(scores), 1)
+    if not len(targets):
+        return scores.new_zeros(0)
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+    valid = length_mask(input_lengths.to(scores.device), scores.shape[1])
+    scores = torch.where(valid[..., None], scores, 0.0)
+    normaliser = torch.where(valid, scores.logsumexp(-1), 0.0).sum(-1)
+    lost = F.ctc_loss(
+        scores.log_softmax(-1).transpose(0, 1).repeat_interleave(count, 1),
+        targets,
+        input_lengths.repeat_interleave(count),
+        target_lengths,
+        blank,
+        "none",
+    )
+    return lost - normaliser.repeat_interleave(count)
