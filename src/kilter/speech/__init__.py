@@ -12,8 +12,8 @@ from kilter.ops.transducer_paths import (
 )
 from kilter.speech.align_with_purpose import AlignWithPurpose, align_with_purpose
 from kilter.speech.bayes_risk_ctc import BayesRiskCTC, bayes_risk_ctc
-from kilter.speech.ctc_baselines import DelayPenalty, PeakFirst, delay_penalty, peak_first
 from kilter.speech.ctc_align import ctc_forced_align
+from kilter.speech.ctc_baselines import DelayPenalty, PeakFirst, delay_penalty, peak_first
 from kilter.speech.ctc_search import Hypothesis, ctc_greedy, ctc_prefix_beam_search
 from kilter.speech.low_latency import LowLatency, low_latency
 from kilter.speech.minimum_wer import MinimumWER, minimum_wer
