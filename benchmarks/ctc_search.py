@@ -116,7 +116,7 @@ def align(batch: int, frames: int, vocab: int, tokens: int, repeats: int) -> dic
             "ours": lambda: ctc_forced_align(log_probs, lengths, targets, counts),
             "loss": lambda: F.ctc_loss(log_probs.transpose(0, 1), targets, lengths, counts),
         },
-        4 * repeats,
+        16 * repeats if frames < 500 else 4 * repeats,  # short calls: a load on the machine moves their median
     )
     return {"ours_ms": 1e3 * median["ours"], "ours_over_ctc_loss": median["ours"] / median["loss"]}
 
