@@ -70,7 +70,7 @@ def test_after_another_model(own: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert same["total_ms"] is None
     assert 0 < other["matched"] <= other["words"] == same["words"]
     said = capsys.readouterr().out
-    assert "times in ms after a\n" in re.sub(" +\n", "\n", said)
+    assert "times in ms after a\n" in said
     assert "start" not in said
 
 

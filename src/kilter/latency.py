@@ -258,7 +258,8 @@ def _show(found: Sequence[Latency], title: str, spans: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    print(f"{title}\n")
+    table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("model", overflow="fold")
     columns: dict[str, list[str]] = {
         "words": [str(one.matched) for one in found],
