@@ -104,7 +104,7 @@ def result(summary: dict[str, Any]) -> str:
     data, versions = summary["data"], ", ".join(f"{name} {version}" for name, version in summary["versions"].items())
     return "\n\n".join(
         [
-            f"## {summary['title']}",
+            f"## {summary['title']}" + (f" ({summary['preset']})" if summary["preset"] != "full" else ""),
             table(["", *columns], cells),
             f"Intervals: {summary['interval']}.",
             *(f"**{item['verdict']}**: {item['claim']} ({item['why']})" for item in summary["verdicts"]),

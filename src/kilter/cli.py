@@ -303,7 +303,7 @@ class Doctor:
 class New:
     """Start the next paper: one method file, one recipe and one test from templates.
 
-    Example: kilter new speech/peak-first
+    Example: kilter new speech/fast-emit
     """
 
     target: Annotated[Positional[str], arg(metavar="FAMILY/NAME")]
@@ -494,7 +494,8 @@ def _about(recipe_class: Any) -> str:
     presets = ", ".join(recipe_class.presets)
     return (
         f"{recipe_class.__doc__}\n\nAlso: --preset {{{presets}}} sets the defaults shown here; --config FILE.yaml "
-        f"reads options, flags win; --record writes evidence/{recipe_class.paper.slug}.json.\n\n{EXIT_CODES}"
+        f"reads options, flags win; --record writes evidence/{recipe_class.paper.slug}.json (for another preset than "
+        f"full, {recipe_class.paper.slug}-PRESET.json).\n\n{EXIT_CODES}"
     )
 
 

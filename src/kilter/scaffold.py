@@ -25,8 +25,8 @@ class Method:
     """Where a new method goes and what things in it are called.
 
     Example:
-        >>> Method.parse("speech/trim-tail").names
-        {'family': 'speech', 'slug': 'trim-tail', 'module': 'trim_tail', 'cls': 'TrimTail'}
+        >>> Method.parse("speech/fast-emit").names
+        {'family': 'speech', 'slug': 'fast-emit', 'module': 'fast_emit', 'cls': 'FastEmit'}
     """
 
     family: str
@@ -41,7 +41,7 @@ class Method:
         """
         match = re.fullmatch(r"([a-z][a-z0-9]*)/([a-z][a-z0-9]*(?:-[a-z0-9]+)*)", target)
         if not match:
-            raise ValueError(f"{target!r} is not family/name in lower case and hyphens, such as speech/trim-tail")
+            raise ValueError(f"{target!r} is not family/name in lower case and hyphens, such as speech/fast-emit")
         method = cls(*match.groups())
         if method.family in NOT_FAMILIES:
             raise ValueError(f"{method.family!r} is a floor of kilter, not a family of methods; see docs/new-paper.md")

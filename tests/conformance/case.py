@@ -4,7 +4,7 @@ The file `tests/<family>/test_<paper>.py` has a function `cases()` that returns 
 edited for a new paper. Usually one line is enough:
 
     def cases() -> list[Case]:
-        return [Case(lambda: TrimTail(weight=2.0))]
+        return [Case(lambda: FastEmit(weight=2.0))]
 
 Inputs are then drawn by their glossary names (`DRAW` below). Batch and ragged axes are read off the shapes in the
 signature (`Float[Tensor, "batch time vocab"]`), so no case spells them out.

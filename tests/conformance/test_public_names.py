@@ -30,7 +30,19 @@ SIGNATURES = {
     "kilter.speech:ctc_greedy": "log_probs, input_lengths, *, blank=0",
     "kilter.speech:Hypothesis": "tokens, score, times",
     "kilter.hosts.transformers:align_ctc": "model, objective, *, weight, start=None, schedule='constant', "
-    "in_eval=False",
+    "in_eval=False, ctc_weight=1.0",
+    "kilter.speech:PeakFirst": "*, weight",
+    "kilter.speech:PeakFirst.forward": "self, log_probs, input_lengths",
+    "kilter.speech:BayesRiskCTC": "*, risk, variant='end', blank=0",
+    "kilter.speech:BayesRiskCTC.forward": "self, log_probs, input_lengths, targets, target_lengths",
+    "kilter.speech:DelayPenalty": "*, penalty, threshold=0.99, blank=0",
+    "kilter.speech:DelayPenalty.forward": "self, log_probs, input_lengths, targets, target_lengths",
+    "kilter.speech:delay_penalty": "log_probs, input_lengths, *, penalty, threshold=0.99, blank=0",
+    "kilter.speech:MinimumWordErrorRate": "vocabulary, *, n_best=4, beam_size=16, ctc_weight=0.01, blank=0",
+    "kilter.speech:MinimumWordErrorRate.forward": "self, log_probs, input_lengths, references",
+    "kilter.speech:TrimTail": "rows, *, max_frames=20, frame=1, column='audio', seed=0",
+    "kilter.speech:ctc_prefix_beam_search": "log_probs, input_lengths, *, beam_size=16, n_best=1, blank=0, fuse=None",
+    "kilter.speech:ctc_forced_align": "log_probs, input_lengths, targets, target_lengths, *, blank=0",
 }
 NAMES = {
     "kilter.core": ["Objective", "LossOutput", "Paper", "Claim"],

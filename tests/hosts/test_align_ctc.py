@@ -108,6 +108,35 @@ def test_the_term_is_left_out_of_evaluation_unless_wanted(tiny):
     assert model(**batch).loss > plain
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_an_objective_in_the_place_of_ctc(tiny, reduction):
+    """Bayes-Risk CTC at risk 0 is CTC, so nothing but rounding tells the two apart; half of it is half a loss."""
+    from kilter.speech import BayesRiskCTC
+
+    batch = tiny.batch()
+    plain = tiny(ctc_loss_reduction=reduction)
+    torch.manual_seed(3)
+    out = plain(**batch)
+    losses = {}
+    for weight, share in ((1.0, 0.0), (0.5, 0.5)):
+        model = tiny(ctc_loss_reduction=reduction)
+        attach(model, BayesRiskCTC(risk=0.0), weight=weight, ctc_weight=share)
+        losses[weight], _ = loss_and_gradient(model, batch)
+    if reduction == "sum":  # the mean of torch's CTC is divided by the target's length, ours is not
+        torch.testing.assert_close(losses[1.0], out.loss.detach())
+        torch.testing.assert_close(losses[0.5], out.loss.detach())
+    assert losses[1.0] > 0
+
+
+def test_an_infinite_ctc_loss_is_left_out_with_weight_0(tiny):
+    """0 times infinity is no number."""
+    model, batch = tiny(ctc_zero_infinity=False), tiny.batch()
+    spy = Spy()
+    handle = attach(model, spy, weight=1.0, ctc_weight=0.0)
+    handle._ctc = lambda **given: given["logits"].sum() * torch.inf
+    assert model(**batch).loss.isfinite()
+
+
 def test_detach_gives_the_model_back(tiny):
     model = tiny()
     before = dict(model.__dict__)
@@ -292,6 +321,8 @@ class Learnt(Spy):
     [
         ({"weight": -1.0}, ValueError, "weight"),
         ({"weight": float("nan")}, ValueError, "weight"),
+        ({"ctc_weight": -1.0}, ValueError, "ctc_weight"),
+        ({"weight": 0.0, "ctc_weight": 0.0}, ValueError, "ctc_weight"),
         ({"schedule": "step"}, ValueError, "constant, linear, cosine"),
         ({"start": 0.5}, TypeError, "epoch=0.5"),
         ({"objective": LowLatency()}, TypeError, "Objective"),

@@ -190,6 +190,29 @@ def test_starts_and_schedules(tiny, tmp_path, options, weights):
         assert len(logged(trainer, "awp")) == sum(weight > 0 for weight in weights)
 
 
+@pytest.mark.parametrize(
+    ("options", "shares"),
+    [
+        ({}, [0, 0, 0, 0]),
+        ({"start": 2}, [1, 1, 0, 0]),
+        ({"schedule": "linear"}, [0, 0.25, 0.5, 0.75]),  # as the objective goes, CTC comes back
+    ],
+)
+def test_ctc_counts_whole_before_the_start_and_again_as_the_weight_falls(tiny, tmp_path, options, shares):
+    model = tiny("small")
+    handle = attach(model, ctc_weight=0.0, **options)
+    seen = []
+    before = handle.on_step_begin
+
+    def watch(*args, **kwargs):
+        before(*args, **kwargs)
+        seen.append(handle.ctc_weight_now)
+
+    handle.on_step_begin = watch
+    trainer_for(model, tmp_path, tiny.rows("small"), callbacks=[handle], max_steps=4).train()
+    assert seen == pytest.approx(shares)
+
+
 class Echo:
     """Labels are what the model says, or nothing like it."""
 

@@ -152,3 +152,16 @@ def test_text_colours_meet_wcag_aa(name, ground, theme):
 
     dim, bright = sorted(luminance(PALETTE[key][theme]) for key in (name, ground))
     assert (bright + 0.05) / (dim + 0.05) >= 4.5
+
+
+def test_arms_of_one_series_are_joined_and_labelled_by_their_strength() -> None:
+    def arm(label: str, series: str, point: str, wer: float, delay: float) -> dict:
+        metrics = {"wer": {"mean": wer}, "delay_ms": {"mean": delay}}
+        return {"label": label, "role": "method", "series": series, "point": point, "metrics": metrics}
+
+    several = {f"awp-{i}": arm(f"AWP {i}", "awp", str(i), 0.1 * i, 400.0 - 100 * i) for i in (1, 2, 3)}
+    svg = tradeoff({**SUMMARY, "arms": {"ctc": SUMMARY["arms"]["ctc"], **several}})
+    assert {"AWP 1", "2", "3"} <= set(texts(svg))
+    assert "AWP 2" not in texts(svg)
+    colours = set(re.findall(r"var\(--series-\d\)", svg))
+    assert colours == {"var(--series-1)"}

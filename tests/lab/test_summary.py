@@ -9,7 +9,7 @@ from scipy import stats
 
 from kilter.core.paper import Claim
 from kilter.lab.recipe import Arm, Metric
-from kilter.lab.summary import Arms, judge, summarise
+from kilter.lab.summary import Arms, front, judge, summarise
 
 METRICS = {"delay_ms": Metric("Delay", "ms", "lower", 0), "wer": Metric("Word error rate", "%", "lower", 2)}
 CLAIM = Claim("delay_ms", "lower", baseline="ctc", arm="awp", by=150.0, guard=("wer", 0.5))
@@ -90,3 +90,30 @@ def test_a_claim_the_run_cannot_speak_to_has_no_verdict(tmp_path: Path) -> None:
     summary = summarise(found, [CLAIM], described)
     assert summary["verdicts"] == []
     assert summary["differences"] == {}
+
+
+def rivals(folder: Path, shift: list[float], errors: float) -> Arms:
+    noise = [0.0, 3.0, -2.0, 1.0, 2.0]
+    awp = {"delay_ms": [200.0 + n for n in noise], "wer": [1.0] * 5}
+    rival = {"delay_ms": [200.0 + n + s for n, s in zip(noise, shift, strict=True)], "wer": [1.0 + errors] * 5}
+    return arms(folder, {"ctc": {"delay_ms": [380.0] * 5, "wer": [0.5] * 5}, "awp": awp, "rival": rival})
+
+
+@pytest.mark.parametrize(
+    ("shift", "errors", "verdict"),
+    [
+        ([-50.0, -52.0, -49.0, -51.0, -48.0], 0.3, "holds in direction"),  # earlier, but more errors
+        ([50.0, 52.0, 49.0, 51.0, 48.0], -0.3, "holds in direction"),  # fewer errors, but later
+        ([-50.0, -52.0, -49.0, -51.0, -48.0], -0.1, "contradicted"),  # better in both, for sure
+        ([-90.0, 80.0, -50.0, 50.0, -10.0], -0.1, "not seen here"),  # better in both, perhaps
+    ],
+)
+def test_the_front_of_two_metrics(shift: list[float], errors: float, verdict: str, tmp_path: Path) -> None:
+    found = front(rivals(tmp_path, shift, errors), "delay_ms", "wer", ["awp"], ["rival"], "AWP")
+    assert found is not None
+    assert found["verdict"] == verdict
+    assert ("awp is behind rival" in found["why"]) == (verdict != "holds in direction")
+
+
+def test_no_front_without_rivals(tmp_path: Path) -> None:
+    assert front(two(tmp_path, [-1.0], [0.0]), "delay_ms", "wer", ["awp"], [], "AWP") is None

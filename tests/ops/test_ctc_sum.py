@@ -31,7 +31,12 @@ def test_several_targets_of_each_utterance() -> None:
     target_lengths = torch.tensor([2, 1, 2, 1])
     found = ctc_sum(log_probs, lengths, targets, target_lengths, blank=0)
     for i in range(4):
-        alone = log_probs[i // 2, : lengths[i // 2]], targets[i, : target_lengths[i]], lengths[i // 2], target_lengths[i]
+        alone = (
+            log_probs[i // 2, : lengths[i // 2]],
+            targets[i, : target_lengths[i]],
+            lengths[i // 2],
+            target_lengths[i],
+        )
         assert_close(found[i], F.ctc_loss(*alone, reduction="sum"))
 
 

@@ -50,11 +50,11 @@ assert (out / "report.html").exists()
 
 def test_what_it_writes_works_at_once(checkout: Path) -> None:
     before = {path for path in checkout.rglob("*") if path.is_file()}
-    written = new("speech/trim-tail", checkout)
+    written = new("speech/fast-emit", checkout)
     assert {path for path in checkout.rglob("*") if path.is_file()} - before <= set(written)
-    assert [path.name for path in written] == ["trim_tail.py", "trim_tail.py", "test_trim_tail.py", "__init__.py"]
+    assert [path.name for path in written] == ["fast_emit.py", "fast_emit.py", "test_fast_emit.py", "__init__.py"]
     settings = ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(checkout), "-p", "no:cacheprovider"]
-    chosen = ["-m", "not compile and not dist", "-k", "TrimTail or trim_tail", "tests", str(written[0])]
+    chosen = ["-m", "not compile and not dist", "-k", "FastEmit or fast_emit", "tests", str(written[0])]
     said = python(checkout, "-m", "pytest", "-q", *settings, *chosen)
     assert int(re.search(r"(\d+) passed", said)[1]) > 10, "its own tests, its examples, and the conformance suite"  # type: ignore[index]
 
@@ -66,7 +66,7 @@ def test_its_recipe_runs_in_a_new_family_too(checkout: Path) -> None:
 
 def test_the_code_it_writes_is_in_the_house_style(checkout: Path) -> None:
     pytest.importorskip("ruff", reason="the dev group is not installed (make tools)")
-    written = [str(path) for path in new("speech/trim-tail", checkout)]
+    written = [str(path) for path in new("speech/fast-emit", checkout)]
     settings = ["--config", str(ROOT / "pyproject.toml"), "--no-cache"]
     python(checkout, "-m", "ruff", "check", *settings, *written)
     python(checkout, "-m", "ruff", "format", "--check", *settings, *written)
@@ -74,20 +74,20 @@ def test_the_code_it_writes_is_in_the_house_style(checkout: Path) -> None:
 
 def test_nothing_is_overwritten(checkout: Path) -> None:
     (checkout / "tests" / "speech").mkdir()
-    mine = checkout / "tests" / "speech" / "test_trim_tail.py"
+    mine = checkout / "tests" / "speech" / "test_fast_emit.py"
     mine.write_text("mine", encoding="utf-8")
     init = checkout / "src" / "kilter" / "speech" / "__init__.py"
     before = init.read_text(encoding="utf-8")
-    with pytest.raises(FileExistsError, match=r"test_trim_tail\.py"):
-        new("speech/trim-tail", checkout)
+    with pytest.raises(FileExistsError, match=r"test_fast_emit\.py"):
+        new("speech/fast-emit", checkout)
     assert mine.read_text(encoding="utf-8") == "mine"
     assert init.read_text(encoding="utf-8") == before
-    assert not (checkout / "src" / "kilter" / "speech" / "trim_tail.py").exists()
+    assert not (checkout / "src" / "kilter" / "speech" / "fast_emit.py").exists()
 
 
 @pytest.mark.parametrize(
     "target",
-    ["trim-tail", "speech/Trim", "speech/trim_tail", "speech/2d", "a/b/c", "../x", "core/x", "speech/class"],
+    ["fast-emit", "speech/Fast", "speech/fast_emit", "speech/2d", "a/b/c", "../x", "core/x", "speech/class"],
 )
 def test_a_bad_name_is_refused(tmp_path: Path, target: str) -> None:
     with pytest.raises(ValueError, match=r"is not family/name|is a floor|is a word of the Python language"):
@@ -96,19 +96,19 @@ def test_a_bad_name_is_refused(tmp_path: Path, target: str) -> None:
 
 def test_outside_a_checkout_it_says_so(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="checkout"):
-        new("speech/trim-tail", tmp_path)
+        new("speech/fast-emit", tmp_path)
 
 
 def test_exports_keep_what_was_there() -> None:
     text = (ROOT / "src" / "kilter" / "speech" / "__init__.py").read_text(encoding="utf-8")
-    tree = ast.parse(export(text, "kilter.speech.trim_tail", ["TrimTail", "trim_tail"]))
+    tree = ast.parse(export(text, "kilter.speech.fast_emit", ["FastEmit", "fast_emit"]))
     before = {ast.unparse(node) for node in ast.parse(text).body if isinstance(node, ast.ImportFrom)}
     after = {ast.unparse(node) for node in tree.body if isinstance(node, ast.ImportFrom)}
-    assert after - before == {"from kilter.speech.trim_tail import TrimTail, trim_tail"}
+    assert after - before == {"from kilter.speech.fast_emit import FastEmit, fast_emit"}
     assert before <= after
 
 
 def test_next_steps_name_the_files() -> None:
-    said = next_steps("speech/trim-tail")
-    assert "src/kilter/speech/trim_tail.py" in said
-    assert "kilter run trim-tail --preset smoke" in said
+    said = next_steps("speech/fast-emit")
+    assert "src/kilter/speech/fast_emit.py" in said
+    assert "kilter run fast-emit --preset smoke" in said

@@ -147,7 +147,7 @@ def test_report_compare_and_json(smoke: Path, capsys: pytest.CaptureFixture) -> 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--arms", "cts"], "unknown arm 'cts'"),
+        (["--arms", "cts"], "unknown part 'cts' in 'cts'"),
         (["--only", "awp-3"], "awp/seed-3"),
         (["--model", "x"], "--train"),
         (["--seeds", "0"], "seeds must be at least 1"),

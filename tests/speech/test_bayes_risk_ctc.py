@@ -137,7 +137,8 @@ def test_extreme_log_probs_stay_finite() -> None:
     target = torch.tensor([[1, 2] * 10])
     loss = bayes_risk_ctc(log_probs, torch.tensor([60]), target, torch.tensor([20]), risk=1.0, variant="end_mean")
     (gradient,) = torch.autograd.grad(loss.sum(), log_probs)
-    assert loss.isfinite().all() and gradient.isfinite().all()
+    assert loss.isfinite().all()
+    assert gradient.isfinite().all()
 
 
 def test_an_impossible_token_costs_infinity_and_teaches_nothing() -> None:
@@ -146,7 +147,8 @@ def test_an_impossible_token_costs_infinity_and_teaches_nothing() -> None:
     log_probs.requires_grad_()
     loss = bayes_risk_ctc(log_probs, torch.tensor([5]), torch.tensor([[1, 2]]), torch.tensor([2]), risk=1.0)
     (gradient,) = torch.autograd.grad(loss.sum(), log_probs)
-    assert math.isinf(loss.item()) and not gradient.any()
+    assert math.isinf(loss.item())
+    assert not gradient.any()
 
 
 def call(**changed: object) -> Callable[[], object]:

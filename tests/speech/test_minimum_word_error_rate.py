@@ -90,7 +90,9 @@ def test_hypotheses_without_room_are_left_out_of_the_mean() -> None:
     hypotheses = torch.tensor([[[1, 0], [2, 0], [1, 1]]])  # the last needs three frames
     errors = torch.tensor([[0.0, 1.0, 9.0]], dtype=torch.float64)
     found = minimum_word_error_rate(log_probs, torch.tensor([2]), hypotheses, torch.tensor([[1, 1, 2]]), errors)
-    fewer = minimum_word_error_rate(log_probs, torch.tensor([2]), hypotheses[:, :2], torch.tensor([[1, 1]]), errors[:, :2])
+    fewer = minimum_word_error_rate(
+        log_probs, torch.tensor([2]), hypotheses[:, :2], torch.tensor([[1, 1]]), errors[:, :2]
+    )
     assert_close(found, fewer)
 
 

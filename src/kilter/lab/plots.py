@@ -98,7 +98,8 @@ def to_svg(fig: "Figure", *, title: str, description: str) -> str:
 def tradeoff(summary: Mapping[str, Any], x: str = "delay_ms", y: str = "wer") -> str:
     """Every arm that has both metrics as a point in their plane, with both intervals.
 
-    The baseline is a square with guide lines, methods are discs, arms shown for context are hollow diamonds.
+    The baseline is a square with guide lines, methods are discs, arms shown for context are hollow diamonds. Arms
+    of one series are joined in the order of their strengths and labelled by them, the first by its whole name.
     """
     from matplotlib.figure import Figure
 
@@ -110,15 +111,18 @@ def tradeoff(summary: Mapping[str, Any], x: str = "delay_ms", y: str = "wer") ->
     if not arms:
         raise ValueError(f"no arm has both {x!r} and {y!r}; the summary's metrics are {', '.join(metrics)}")
     with theme():
-        fig = Figure(figsize=(4.7, 3.7))
+        crowded = len(arms) > 8
+        fig = Figure(figsize=(6.4, 5.2) if crowded else (4.7, 3.7))
         axes = fig.subplots(gridspec_kw={"left": 0.13, "right": 0.98, "bottom": 0.14, "top": 0.98})
         axes.grid(True)
         axes.margins(x=0.32, y=0.2)
         axes.set(xlabel=_axis_label(metrics[x]), ylabel=_axis_label(metrics[y]))
-        labels, series = [], iter(_SERIES * len(arms))
+        labels, series, joined = [], iter(_SERIES * len(arms)), {}
         for name, arm in arms.items():
             (a, *across), (b, *up) = (_estimate(arm["metrics"][key]) for key in (x, y))
-            colour = _STAND_IN["baseline"] if name == summary["baseline"] else next(series)
+            line = joined.setdefault(arm.get("series") or name, [])
+            colour = line[0][-1] if line else _STAND_IN["baseline"] if name == summary["baseline"] else next(series)
+            line.append((float(arm.get("point") or 0), a, b, colour))
             if name == summary["baseline"]:
                 axes.axvline(a, color=colour, linewidth=0.8, dashes=(3, 3), zorder=1)
                 axes.axhline(b, color=colour, linewidth=0.8, dashes=(3, 3), zorder=1)
@@ -126,7 +130,10 @@ def tradeoff(summary: Mapping[str, Any], x: str = "delay_ms", y: str = "wer") ->
             axes.plot(across, (b, b), (a, a), up, color=colour, linewidth=1.3)
             axes.plot(a, b, _MARKERS[arm["role"]], color=colour, markersize=7, markerfacecolor=fill, mew=1.6)
             bars = (across[0], b, across[1], b), (a, up[0], a, up[1])
-            labels.append((arm["label"], colour, (a, b), bars))
+            labels.append((arm["label"] if len(line) == 1 else arm["point"], colour, (a, b), bars))
+        for line in joined.values():
+            _, along, over, colours = zip(*sorted(line), strict=True)
+            axes.plot(along, over, color=colours[0], linewidth=1.0, alpha=0.45, zorder=1.5)
         if all(point[1] >= 0 for _, _, point, _ in labels):  # a rate does not go below nought
             axes.set_ylim(bottom=max(0.0, axes.get_ylim()[0]))
         _label_points(fig, axes, labels)

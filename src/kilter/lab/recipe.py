@@ -8,9 +8,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from kilter.core.paper import Paper
+
+if TYPE_CHECKING:
+    from kilter.lab.summary import Arms
 
 Role = Literal["baseline", "method", "context"]
 
@@ -21,6 +24,10 @@ class Arm:
 
     label: str
     role: Role = "method"
+    series: str = ""
+    """arms of one series are one method at several strengths: a figure joins them"""
+    point: str = ""
+    """what tells this arm from the others of its series"""
 
 
 @dataclass(frozen=True)
@@ -136,6 +143,10 @@ class Recipe(ABC):
 
     def pictures(self, summary: Mapping[str, Any], run: Path) -> Sequence[Picture]:
         """Figures for the report, from the finished run."""
+        return ()
+
+    def verdicts(self, arms: "Arms") -> Sequence[Mapping[str, str]]:
+        """Verdicts beyond those on the paper's claims: `claim`, `verdict` and `why`, as those have."""
         return ()
 
     def notes(self, summary: Mapping[str, Any]) -> Sequence[str]:

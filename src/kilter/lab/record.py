@@ -18,7 +18,7 @@ def source_tree() -> Path:
 
 
 def record_evidence(run: Path, root: Path) -> Path:
-    """Write `evidence/<method>.json` under `root` from a finished run; returns its path."""
+    """Write `evidence/<method>.json`, or `<method>-<preset>.json` for another preset than `full`; returns its path."""
     summary = read_json(run / "summary.json")
     summary["per_seed"] = {
         arm: {str(seed): read_json(run / "arms" / arm / f"seed-{seed}" / "metrics.json") for seed in found["seeds"]}
@@ -27,6 +27,7 @@ def record_evidence(run: Path, root: Path) -> Path:
     for where in ("out", "only", "jobs"):
         summary["settings"].pop(where, None)
     summary.pop("figures")
-    file = root / "evidence" / f"{summary['method']}.json"
+    name = summary["method"] if summary["preset"] == "full" else f"{summary['method']}-{summary['preset']}"
+    file = root / "evidence" / f"{name}.json"
     write_json(file, summary)
     return file

@@ -92,8 +92,9 @@ def finish(recipe: Recipe, out: Path, data: Provenance, command: str) -> None:
         "hardware": provenance.hardware(),
         "settings": _settings(recipe),
         "data": asdict(data),
-        **summarise(Arms(done, recipe.metrics, baseline), recipe.paper.claims, described),
+        **summarise(figures := Arms(done, recipe.metrics, baseline), recipe.paper.claims, described),
     }
+    summary["verdicts"] += recipe.verdicts(figures)
     summary["notes"] = list(recipe.notes(summary))
     summary["figures"] = [_write_picture(out, picture) for picture in recipe.pictures(summary, out)]
     write_json(out / "summary.json", summary)

@@ -36,7 +36,7 @@ class Arms:
 
     def values(self, arm: str) -> dict[str, dict[str, Any]]:
         """Mean and interval of every metric of an arm."""
-        return {name: asdict(found) for name in self.metrics if (found := self._value(arm, name)) is not None}
+        return {name: asdict(found) for name in self.metrics if (found := self.value(arm, name)) is not None}
 
     def costs(self, arm: str) -> dict[str, float]:
         """Mean of every `cost_` figure of an arm."""
@@ -50,17 +50,19 @@ class Arms:
             return {}
         return {name: asdict(found) for name in self.metrics if (found := self.difference(arm, name)) is not None}
 
-    def difference(self, arm: str, metric: str) -> Interval | None:
-        """Paired difference in one metric, None where it cannot be had."""
-        ours, theirs = self.figures[arm], self.figures[self.baseline]
+    def difference(self, arm: str, metric: str, baseline: str | None = None) -> Interval | None:
+        """Paired difference in one metric from the baseline or another arm, None where it cannot be had."""
+        baseline = baseline or self.baseline
+        ours, theirs = self.figures[arm], self.figures[baseline]
         both = [s for s in ours if s in theirs and None not in (ours[s].get(metric), theirs[s].get(metric))]
         if not both:
             return None
         if len(both) == 1 and (totals := self._of(arm, both[0], metric)) is not None:
-            return ratio_bootstrap(totals, self._of(self.baseline, both[0], metric), scale=self._scale(metric))
+            return ratio_bootstrap(totals, self._of(baseline, both[0], metric), scale=self._scale(metric))
         return t_interval([ours[s][metric] - theirs[s][metric] for s in both])
 
-    def _value(self, arm: str, metric: str) -> Interval | None:
+    def value(self, arm: str, metric: str) -> Interval | None:
+        """Mean and interval of one metric of an arm, None where it was not measured."""
         values = {seed: row[metric] for seed, row in self.figures[arm].items() if row.get(metric) is not None}
         if not values:
             return None
@@ -124,6 +126,44 @@ def claim_text(claim: Claim, metrics: Mapping[str, Metric]) -> str:
     return text
 
 
+def front(arms: Arms, x: str, y: str, own: Sequence[str], rivals: Sequence[str], name: str) -> dict[str, str] | None:
+    """Verdict on whether a method is on the front of two metrics, both better when lower; None without rivals.
+
+    Its arms and the rivals' are compared by their means. contradicted: of every arm some rival is better in both, in
+    `x` with a paired interval that excludes zero. holds in direction: one arm at least is behind nobody.
+    """
+    means = {
+        arm: (a.mean, b.mean)
+        for arm in (*own, *rivals)
+        if (a := arms.value(arm, x)) is not None and (b := arms.value(arm, y)) is not None
+    }
+    if not means.keys() & set(own) or not means.keys() & set(rivals):
+        return None
+    ahead, behind, beaten = [], [], True
+    for arm in (arm for arm in own if arm in means):
+        better = [r for r in rivals if r in means and means[r][0] <= means[arm][0] and means[r][1] <= means[arm][1]]
+        if not better:
+            ahead.append(arm)
+            beaten = False
+            continue
+        best = min(better, key=lambda r: means[r])
+        gap = arms.difference(best, x, arm)
+        beaten &= gap is not None and gap.high is not None and gap.high < 0
+        shift, cost = means[best][0] - means[arm][0], means[best][1] - means[arm][1]
+        behind.append(
+            f"{arm} is behind {best} ({_plain(shift, arms.metrics[x])}, {_plain(cost, arms.metrics[y], points=True)})"
+        )
+    verdict = "holds in direction" if ahead else "contradicted" if beaten else "not seen here"
+    said = [f"on the front: {', '.join(ahead)}"] if ahead else []
+    labels = f"{arms.metrics[x].label.lower()} and {arms.metrics[y].label.lower()}"
+    return {"claim": f"{name} on the front of {labels}", "verdict": verdict, "why": "; ".join(said + behind)}
+
+
+def _plain(value: float, metric: Metric, *, points: bool = False) -> str:
+    unit = _points(metric) if points else metric.unit
+    return f"{value:+.{metric.digits}f} {unit}".replace("-", "−")
+
+
 def _guard(claim: Claim, arms: Arms) -> tuple[bool, str]:
     if claim.guard is None:
         return True, ""
@@ -162,6 +202,8 @@ def summarise(arms: Arms, claims: Sequence[Claim], described: Mapping[str, Arm])
             arm: {
                 "label": described[arm].label,
                 "role": described[arm].role,
+                "series": described[arm].series,
+                "point": described[arm].point,
                 "seeds": sorted(found),
                 "metrics": arms.values(arm),
                 "cost": arms.costs(arm),

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 ENCODERS = {"conv": "causal convolutions", "residual": "residual connections", "gru": "GRU"}
 
-STRENGTHS = {"awp": 1.0, "peak-first": 0.01, "trim-tail": 50, "delay-penalty": 0.1, "bayes-risk": 20.0, "mwer": 1.0}
+STRENGTHS = {"awp": 1.0, "peak-first": 0.01, "trim-tail": 50.0, "delay-penalty": 0.1, "bayes-risk": 20.0, "mwer": 1.0}
 """How strong each term is where its name does not say: trim-tail in frames of 10 ms, mwer as the weight of the loss."""
 
 _ADDED = ("awp", "peak-first")
@@ -73,6 +73,14 @@ class CTCArm:
     def adds(self) -> bool:
         """Whether the loss stands beside CTC, and not in its place."""
         return self.loss in _ADDED
+
+    def series(self, *, falling: bool) -> tuple[str, str]:
+        """The method, and the strength at which this arm has it; both empty for an arm of several terms or none."""
+        if len(self.terms) != 1 or self.encoder:
+            return "", ""
+        ((term, strength),) = self.terms.items()
+        falls = self.adds and falling and not self.constant
+        return f"{term}, falling" if falls else term, f"{strength:g}"
 
     def label(self, *, falling: bool) -> str:
         """In words, for tables and figures."""

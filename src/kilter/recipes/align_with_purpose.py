@@ -21,7 +21,11 @@ from kilter.lab.recipe import Advance, Arm, Judged, Metric, Picture, Provenance,
 from kilter.models.ctc_arms import STRENGTHS, CTCArm
 
 if TYPE_CHECKING:
+    from kilter.lab.summary import Arms
     from kilter.models.recogniser import Recogniser
+
+
+_CONSTANT = ("awp-0.5+constant", "awp-1+constant", "awp-1.5+constant", "awp-2+constant", "awp-3+constant")
 
 
 @dataclass(kw_only=True)
@@ -100,9 +104,39 @@ class AlignWithPurposeRecipe(Recipe):
         },
         "demo": {"arms": ("ctc", "residual", "awp"), "steps": 900, "weight": 2.0, "jobs": 2},
         "full": {
-            "arms": ("warm-up", "ctc", "awp-1", "awp", "awp-2", "residual"),
+            "arms": (
+                "ctc",
+                "awp",
+                *_CONSTANT,
+                "peak-first",
+                "peak-first-0.003+constant",
+                "trim-tail",
+                "awp+trim-tail",
+                "delay-penalty",
+                "bayes-risk",
+                "residual",
+                "warm-up",
+            ),
             "seeds": 5,
+            "steps": 900,
             "test_strings": 600,
+            "jobs": 2,
+        },
+        "residual": {
+            "arms": (
+                "ctc",
+                "awp",
+                *_CONSTANT,
+                "peak-first",
+                "trim-tail",
+                "awp+trim-tail",
+                "delay-penalty",
+                "bayes-risk",
+                "warm-up",
+            ),
+            "encoder": "residual",
+            "seeds": 5,
+            "steps": 450,
             "jobs": 2,
         },
         "own": {"arms": ("ctc", "awp"), "warm_up_steps": 0},  # what --model means
@@ -164,7 +198,8 @@ class AlignWithPurposeRecipe(Recipe):
         label = parts.label(falling=self.schedule != "constant")
         if arm == "ctc":
             return Arm(f"{label}, the same extra steps", "baseline")
-        return Arm(label, "context" if not parts.terms else "method")
+        series, point = parts.series(falling=self.schedule != "constant")
+        return Arm(label, "method" if parts.terms else "context", series, point)
 
     def _parts(self, arm: str) -> CTCArm:
         parts = CTCArm.parse(arm, {**STRENGTHS, "awp": self.weight})
@@ -387,6 +422,16 @@ class AlignWithPurposeRecipe(Recipe):
         return Judged(metrics, rows)
 
     # The report ---------------------------------------------------------------------------------------------
+
+    def verdicts(self, arms: "Arms") -> Sequence[Mapping[str, str]]:
+        """Whether Align With Purpose is on the front of delay and word errors among the rivals that were run."""
+        from kilter.lab.summary import front
+
+        terms = {arm: () if arm in ("before", "warm-up") else tuple(self._parts(arm).terms) for arm in arms.figures}
+        own = [arm for arm, found in terms.items() if found == ("awp",)]
+        rivals = [arm for arm, found in terms.items() if found and "awp" not in found]
+        found = front(arms, "delay_ms", "wer", own, rivals, "Align With Purpose")
+        return [found] if found and self.property == "low-latency" else []
 
     def notes(self, summary: Mapping[str, Any]) -> Sequence[str]:
         """When one needs this, in plain words."""

@@ -193,4 +193,3 @@ class DelayPenalty(Objective):
         total = ctc_sum(penalised, input_lengths, targets, target_lengths, blank=self.blank)
         loss = total.sum() / max(len(total), 1)
         return LossOutput(loss, {"delay_penalty": loss})
-

@@ -78,7 +78,8 @@ def minimum_word_error_rate(
 class MinimumWordErrorRate(Objective):
     r"""Expected word errors of a prefix beam search's n-best list, plus a little CTC; used instead of the CTC loss.
 
-    $$\mathcal L = \frac1B \sum_b \sum_i \hat P(y^b_i)\,\bigl(W(y^b_i) - \bar W^b\bigr) + \gamma\,\mathcal L_{\text{CTC}}$$
+    $$\mathcal L = \frac1B \sum_b \sum_i \hat P(y^b_i)\,\bigl(W(y^b_i) - \bar W^b\bigr)
+      + \gamma\,\mathcal L_{\text{CTC}}$$
 
     Switch it on once the model recognises most words. The search runs in every step without gradient, on the device
     of `log_probs`; words are compared on the host.

@@ -1,7 +1,7 @@
 """TrimTail: cut a random piece off the end of every training utterance, so that its last words must come in time.
 
 Paper: X. Song et al., "TrimTail: Low-latency streaming ASR with simple but effective spectrogram-level length
-penalty", ICASSP 2023, arXiv 2211.00522. Departure: it works on any sequence of samples or frames, not only on spectrograms.
+penalty", ICASSP 2023, arXiv 2211.00522. Departure: any sequence of samples or frames, not only spectrograms.
 """
 
 from collections.abc import Mapping, Sequence
