@@ -80,7 +80,7 @@ ASSETS = {
             attribution="Allison Smith, June Wallack, Maxim Topal and others, for Digium; packaged by Debian",
             page="https://packages.debian.org/source/stable/asterisk-core-sounds",
             size_mb=120,
-            used_for="recorded sentences with transcripts, one speaker a language",
+            used_for="recorded sentences with transcripts, one speaker a language (align-with-purpose)",
             sources=(
                 Source("folder", "asterisk-prompts"),
                 Source("cache", "asterisk-prompts"),
