@@ -12,7 +12,7 @@ from transformers import AutoFeatureExtractor, AutoModelForCTC, AutoTokenizer, P
 import kilter.models.small_speech
 from kilter.evaluation.latency import Emission, emission_time
 from kilter.hosts.transformers import ctc_outputs
-from kilter.speech.ctc_search import ctc_greedy
+from kilter.speech.ctc_search import Fuse, ctc_greedy, ctc_prefix_beam_search
 from kilter.speech.minimum_wer import Vocabulary, token_strings
 
 __all__ = ["Heard", "Recogniser", "Rows"]
@@ -62,13 +62,23 @@ class Recogniser:
             ) from error
 
     @classmethod
-    def small(cls, words: Sequence[str], encoder: kilter.models.small_speech.Encoder, rate: int) -> "Recogniser":
-        """A fresh small recogniser of whole words, see `kilter.models.small_speech`."""
+    def small(
+        cls, tokens: Sequence[str] | Any, encoder: kilter.models.small_speech.Encoder, rate: int, **shape: Any
+    ) -> "Recogniser":
+        """A fresh small recogniser of whole words, or of the tokens of a tokenizer.
+
+        Args:
+            tokens: the words, or a tokenizer such as `letter_tokenizer`.
+            encoder: see `kilter.models.small_speech`.
+            rate: of the audio, in Hz.
+            shape: more of `SmallSpeechConfig`.
+        """
         from transformers import Wav2Vec2FeatureExtractor
 
-        tokenizer = kilter.models.small_speech.word_tokenizer(tuple(words))
+        words = isinstance(tokens, Sequence)
+        tokenizer = kilter.models.small_speech.word_tokenizer(tuple(tokens)) if words else tokens
         config = kilter.models.small_speech.SmallSpeechConfig(
-            vocab_size=len(tokenizer), encoder=encoder, sampling_rate=rate
+            vocab_size=len(tokenizer), encoder=encoder, sampling_rate=rate, **shape
         )
         features = Wav2Vec2FeatureExtractor(sampling_rate=rate, do_normalize=False, return_attention_mask=True)
         return cls(kilter.models.small_speech.SmallSpeechForCTC(config), features, tokenizer)
@@ -131,15 +141,23 @@ class Recogniser:
         self.check_texts([(str(row.get("id", "a recording")), row["text"]) for row in rows])
         return inputs
 
-    def hear(self, rows: Rows, batch_size: int = 32) -> Iterator[Heard]:
-        """Recognise by best path; a word's time is that of its last token's first frame."""
+    def hear(self, rows: Rows, batch_size: int = 32, fuse: Fuse | None = None) -> Iterator[Heard]:
+        """Recognise by best path, or by prefix beam search with a language model, see `ctc_prefix_beam_search`.
+
+        A word's time is that of its last token's first frame.
+        """
         self.model.eval()
         blank = int(self.model.config.pad_token_id)
         reader = Vocabulary(token_strings(self.tokenizer), blank)
         for first in range(0, len(rows), batch_size):
             batch = [rows[i] for i in range(first, min(first + batch_size, len(rows)))]
             log_probs, lengths, shift, offset = self.outputs(batch)
-            for found in ctc_greedy(log_probs, lengths, blank=blank):
+            best = (
+                ctc_greedy(log_probs, lengths, blank=blank)
+                if fuse is None
+                else [beam[0] for beam in ctc_prefix_beam_search(log_probs, lengths, blank=blank, fuse=fuse)]
+            )
+            for found in best:
                 words = [
                     Emission(word.text, emission_time(found.times[word.stop - 1], frame_shift=shift, offset=offset))
                     for word in reader.words(found.tokens)

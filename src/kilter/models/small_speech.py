@@ -1,4 +1,4 @@
-"""Small causal CTC speech recognisers that follow the `…ForCTC` contract of transformers.
+"""Small CTC speech recognisers, causal unless asked otherwise, that follow the `…ForCTC` contract of transformers.
 
 Three encoders over the same log-mel front end: dilated causal convolutions without residual connections, whose
 words come late; the same with residual connections, whose words do not; and a GRU.
@@ -17,6 +17,8 @@ from transformers import AutoConfig, AutoModelForCTC, PretrainedConfig, PreTrain
 from transformers.audio_utils import mel_filter_bank
 from transformers.modeling_outputs import CausalLMOutput
 
+from kilter.core.masking import length_mask
+
 Encoder = Literal["conv", "residual", "gru"]
 
 
@@ -29,6 +31,7 @@ class SmallSpeechConfig(PretrainedConfig):
         hidden_size: channels of the encoder.
         kernel_size: taps of each convolution.
         dilations: one per convolution; (1, 2, 4, 4) with kernel 5 looks back 1.35 s.
+        causal: whether convolutions look back only; if not, they look as far ahead as back (not for `gru`).
         dropout: after each layer.
         sampling_rate: of the audio, in Hz.
         mel_bins: log-mel bands.
@@ -48,6 +51,7 @@ class SmallSpeechConfig(PretrainedConfig):
         hidden_size: int = 80,
         kernel_size: int = 5,
         dilations: Sequence[int] = (1, 2, 4, 4),
+        causal: bool = True,
         dropout: float = 0.1,
         sampling_rate: int = 8000,
         mel_bins: int = 40,
@@ -61,11 +65,14 @@ class SmallSpeechConfig(PretrainedConfig):
     ) -> None:
         if encoder not in ("conv", "residual", "gru"):
             raise ValueError(f"encoder must be conv, residual or gru, got {encoder!r}")
+        if encoder == "gru" and not causal:
+            raise ValueError("encoder gru is causal; for a look ahead take conv or residual")
         self.vocab_size = vocab_size
         self.encoder = encoder
         self.hidden_size = hidden_size
         self.kernel_size = kernel_size
         self.dilations = list(dilations)
+        self.causal = causal
         self.dropout = dropout
         self.sampling_rate = sampling_rate
         self.mel_bins = mel_bins
@@ -84,7 +91,7 @@ class SmallSpeechConfig(PretrainedConfig):
 
     @property
     def frame_offset_ms(self) -> int:
-        """How much later than `(frame + 1) * shift` the last audio of a frame ends."""
+        """How much later than `(frame + 1) * shift` the last audio of a frame ends; a look ahead is not counted."""
         return self.window_ms - self.hop_ms
 
 
@@ -124,26 +131,27 @@ class LogMel(nn.Module):
         return scaled.reshape(len(audio), frames, -1)
 
 
-class CausalConv(nn.Module):
-    """ReLU(LayerNorm(convolution over the past)), with or without a residual connection."""
+class ConvLayer(nn.Module):
+    """ReLU(LayerNorm(convolution)), over the past or both sides, with or without a residual connection."""
 
-    def __init__(self, size: int, kernel: int, dilation: int, dropout: float, residual: bool) -> None:
+    def __init__(self, size: int, kernel: int, dilation: int, dropout: float, residual: bool, causal: bool) -> None:
         super().__init__()
         self.conv = nn.Conv1d(size, size, kernel, dilation=dilation)
         self.norm = nn.LayerNorm(size)
         self.dropout = nn.Dropout(dropout)
-        self.past = (kernel - 1) * dilation
+        reach = (kernel - 1) * dilation
+        self.sides = (reach, 0) if causal else (reach - reach // 2, reach // 2)
         self.residual = residual
 
     def forward(self, x: Float[Tensor, "batch frames size"]) -> Float[Tensor, "batch frames size"]:
         """One layer."""
-        y = self.conv(F.pad(x.mT, (self.past, 0))).mT
+        y = self.conv(F.pad(x.mT, self.sides)).mT
         y = self.dropout(self.norm(y).relu())
         return x + y if self.residual else y
 
 
 class SmallSpeechForCTC(PreTrainedModel):
-    """A causal recogniser from raw audio to CTC logits, about 140,000 parameters.
+    """A recogniser from raw audio to CTC logits, causal by default, about 140,000 parameters.
 
     Shape:
         - `input_values`: float `(B, samples)`, mono at `config.sampling_rate`, zero beyond each utterance.
@@ -171,7 +179,7 @@ class SmallSpeechForCTC(PreTrainedModel):
         else:
             residual = config.encoder == "residual"
             self.layers = nn.ModuleList(
-                CausalConv(config.hidden_size, config.kernel_size, dilation, config.dropout, residual)
+                ConvLayer(config.hidden_size, config.kernel_size, dilation, config.dropout, residual, config.causal)
                 for dilation in config.dilations
             )
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size)
@@ -197,19 +205,23 @@ class SmallSpeechForCTC(PreTrainedModel):
         **kwargs: Any,
     ) -> CausalLMOutput:
         """Logits for every frame, and the CTC loss if there are labels."""
+        samples = input_values.new_full((len(input_values),), input_values.shape[1], dtype=torch.long)
+        if attention_mask is not None:
+            samples = attention_mask.sum(-1)
+        lengths = self.features.lengths(samples)
         x = self.project(self.features(input_values).to(self.project.weight.dtype))
+        beyond = None if self.config.causal else ~length_mask(lengths, x.shape[1])[..., None]
         for layer in self.layers:
+            if beyond is not None:  # so that a look ahead sees the same at the end, whatever the batch
+                x = x.masked_fill(beyond, 0.0)
             x = layer(x)[0] if isinstance(layer, nn.GRU) else layer(x)
         logits = self.lm_head(x)
         if labels is None:
             return CausalLMOutput(logits=logits)
-        samples = input_values.new_full((len(input_values),), input_values.shape[1], dtype=torch.long)
-        if attention_mask is not None:
-            samples = attention_mask.sum(-1)
         loss = self.loss_function(
             logits=logits,
             labels=labels,
-            logit_lengths=self.features.lengths(samples),
+            logit_lengths=lengths,
             blank_token_id=self.config.pad_token_id,
             reduction=self.config.ctc_loss_reduction,
             zero_infinity=self.config.ctc_zero_infinity,
@@ -235,4 +247,22 @@ def word_tokenizer(words: tuple[str, ...]) -> Any:
     ids = dict(zip(("<blank>", "<unk>", *words), itertools.count(), strict=False))
     tokenizer = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<blank>", unk_token="<unk>")
+
+
+def letter_tokenizer(letters: str) -> Any:
+    """A transformers tokenizer with one token per letter, after the blank (id 0), an unknown letter and the space.
+
+    Example:
+        >>> tokenizer = letter_tokenizer("abc")
+        >>> tokenizer("cab a").input_ids, tokenizer.decode([5, 3, 4, 2, 3])
+        ([5, 3, 4, 2, 3], 'cab a')
+    """
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    ids = dict(zip(("<blank>", "<unk>", " ", *letters), itertools.count(), strict=False))
+    tokenizer = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    tokenizer.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<blank>", unk_token="<unk>")
