@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from difflib import SequenceMatcher
 from html import escape
 from io import StringIO
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ PALETTE = {
 _SPECTROGRAM = (0.29, 0.45, 0.68)  # one hue that reads on both themes; energy is its opacity
 _STAND_IN = {name: f"#fe01{place:02x}" for place, name in enumerate(PALETTE)}
 _INK, _MUTED, _GRID = (_STAND_IN[name] for name in ("ink", "muted", "grid"))
+_FEW = 8
+"""So many arms at most have their names beside their points."""
+_SHAPES = "o^Dv"
 _MARKERS = {"baseline": "s", "method": "o", "context": "D"}
 _SPOTS = [(1, 1), (1, -1), (-1, 1), (-1, -1), (1, 0), (-1, 0), (0, 1), (0, -1)]  # for a label, best first
 _SERIES = [_STAND_IN[name] for name in ("series-1", "series-2", "series-3", "series-4")]
@@ -111,33 +115,60 @@ def tradeoff(summary: Mapping[str, Any], x: str = "delay_ms", y: str = "wer") ->
     if not arms:
         raise ValueError(f"no arm has both {x!r} and {y!r}; the summary's metrics are {', '.join(metrics)}")
     with theme():
-        crowded = len(arms) > 8
-        fig = Figure(figsize=(6.4, 5.2) if crowded else (4.7, 3.7))
-        axes = fig.subplots(gridspec_kw={"left": 0.13, "right": 0.98, "bottom": 0.14, "top": 0.98})
+        crowded = len(arms) > _FEW
+        fig = Figure(figsize=(8.4, 4.6) if crowded else (4.7, 3.7))
+        box = {"left": 0.075, "right": 0.69} if crowded else {"left": 0.13, "right": 0.98}
+        axes = fig.subplots(gridspec_kw={**box, "bottom": 0.14, "top": 0.98})
         axes.grid(True)
-        axes.margins(x=0.32, y=0.2)
+        axes.margins(x=0.08 if crowded else 0.32, y=0.2)
         axes.set(xlabel=_axis_label(metrics[x]), ylabel=_axis_label(metrics[y]))
-        labels, series, joined = [], iter(_SERIES * len(arms)), {}
+        series, looks = {}, iter(product(_SHAPES, _SERIES))
         for name, arm in arms.items():
-            (a, *across), (b, *up) = (_estimate(arm["metrics"][key]) for key in (x, y))
-            line = joined.setdefault(arm.get("series") or name, [])
-            colour = line[0][-1] if line else _STAND_IN["baseline"] if name == summary["baseline"] else next(series)
-            line.append((float(arm.get("point") or 0), a, b, colour))
-            if name == summary["baseline"]:
-                axes.axvline(a, color=colour, linewidth=0.8, dashes=(3, 3), zorder=1)
-                axes.axhline(b, color=colour, linewidth=0.8, dashes=(3, 3), zorder=1)
-            fill = _STAND_IN["page"] if arm["role"] == "context" else colour
-            axes.plot(across, (b, b), (a, a), up, color=colour, linewidth=1.3)
-            axes.plot(a, b, _MARKERS[arm["role"]], color=colour, markersize=7, markerfacecolor=fill, mew=1.6)
-            bars = (across[0], b, across[1], b), (a, up[0], a, up[1])
-            labels.append((arm["label"] if len(line) == 1 else arm["point"], colour, (a, b), bars))
-        for line in joined.values():
-            _, along, over, colours = zip(*sorted(line), strict=True)
-            axes.plot(along, over, color=colours[0], linewidth=1.0, alpha=0.45, zorder=1.5)
-        if all(point[1] >= 0 for _, _, point, _ in labels):  # a rate does not go below nought
+            if (key := arm.get("series") or name) not in series:
+                series[key] = [("s", _STAND_IN["baseline"]) if name == summary["baseline"] else next(looks)]
+            series[key].append(arm)
+        labels = []
+        for (shape, colour), *members in series.values():
+            along = sorted(members, key=lambda arm: float(arm.get("point") or 0))
+            role = along[0]["role"]
+            middle = [tuple(_estimate(arm["metrics"][key])[0] for key in (x, y)) for arm in along]
+            axes.plot(*zip(*middle, strict=True), color=colour, linewidth=1.0, alpha=0.45, zorder=1.5)
+            for arm, (a, b) in zip(along, middle, strict=True):
+                across, up = (_estimate(arm["metrics"][key])[1:] for key in (x, y))
+                if role == "baseline":
+                    axes.axvline(a, color=colour, linewidth=0.8, dashes=(3, 3), zorder=1)
+                    axes.axhline(b, color=colour, linewidth=0.8, dashes=(3, 3), zorder=1)
+                fill = _STAND_IN["page"] if role == "context" else colour
+                axes.plot(across, (b, b), (a, a), up, color=colour, linewidth=0.8 if crowded else 1.3)
+                marker = shape if crowded else _MARKERS[role]
+                axes.plot(a, b, marker, color=colour, markersize=7, markerfacecolor=fill, mew=1.6)
+                told = arm["label"] if not crowded and arm is along[0] else arm.get("point", "")
+                if told and (not crowded or len(along) > 1):
+                    bars = (across[0], b, across[1], b), (a, up[0], a, up[1])
+                    labels.append((told, colour, (a, b), bars))
+            if crowded:  # names beside the plot, strengths at the points
+                more = "".join(f", {arm['point']}" for arm in along[1:])
+                axes.plot(
+                    [],
+                    [],
+                    shape,
+                    color=colour,
+                    markerfacecolor=fill,
+                    mew=1.6,
+                    label=textwrap.fill(along[0]["label"] + more, 28),
+                )
+        if crowded:
+            named = axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, fontsize=9)
+            for text, (look, *_) in zip(named.get_texts(), series.values(), strict=True):
+                text.set_color(look[1])
+            means = [arm["metrics"][y]["mean"] for arm in arms.values()]
+            axes.set_ylim(top=min(axes.get_ylim()[1], 1.5 * max(means)))  # a wide interval may leave the plot
+        if all(arm["metrics"][y]["mean"] >= 0 for arm in arms.values()):  # a rate does not go below nought
             axes.set_ylim(bottom=max(0.0, axes.get_ylim()[0]))
         _label_points(fig, axes, labels)
-        told = "; ".join(f"{label}: {a:g}, {b:g}" for label, _, (a, b), _ in labels)
+        told = "; ".join(
+            f"{arm['label']}: {arm['metrics'][x]['mean']:g}, {arm['metrics'][y]['mean']:g}" for arm in arms.values()
+        )
         title = f"{metrics[y]['label']} against {metrics[x]['label'].lower()}"
         return to_svg(fig, title=title, description=f"{metrics[x]['label']}, {metrics[y]['label']}. {told}")
 
