@@ -38,7 +38,7 @@ def family(card: Paper) -> str:
 def verdict(found: dict[str, Any] | None) -> str:
     if found is None:
         return "no evidence yet"
-    return "; ".join(item["verdict"] for item in found["verdicts"]) or "no verdict"
+    return "; ".join(dict.fromkeys(item["verdict"] for item in found["verdicts"])) or "no verdict"
 
 
 def page(card: Paper) -> str:

@@ -520,7 +520,7 @@ def evidence(slug: str) -> Any:
 def verdict(slug: str) -> str:
     """The verdicts on a method's claims, in a word or two."""
     record = evidence(slug)
-    return "no evidence yet" if record is None else "; ".join(found["verdict"] for found in record["verdicts"])
+    return "no evidence yet" if record is None else "; ".join(dict.fromkeys(v["verdict"] for v in record["verdicts"]))
 
 
 def show_run(run: Path, report: Path) -> None:

@@ -89,6 +89,51 @@ def test_a_run_killed_at_any_moment_ends_with_the_numbers_of_an_unbroken_one(smo
         assert figures(out, arm) == figures(smoke, arm)
 
 
+def test_an_option_newer_than_the_run_had_its_default(smoke: Path, capsys: pytest.CaptureFixture) -> None:
+    text = (smoke / "recipe.yaml").read_text()
+    (smoke / "recipe.yaml").write_text(text.replace("  language: en\n", ""))
+    assert main([*RUN, "--out", str(smoke)]) == 0
+    assert main([*RUN, "--out", str(smoke), "--language", "es"]) == 1
+    assert "language='en'" in capsys.readouterr().err
+    (smoke / "recipe.yaml").write_text(text)
+
+
+@pytest.mark.slow
+def test_every_rival_trains(tmp_path: Path) -> None:
+    arms = "ctc awp+constant peak-first trim-tail awp+trim-tail delay-penalty bayes-risk residual+peak-first".split()
+    out = tmp_path / "run"
+    few = ["--warm-up-steps", "4", "--steps", "2", "--save-steps", "2"]
+    assert main([*RUN, *few, "--out", str(out), "--arms", *arms]) == 0
+    summary = read_json(out / "summary.json")
+    assert set(summary["arms"]) == set(arms)
+    assert summary["arms"]["bayes-risk"]["series"] == "bayes-risk"
+    found = {arm: (out / "arms" / arm / "seed-0" / "model" / "model.safetensors").read_bytes() for arm in arms}
+    assert len(set(found.values())) == len(arms), "two arms trained the same model"
+
+
+def test_letters_of_recorded_sentences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The preset for the other property, on sounds that stand for prompts."""
+    import soundfile
+
+    folder = tmp_path / "data" / "asterisk-prompts"
+    (folder / "es").mkdir(parents=True)
+    names = ["uno", "dos", "tres", "casa", "perro", "gato", "mesa", "silla", "puerta", "luz", "agua", "sol"]
+    noise = np.random.default_rng(0)
+    rows = []
+    for name in names:
+        soundfile.write(folder / "es" / f"{name}.wav", 0.1 * noise.standard_normal(6000), 8000)
+        rows.append({"audio": f"es/{name}.wav", "text": f"la {name}", "language": "es"})
+    (folder / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.setenv("KILTER_DATA", str(tmp_path / "data"))
+    out = tmp_path / "run"
+    few = ["--seeds", "1", "--jobs", "1", "--warm-up-steps", "4", "--steps", "2", "--batch-size", "2"]
+    command = ["run", "align-with-purpose", "--preset", "words", *few, "--arms", "ctc", "awp", "mwer"]
+    assert main([*command, "--out", str(out)]) == 0
+    summary = read_json(out / "summary.json")
+    assert all({"wer", "cer", "lm_wer"} <= arm["metrics"].keys() for arm in summary["arms"].values())
+    assert [found["claim"].split(" ")[-5] for found in summary["verdicts"]] == ["awp", "awp", "mwer", "mwer"]
+
+
 def test_a_half_written_checkpoint_is_not_resumed_from(tmp_path: Path) -> None:
     from kilter.lab.training import _last_whole
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from kilter.core.paper import Paper
+from kilter.core.paper import Claim, Paper
 
 if TYPE_CHECKING:
     from kilter.lab.summary import Arms
@@ -144,6 +144,10 @@ class Recipe(ABC):
     def pictures(self, summary: Mapping[str, Any], run: Path) -> Sequence[Picture]:
         """Figures for the report, from the finished run."""
         return ()
+
+    def claims(self) -> Sequence[Claim]:
+        """What this run can judge; by default the claims on the paper's card."""
+        return self.paper.claims
 
     def verdicts(self, arms: "Arms") -> Sequence[Mapping[str, str]]:
         """Verdicts beyond those on the paper's claims: `claim`, `verdict` and `why`, as those have."""

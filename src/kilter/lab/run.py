@@ -37,7 +37,7 @@ def run(recipe: Recipe, command: str) -> Path:
     out = recipe.out or default_folder(recipe)
     pieces = _pieces(recipe)
     card = _card(recipe)
-    _check_folder(out, _identity(recipe))
+    _check_folder(out, _identity(recipe), {f.name: _plain(f.default) for f in fields(recipe)})
     _set_up(recipe)
     data = recipe.build_data()
     _check_data(out / "data.json", data)
@@ -92,7 +92,7 @@ def finish(recipe: Recipe, out: Path, data: Provenance, command: str) -> None:
         "hardware": provenance.hardware(),
         "settings": _settings(recipe),
         "data": asdict(data),
-        **summarise(figures := Arms(done, recipe.metrics, baseline), recipe.paper.claims, described),
+        **summarise(figures := Arms(done, recipe.metrics, baseline), recipe.claims(), described),
     }
     summary["verdicts"] += recipe.verdicts(figures)
     summary["notes"] = list(recipe.notes(summary))
@@ -215,17 +215,17 @@ def _card(recipe: Recipe) -> dict[str, Any]:
     return {"method": recipe.paper.slug, "settings": _settings(recipe), **made}
 
 
-def _check_folder(out: Path, now: dict[str, Any]) -> None:
-    """A run goes on only with the settings it began with, those that decide its numbers."""
+def _check_folder(out: Path, now: dict[str, Any], defaults: dict[str, Any]) -> None:
+    """A run goes on only with the settings it began with; an option that is newer than the run had its default."""
     if not (out / "recipe.yaml").exists():
         if out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
             raise ValueError(f"{out} is not empty and not a run directory; choose another --out")
         return
     there = yaml.safe_load((out / "recipe.yaml").read_text(encoding="utf-8"))["settings"]
     for name, value in now.items():
-        if there.get(name) != value:
+        if (before := there.get(name, defaults[name])) != value:
             raise ValueError(
-                f"{out} holds a run with {name}={there.get(name)!r}, this one has {value!r}; "
+                f"{out} holds a run with {name}={before!r}, this one has {value!r}; "
                 "choose another --out, or remove that folder"
             )
 

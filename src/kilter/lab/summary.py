@@ -117,9 +117,9 @@ def judge(claim: Claim, arms: Arms) -> dict[str, str] | None:
 def claim_text(claim: Claim, metrics: Mapping[str, Metric]) -> str:
     """The claim in a sentence."""
     metric = metrics[claim.metric]
-    text = f"{metric.label} {claim.better} than {claim.baseline}"
+    text = f"{metric.label} of {claim.arm} {claim.better} than of {claim.baseline}"
     if claim.by:
-        text += f" by at least {claim.by:g} {metric.unit}"
+        text += f" by at least {claim.by:g} {_points(metric)}"
     if claim.guard:
         guard = metrics[claim.guard[0]]
         text += f", at a {guard.label.lower()} no more than {claim.guard[1]:g} {_points(guard)} worse"
@@ -177,7 +177,7 @@ def _guard(claim: Claim, arms: Arms) -> tuple[bool, str]:
 
 
 def _why(found: Interval, metric: Metric, guard: str, seeds: int) -> str:
-    return f"{metric.label} {_signed(found, metric, metric.unit)}{guard}; {seeds} seed{'s' * (seeds != 1)}"
+    return f"{metric.label} {_signed(found, metric, _points(metric))}{guard}; {seeds} seed{'s' * (seeds != 1)}"
 
 
 def _signed(found: Interval, metric: Metric, unit: str) -> str:

@@ -7,16 +7,20 @@ from typing import Any
 from kilter.evaluation.latency import Span, drift_between, drift_to_reference
 from kilter.evaluation.word_errors import character_error_counts, word_error_counts
 from kilter.models.recogniser import Recogniser, Rows
+from kilter.speech.ctc_search import Fuse
 
 
-def judge(recogniser: Recogniser, rows: Rows, before: Recogniser | None = None) -> list[dict[str, Any]]:
+def judge(
+    recogniser: Recogniser, rows: Rows, before: Recogniser | None = None, fuse: Fuse | None = None
+) -> list[dict[str, Any]]:
     """One row per utterance: what was heard and when, and `totals`, `[numerator, denominator]` of each figure.
 
     Delays are measured where `rows` have the true spans of their words; with `before`, the shift against it too.
+    With `fuse`, a language model, the words are those of a beam search.
     """
     given = list(before.hear(rows)) if before else []
     judged = []
-    for index, heard in enumerate(recogniser.hear(rows)):
+    for index, heard in enumerate(recogniser.hear(rows, fuse=fuse)):
         row = rows[index]
         totals: dict[str, list[float]] = {
             "wer": list(word_error_counts([row["text"]], [heard.text])),

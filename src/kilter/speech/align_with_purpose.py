@@ -40,7 +40,7 @@ PAPER = Paper(
     url="https://openreview.net/forum?id=fUGhVYPVRM",
     lever="objective",
     purpose="CTC words earlier, or with fewer word errors, by one loss term beside CTC",
-    names=("AlignWithPurpose", "align_with_purpose", "LowLatency", "MinimumWER"),
+    names=("AlignWithPurpose", "align_with_purpose", "LowLatency", "MinimumWER", "TransducerAlignWithPurpose"),
     claims=(Claim("delay_ms", "lower", baseline="ctc", arm="awp", by=150.0, guard=("wer", 0.5)),),
     arxiv="2307.01715",
 )
