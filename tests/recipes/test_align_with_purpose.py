@@ -100,7 +100,16 @@ def test_an_option_newer_than_the_run_had_its_default(smoke: Path, capsys: pytes
 
 @pytest.mark.slow
 def test_every_rival_trains(tmp_path: Path) -> None:
-    arms = "ctc awp+constant peak-first trim-tail awp+trim-tail delay-penalty bayes-risk residual+peak-first".split()
+    arms = [
+        "ctc",
+        "awp+constant",
+        "peak-first",
+        "trim-tail",
+        "awp+trim-tail",
+        "delay-penalty",
+        "bayes-risk",
+        "residual+peak-first",
+    ]
     out = tmp_path / "run"
     few = ["--warm-up-steps", "4", "--steps", "2", "--save-steps", "2"]
     assert main([*RUN, *few, "--out", str(out), "--arms", *arms]) == 0
