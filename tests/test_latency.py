@@ -160,6 +160,19 @@ def test_what_is_wrong_is_named(
     assert said in capsys.readouterr().err
 
 
+def test_recordings_with_word_times_are_their_own_reference(
+    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    model = ["--model", str(own / "models" / "a" / "model")]
+    assert main(["latency", *model, "--against", str(own / "data" / "full.jsonl"), "--out", str(tmp_path / "out")]) == 0
+    assert (
+        json.loads((tmp_path / "out" / "latency.json").read_text())["models"]
+        == measure(own, tmp_path / "same")["models"]
+    )
+    assert main(["latency", *model]) == 2
+    assert "which recordings?" in capsys.readouterr().err
+
+
 def test_a_model_is_asked_for(own: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["latency", str(own / "data" / "full.jsonl")]) == 2
     assert "add --model FOLDER" in capsys.readouterr().err

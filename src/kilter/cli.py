@@ -179,9 +179,10 @@ class Latency:
     Without reference times: kilter latency recordings/ --model after/ --against before/
     """
 
-    data: Annotated[Positional[str], arg(metavar="DATA")]
-    """a .csv or .jsonl with columns audio and (for word errors) text, a folder of recordings, or a hub dataset"""
-    model: UseAppendAction[tuple[str, ...]]
+    data: Annotated[Positional[str | None], arg(metavar="DATA")] = None
+    """a .csv or .jsonl with columns audio and (for word errors) text, a folder of recordings, or a hub dataset; may be
+    left out where REF is one that has the column words"""
+    model: UseAppendAction[tuple[str, ...]] = ()
     """folder or hub id of a transformers …ForCTC model; repeat it to compare several"""
     against: Annotated[str, arg(metavar="REF")] = "words"
     """another model; word times (a .jsonl of kilter align, a .ctm, a folder of TextGrids); or DATA's column words"""
@@ -206,9 +207,14 @@ class Latency:
         """Measure, write and print."""
         if not self.model:
             raise UsageError("which model? add --model FOLDER, once or several times")
+        options = vars(self)
+        if self.data is None:
+            if self.against == "words":
+                raise UsageError("which recordings? give a manifest or a folder: kilter latency DATA --model FOLDER")
+            options = {**options, "data": self.against, "against": "words"}
         from kilter.latency import measure
 
-        return measure(**vars(self))
+        return measure(**options)
 
 
 @dataclass
