@@ -122,10 +122,36 @@ def test_an_objective_in_the_place_of_ctc(tiny, reduction):
         model = tiny(ctc_loss_reduction=reduction)
         attach(model, BayesRiskCTC(risk=0.0), weight=weight, ctc_weight=share)
         losses[weight], _ = loss_and_gradient(model, batch)
-    if reduction == "sum":  # the mean of torch's CTC is divided by the target's length, ours is not
-        torch.testing.assert_close(losses[1.0], out.loss.detach())
-        torch.testing.assert_close(losses[0.5], out.loss.detach())
-    assert losses[1.0] > 0
+    expected = out.loss.detach()
+    if reduction == "mean":  # torch's mean is divided by each target's length, ours is not
+        summed = tiny(ctc_loss_reduction="sum")
+        torch.manual_seed(3)
+        expected = summed(**batch).loss.detach() / 8
+    torch.testing.assert_close(losses[1.0], expected)
+    torch.testing.assert_close(losses[0.5], (expected + out.loss.detach()) / 2)
+
+
+def test_with_zero_infinity_what_does_not_fit_adds_nothing(tiny):
+    from kilter.speech import BayesRiskCTC
+
+    batch = tiny.batch()
+    batch["labels"] = torch.cat([batch["labels"], torch.full((8, 90), -100)], 1)
+    batch["labels"][0] = 3  # far more tokens than frames
+    plain = tiny(ctc_loss_reduction="sum", ctc_zero_infinity=True)
+    torch.manual_seed(3)
+    expected = plain(**batch).loss.detach()
+    model = tiny(ctc_loss_reduction="sum", ctc_zero_infinity=True)
+    attach(model, BayesRiskCTC(risk=0.0), weight=1.0, ctc_weight=0.0)
+    loss, gradient = loss_and_gradient(model, batch)
+    torch.testing.assert_close(loss, expected)
+    assert all(value.isfinite().all() for value in gradient.values())
+
+
+def test_weight_0_asks_for_nothing(tiny):
+    spy, model = Spy(), tiny()
+    attach(model, spy, weight=0.0, ctc_weight=0.5)
+    assert model(**tiny.batch()).loss > 0
+    assert not spy.seen
 
 
 def test_an_infinite_ctc_loss_is_left_out_with_weight_0(tiny):

@@ -34,6 +34,8 @@ def test_names(name: str, terms: dict[str, float], encoder: str | None, constant
         ("trim-tail+constant", "could fall"),
         ("bayes-risk+constant", "could fall"),
         ("residual+gru", "unknown part 'gru'"),
+        ("awp-0", "plain CTC"),
+        ("trim-tail-20.5", "whole number"),
     ],
 )
 def test_names_that_make_no_sense(name: str, said: str) -> None:
@@ -65,4 +67,5 @@ def test_every_loss_can_be_made(term: str) -> None:
     recogniser = Recogniser.small(("one", "two"), "conv", 8000)
     made = CTCArm.parse(term, STRENGTHS).objective(recogniser, AlignWithPurpose(LowLatency()))
     assert isinstance(made, Objective)
-    assert CTCArm.parse(f"{term}-0", STRENGTHS).objective(recogniser, AlignWithPurpose(LowLatency())) is None
+    nothing = CTCArm.parse(term, STRENGTHS | {term: 0.0})
+    assert nothing.objective(recogniser, AlignWithPurpose(LowLatency())) is None

@@ -49,3 +49,22 @@ def test_too_few_frames_cost_infinity() -> None:
 def test_no_batch(shape: tuple[int, ...]) -> None:
     none = torch.zeros(0, dtype=torch.long)
     assert ctc_sum(torch.zeros(shape), none, torch.zeros(0, 2, dtype=torch.long), none, blank=0).shape == (0,)
+
+
+def test_what_cannot_be_has_gradient_0_and_no_nan() -> None:
+    scores = torch.randn(2, 3, 4)
+    scores[0, :, 2] = -torch.inf  # no target uses it
+    scores.requires_grad_()
+    targets, target_lengths = torch.tensor([[1, 3], [1, 1]]), torch.tensor([2, 2])
+    found = ctc_sum(scores, torch.tensor([3, 2]), targets, target_lengths, blank=0)
+    (gradient,) = torch.autograd.grad(found.sum(), scores)
+    assert found[0].isfinite()
+    assert found[1] == torch.inf  # two frames are too few
+    assert gradient.isfinite().all()
+    assert gradient[0].any()
+    assert not gradient[1].any()
+
+
+def test_no_frames() -> None:
+    found = ctc_sum(torch.zeros(2, 0, 4), torch.tensor([0, 0]), torch.tensor([[1], [1]]), torch.tensor([0, 1]), blank=0)
+    assert found.tolist() == [0.0, float("inf")]

@@ -164,6 +164,9 @@ def call(**changed: object) -> Callable[[], object]:
         (lambda: BayesRiskCTC(risk=-1.0), "risk must be at least 0"),
         (lambda: BayesRiskCTC(risk=1.0, variant="start"), "variant must be one of end, end_mean, exp_rel"),  # type: ignore[arg-type]
         (call(variant="late"), "variant must be one of"),
+        (call(log_probs=ragged()[0] + 5), "utterance 0, frame 0: log_probs holds a positive value"),
+        (call(log_probs=ragged()[0] * float("nan")), "utterance 0, frame 0: log_probs holds NaN"),
+        (call(targets=ragged()[2][:2], target_lengths=torch.tensor([2, 2])), "targets has 2 rows, log_probs 5"),
         (call(target_lengths=torch.tensor([4, 2, 0, 1, 3])), "utterance 4: target needs . frames, log_probs has 1"),
         (call(targets=torch.zeros(5, 4, dtype=torch.long)), "utterance 0: target 0 is 0, the blank"),
         (call(input_lengths=torch.tensor([11, 12, 5, 9, 1])), "utterance 1: input_lengths is 12"),
@@ -173,6 +176,14 @@ def call(**changed: object) -> Callable[[], object]:
 def test_bad_input(make: Callable[[], object], said: str, own_messages: None) -> None:
     with pytest.raises(ValueError, match=said):
         make()
+
+
+def test_lengths_in_one_byte() -> None:
+    log_probs = torch.randn(1, 125, 5, generator=torch.Generator().manual_seed(0)).log_softmax(-1)
+    targets = torch.tensor([[1, 2] * 55])
+    wide = bayes_risk_ctc(log_probs, torch.tensor([125]), targets, torch.tensor([110]), risk=1.0)
+    narrow = torch.tensor([125], dtype=torch.int8), targets.to(torch.int8), torch.tensor([110], dtype=torch.int8)
+    assert_close(bayes_risk_ctc(log_probs, *narrow, risk=1.0), wide)
 
 
 def test_half_precision_and_integers_of_any_width() -> None:

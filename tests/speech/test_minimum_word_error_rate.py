@@ -96,6 +96,39 @@ def test_hypotheses_without_room_are_left_out_of_the_mean() -> None:
     assert_close(found, fewer)
 
 
+def test_impossible_hypotheses_have_no_share_and_no_nan() -> None:
+    log_probs = torch.randn(1, 4, 4).log_softmax(-1)
+    log_probs[..., 2] = -torch.inf
+    log_probs.requires_grad_()
+    hypotheses, errors = torch.tensor([[[1], [2]]]), torch.tensor([[1.0, 0.0]])
+    for lists in (hypotheses, hypotheses.clamp(min=2)):
+        found = minimum_word_error_rate(log_probs, torch.tensor([4]), lists, torch.tensor([[1, 1]]), errors)
+        (gradient,) = torch.autograd.grad(found.sum(), log_probs)
+        assert found.isfinite().all()
+        assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"hypotheses": torch.tensor([[[1], [7]]])}, "utterance 0: token 0 of hypothesis 1 is 7"),
+        ({"hypotheses": torch.tensor([[[0], [1]]])}, "utterance 0: token 0 of hypothesis 0 is 0, the blank"),
+        ({"hypotheses": torch.tensor([[1, 2]])}, "hypotheses must be"),
+        ({"word_errors": torch.zeros(2, 2)}, "word_errors must be"),
+    ],
+)
+def test_lists_that_do_not_fit(changed: dict[str, Tensor], said: str, own_messages: None) -> None:
+    given: dict[str, Any] = {
+        "log_probs": drawn(3),
+        "input_lengths": torch.tensor([3]),
+        "hypotheses": torch.tensor([[[1], [2]]]),
+        "hypothesis_lengths": torch.tensor([[1, 1]]),
+        "word_errors": torch.zeros(1, 2),
+    }
+    with pytest.raises(ValueError, match=said):
+        minimum_word_error_rate(**{**given, **changed})
+
+
 @pytest.mark.parametrize("lengths", [[[-1, -1]], [[1, -1]]])
 def test_lists_of_one_or_none_teach_nothing(lengths: list[list[int]]) -> None:
     log_probs = drawn(3).requires_grad_()

@@ -1,6 +1,7 @@
 """TrimTail: the rule, its law, and that a draw depends on seed, epoch and index alone."""
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
@@ -36,7 +37,7 @@ def test_a_dataset_draws_anew_each_epoch_and_repeats_after_a_resume() -> None:
     data = TrimTail(rows(), max_frames=30, seed=1)
     first = [len(data[i]["audio"]) for i in range(20)]
     assert first == [len(data[i]["audio"]) for i in reversed(range(20))][::-1]  # in any order
-    data.set_epoch(1)
+    data.epoch = 1
     second = [len(data[i]["audio"]) for i in range(20)]
     assert first != second
     resumed = TrimTail(rows(), max_frames=30)
@@ -52,41 +53,67 @@ def test_only_the_tail_goes_and_the_rows_stay_as_they_were() -> None:
     assert len(given[0]["audio"]) == 100  # type: ignore[arg-type]
 
 
-def test_the_trainer_tells_the_epoch(tmp_path: object) -> None:
-    """Through transformers' own loop, with no callback of ours."""
-    pytest.importorskip("transformers")
+class Line(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(1, 1)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"loss": self.layer(x).sum()}
+
+
+def train(folder: Path, *, resume: str | None = None, workers: int = 0) -> list[int]:
+    """What a Trainer saw of each of 8 rows in 3 epochs of 4 steps, or from a checkpoint on."""
     from transformers import Trainer, TrainingArguments
 
-    data = TrimTail(rows(4), max_frames=30)
+    from kilter.hosts.transformers import FollowEpochs
+
     seen: list[int] = []
 
-    def collate(items: list[dict[str, object]]) -> dict[str, torch.Tensor]:
-        seen.extend(len(item["audio"]) for item in items)  # type: ignore[arg-type]
-        return {"x": torch.ones(len(items), 1)}
-
-    class Model(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layer = torch.nn.Linear(1, 1)
-
+    class Watch(Line):
         def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-            return {"loss": self.layer(x).sum()}
+            seen.extend(x[:, 0].int().tolist())
+            return super().forward(x / 100)
+
+    def collate(items: list[dict[str, object]]) -> dict[str, torch.Tensor]:
+        return {"x": torch.tensor([[float(len(item["audio"]))] for item in items])}  # type: ignore[arg-type]
 
     arguments = TrainingArguments(
-        output_dir=str(tmp_path),
+        output_dir=str(folder),
         num_train_epochs=3,
-        per_device_train_batch_size=4,
+        per_device_train_batch_size=2,
         report_to="none",
-        save_strategy="no",
+        save_steps=6,
         use_cpu=True,
         disable_tqdm=True,
         remove_unused_columns=False,
+        dataloader_num_workers=workers,
+        dataloader_persistent_workers=workers > 0,
     )
-    Trainer(Model(), arguments, train_dataset=data, data_collator=collate).train()
-    assert len({tuple(sorted(seen[first : first + 4])) for first in (0, 4, 8)}) == 3
+    data = TrimTail(rows(8), max_frames=30)
+    Trainer(Watch(), arguments, train_dataset=data, data_collator=collate, callbacks=[FollowEpochs()]).train(
+        resume_from_checkpoint=resume
+    )
+    return seen
 
 
-def test_bad_input() -> None:
+@pytest.mark.host
+def test_the_trainer_draws_anew_each_epoch_and_a_resumed_run_sees_the_same(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    whole = train(tmp_path)
+    assert len({tuple(sorted(whole[first : first + 8])) for first in (0, 8, 16)}) == 3
+    assert train(tmp_path, resume=str(tmp_path / "checkpoint-6")) == whole[12:]  # within the second epoch
+
+
+@pytest.mark.host
+def test_workers_that_live_on_are_told_the_epoch(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    assert train(tmp_path / "workers", workers=1) == train(tmp_path / "none")
+
+
+def test_bad_input(own_messages: None) -> None:
+    with pytest.raises(TypeError, match="lengths must be integers"):
+        trim_tail(torch.tensor([3.0]))
     with pytest.raises(ValueError, match="max_frames and frame must be at least 1"):
         TrimTail(rows(), max_frames=0)
     with pytest.raises(ValueError, match="max_frames and frame must be at least 1"):

@@ -49,9 +49,11 @@ def check_tokens(targets: Tensor, target_lengths: Tensor, *, vocab: int, blank: 
     """Check targets `(B, U)` and their lengths `(B,)`; the values on the CPU only.
 
     Raises:
-        TypeError: `target_lengths` is not integer.
+        TypeError: `targets` or `target_lengths` is not integer.
         ValueError: wrong shape, a length outside 0..U, a blank or an index outside the vocabulary inside a target.
     """
+    if targets.is_floating_point() or targets.dtype == torch.bool:
+        raise TypeError(f"targets must hold token ids, got {targets.dtype}; use .long()")
     if targets.ndim != 2:
         raise ValueError(f"targets must be (batch, tokens), got shape {tuple(targets.shape)}; pad them to one length")
     batch, tokens = targets.shape
@@ -72,8 +74,10 @@ def check_targets(input_lengths: Tensor, targets: Tensor, target_lengths: Tensor
     Raises:
         TypeError: see `check_tokens`.
         ValueError: see `check_tokens`, or a target needs more frames (its length plus one for each repeated token)
-            than `input_lengths` has.
+            than `input_lengths` has, or there are targets for another number of utterances.
     """
+    if targets.ndim == 2 and len(targets) != len(input_lengths):
+        raise ValueError(f"targets has {len(targets)} rows, log_probs {len(input_lengths)} utterances; give one each")
     check_tokens(targets, target_lengths, vocab=vocab, blank=blank)
     if not (readable(targets) and readable(target_lengths) and readable(input_lengths)):
         return
@@ -106,8 +110,6 @@ def check_transducer(
         )
     batch, _, states, vocab = log_probs.shape
     check_log_probs(log_probs[:, :, 0], input_lengths, blank)
-    if targets.is_floating_point() or targets.dtype == torch.bool:
-        raise TypeError(f"targets must hold token ids, got {targets.dtype}; use .long()")
     if targets.ndim == 2 and targets.shape != (batch, states - 1):
         raise ValueError(
             f"targets must be ({batch}, {states - 1}), since log_probs has {states} states for {batch} utterances, "

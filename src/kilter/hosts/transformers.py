@@ -87,7 +87,9 @@ def align_ctc(
     `target_lengths`, `references`; see `kilter.core.glossary`). It uses the model's own blank, and follows
     `config.ctc_loss_reduction`: with "sum" the term is multiplied by the batch size, with "mean" it is the batch
     mean, and the model is then marked as not scaling its loss for gradient accumulation, which its own code does
-    not do (call this before building the Trainer). Weight 0 leaves the CTC loss untouched, draws nothing.
+    not do (call this before building the Trainer). Weight 0 draws nothing and, with
+    `ctc_weight` 1, leaves the CTC loss untouched. With `ctc_zero_infinity`, an objective that asks for targets or
+    references is not given the utterances whose labels need more frames than there are.
 
     Args:
         model: a transformers model whose forward calls `self.loss_function(logits=, labels=, logit_lengths=, …)`.
@@ -208,6 +210,17 @@ class _Batch:
                 blank=self.blank,
             )
 
+    def fitting(self) -> tuple["_Batch", float]:
+        """The utterances whose labels fit their frames, and their share of the batch."""
+        targets, lengths = self.targets, self.target_lengths
+        inside = torch.arange(1, targets.shape[1], device=targets.device) < lengths[:, None]
+        repeats = ((targets[:, 1:] == targets[:, :-1]) & inside).sum(-1)
+        fits = lengths + repeats <= self.input_lengths.to(lengths.device)
+        if bool(fits.all()):
+            return self, 1.0
+        kept = self.logits[fits], self.labels[fits], self.input_lengths[fits.to(self.input_lengths.device)]
+        return _Batch(*kept, self.blank, self.vocabulary), int(fits.sum()) / len(fits)
+
     def words_right(self) -> Float[Tensor, " 2"]:
         """Words that best-path decoding gets right, and words; every token is a word if there is no vocabulary."""
         vocabulary = self.vocabulary or [f" {i}" for i in range(self.logits.shape[-1])]
@@ -307,14 +320,17 @@ class AlignCTC(TrainerCallback):
             self._calls += 1
             if self._listens:
                 self._heard.append(batch.words_right())
-        weight, share = self.weight_now * (len(logits) if reduction == "sum" else 1), self.ctc_weight_now
-        added = (weight > 0 or share != 1) and (training or self.in_eval)
-        if added and share != 1:
+        weight = self.weight_now * (len(logits) if reduction == "sum" else 1)
+        counts = training or self.in_eval
+        if counts and (share := self.ctc_weight_now) != 1:
             ctc = share * ctc if share else torch.zeros_like(ctc)  # an infinite CTC loss must not become NaN
         if keep:
             _add(self._parts, "ctc", ctc)
-        if not added:
+        if not counts or weight == 0:
             return ctc
+        if zero_infinity and {"targets", "references"} & set(self.objective.inputs):
+            batch, fitting = batch.fitting()  # as CTC does: an utterance that does not fit adds nothing to the sum
+            weight = weight * fitting
         with torch.autocast(logits.device.type, enabled=False):
             out = self.objective(**{name: getattr(batch, name) for name in self.objective.inputs if name in _GIVEN})
             term = weight * out.loss
@@ -418,6 +434,16 @@ class AlignCTC(TrainerCallback):
 def _add(sums: dict[str, Tensor], name: str, value: Tensor) -> None:
     value = value.detach().float()
     sums[name] = sums[name] + value if name in sums else value
+
+
+class FollowEpochs(TrainerCallback):
+    """Tells the training data which epoch it is, by its attribute `epoch` (as `TrimTail` has), also after a resume."""
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Before the first example of the epoch is read."""
+        dataset = getattr(kwargs.get("train_dataloader"), "dataset", None)
+        if hasattr(dataset, "epoch"):
+            dataset.epoch = int(round(state.epoch or 0.0, 6))
 
 
 @torch.no_grad()

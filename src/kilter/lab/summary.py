@@ -141,14 +141,14 @@ def front(arms: Arms, x: str, y: str, own: Sequence[str], rivals: Sequence[str],
         return None
     ahead, behind, beaten = [], [], True
     for arm in (arm for arm in own if arm in means):
-        better = [r for r in rivals if r in means and means[r][0] <= means[arm][0] and means[r][1] <= means[arm][1]]
+        a, b = means[arm]
+        better = [r for r in rivals if r in means and means[r] != (a, b) and means[r][0] <= a and means[r][1] <= b]
         if not better:
             ahead.append(arm)
-            beaten = False
             continue
         best = min(better, key=lambda r: means[r])
-        gap = arms.difference(best, x, arm)
-        beaten &= gap is not None and gap.high is not None and gap.high < 0
+        gaps = [arms.difference(rival, x, arm) for rival in better]
+        beaten &= any(gap is not None and gap.high is not None and gap.high < 0 for gap in gaps)
         shift, cost = means[best][0] - means[arm][0], means[best][1] - means[arm][1]
         behind.append(
             f"{arm} is behind {best} ({_plain(shift, arms.metrics[x])}, {_plain(cost, arms.metrics[y], points=True)})"

@@ -9,6 +9,7 @@ import torch
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
+from kilter.hosts.transformers import FollowEpochs
 from kilter.lab.files import full_disk_said
 from kilter.lab.recipe import Advance
 
@@ -66,7 +67,7 @@ def fit(
         arguments._n_gpu = 1
     trainer = Trainer(model, arguments, train_dataset=dataset, data_collator=collate)
     trainer.remove_callback(PrinterCallback)
-    for callback in (*callbacks, _Keeper(advance)):
+    for callback in (*callbacks, FollowEpochs(), _Keeper(advance)):
         trainer.add_callback(callback)
     last = _last_whole(folder)
     with full_disk_said(folder):

@@ -16,6 +16,8 @@ ENCODERS = {"conv": "causal convolutions", "residual": "residual connections", "
 STRENGTHS = {"awp": 1.0, "peak-first": 0.01, "trim-tail": 50.0, "delay-penalty": 0.1, "bayes-risk": 20.0, "mwer": 1.0}
 """How strong each term is where its name does not say: trim-tail in frames of 10 ms, mwer as the weight of the loss."""
 
+_STRENGTH = ("a strength of 0 is plain CTC, the arm ctc", "trim-tail takes a whole number of frames, at least 1")
+
 _ADDED = ("awp", "peak-first")
 """Terms beside CTC, whose weight a schedule can lower; the others put a loss of their own in its place."""
 
@@ -55,6 +57,8 @@ class CTCArm:
                 encoder = part
             elif term in strengths and term not in terms:
                 terms[term] = strengths[term] if strength is None else float(strength)
+                if strength is not None and (terms[term] == 0 or (term == "trim-tail" and terms[term] % 1)):
+                    raise ValueError(f"{part!r} in {name!r}: " + _STRENGTH[term == "trim-tail"])
             elif name != "ctc":
                 raise ValueError(f"unknown part {part!r} in {name!r}")
         arm = cls(terms, encoder, constant)
@@ -90,7 +94,7 @@ class CTCArm:
             "trim-tail": "TrimTail {:g}",
             "delay-penalty": "delay penalty {:g}",
             "bayes-risk": "Bayes risk {:g}",
-            "mwer": "n-best MWER",
+            "mwer": "n-best MWER" if self.terms.get("mwer", 1.0) == 1 else "n-best MWER {:g}",
         }
         words = [said[term].format(strength) for term, strength in self.terms.items()] or ["CTC only"]
         if self.adds and falling and not self.constant:

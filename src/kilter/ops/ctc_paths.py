@@ -117,6 +117,12 @@ def check_peaks(peak: Float[Tensor, "batch time"], valid: Bool[Tensor, "batch ti
         )
 
 
+def check_values(log_probs: Float[Tensor, "batch time vocab"], input_lengths: Int[Tensor, " batch"]) -> None:
+    """`check_peaks` of `log_probs`, where reading them costs no wait for a device; a pass over V."""
+    if log_probs.numel() and readable(log_probs):
+        check_peaks(log_probs.detach().amax(-1), length_mask(input_lengths, log_probs.shape[1]))
+
+
 def frame_scores(
     log_probs: Float[Tensor, "batch time vocab"],
     alignments: Int[Tensor, "samples batch time"],

@@ -10,6 +10,9 @@ from torch.nn import functional as F
 
 from kilter.core.masking import length_mask
 
+_LEAST = -1e4
+"""What a score of -inf counts with: nothing, but a number, so that its gradient is 0 and not NaN."""
+
 
 def ctc_sum(
     scores: Float[Tensor, "batch time vocab"],
@@ -28,9 +31,13 @@ def ctc_sum(
         scores: log-probabilities, or what else adds up over frames.
         input_lengths: valid frames of each utterance.
         targets: token ids of one target for each utterance, or of equally many for each, one utterance's after
-            another's; infinity where a target needs more frames than there are.
+            another's.
         target_lengths: their lengths.
         blank: index of the blank.
+
+    Returns:
+        One value per target; infinity, with gradient 0, where a target needs more frames than there are. A score of
+        -inf counts with -10,000.
 
     Example:
         >>> scores = torch.tensor([[[0.1, 0.6, 0.3]]]).log()
@@ -38,18 +45,23 @@ def ctc_sum(
         tensor([0.6000, 0.3000])
     """
     count = len(targets) // max(len(scores), 1)
-    if not len(targets):
-        return scores.new_zeros(0)
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
-    valid = length_mask(input_lengths.to(scores.device), scores.shape[1])
-    scores = torch.where(valid[..., None], scores, 0.0)
+    lengths, target_lengths = (n.to(scores.device).long() for n in (input_lengths, target_lengths))
+    inside = length_mask(target_lengths, targets.shape[1])
+    targets = torch.where(inside, targets.to(scores.device), 0 if blank else 1)
+    repeats = ((targets[:, 1:] == targets[:, :-1]) & inside[:, 1:]).sum(-1)
+    fits = target_lengths + repeats <= lengths.repeat_interleave(count)
+    if not scores.shape[1] or not len(targets):
+        return scores.sum() + torch.where(fits, 0.0, torch.inf)
+    valid = length_mask(lengths, scores.shape[1])
+    scores = torch.where(valid[..., None], scores, 0.0).clamp(min=_LEAST)
     normaliser = torch.where(valid, scores.logsumexp(-1), 0.0).sum(-1)
     lost = F.ctc_loss(
         scores.log_softmax(-1).transpose(0, 1).repeat_interleave(count, 1),
         targets,
-        input_lengths.repeat_interleave(count),
-        target_lengths,
+        lengths.repeat_interleave(count),
+        torch.where(fits, target_lengths, 0),
         blank,
         "none",
     )
-    return lost - normaliser.repeat_interleave(count)
+    return torch.where(fits, lost - normaliser.repeat_interleave(count), torch.inf)

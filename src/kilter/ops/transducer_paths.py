@@ -187,6 +187,8 @@ def path_nodes(lattice: Lattice, alignments: Int[Tensor, "samples batch tokens"]
 def node_scores(lattice: Lattice, nodes: Int[Tensor, "samples batch steps"]) -> Float[Tensor, "samples batch steps"]:
     """Log-probability of each step of `path_nodes`, at least log(1e-7); 0 beyond the lengths."""
     frames = lattice.blanks.shape[1]
+    if not frames:
+        return lattice.tokens.sum() + torch.zeros(nodes.shape, device=nodes.device)
     states, times = nodes.clamp(min=0).tensor_split([frames], -1)
     blanks = lattice.blanks.gather(2, states.permute(1, 2, 0)).permute(2, 0, 1)
     tokens = lattice.tokens.gather(1, times.transpose(0, 1)).transpose(0, 1)

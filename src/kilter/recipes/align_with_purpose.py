@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _LETTERS: Any = {"hidden_size": 128, "stack": 4, "dilations": (1, 2, 1, 2, 4), "causal": False}
 """The recogniser of letters: wider, 40 ms a frame, and with a look ahead, for which it has no drift to lose."""
+_EXTRA = 1000
+"""Added to the seed for the extra steps, so that their strings are new."""
 _CONSTANT = ("awp-0.5+constant", "awp-1+constant", "awp-1.5+constant", "awp-2+constant", "awp-3+constant")
 
 
@@ -285,7 +287,7 @@ class AlignWithPurposeRecipe(Recipe):
         from kilter.data.prompts import FOLDS, PromptStrings
 
         if self.speech == "prompts":
-            return PromptStrings(self._prompts, count=count, seed=seed, fold=seed % FOLDS)
+            return PromptStrings(self._prompts, count=count, seed=seed, fold=seed % _EXTRA % FOLDS)
         return DigitStrings(self._takes, count=count, seed=seed, split="train")
 
     def _fresh(self, encoder: Any) -> "Recogniser":
@@ -316,7 +318,7 @@ class AlignWithPurposeRecipe(Recipe):
             rate=self.learning_rate or (3e-5 if self.model else 1e-3),
             final=0.05,
             warm=0,
-            seed=seed + 1000,
+            seed=seed + _EXTRA,
             advance=lambda done, steps: advance(self.warm_up_steps + done, self.warm_up_steps + steps),
             parts=self._parts(arm),
         )
@@ -494,9 +496,10 @@ class AlignWithPurposeRecipe(Recipe):
         """Whether Align With Purpose is on the front of delay and word errors among the rivals that were run."""
         from kilter.lab.summary import front
 
-        terms = {arm: () if arm in ("before", "warm-up") else tuple(self._parts(arm).terms) for arm in arms.figures}
-        own = [arm for arm, found in terms.items() if found == ("awp",)]
-        rivals = [arm for arm, found in terms.items() if found and "awp" not in found]
+        parts = {arm: self._parts(arm) for arm in arms.figures if arm not in ("before", "warm-up")}
+        here = {arm: found for arm, found in parts.items() if found.encoder in (None, self.encoder)}
+        own = [arm for arm, found in here.items() if tuple(found.terms) == ("awp",)]
+        rivals = [arm for arm, found in here.items() if found.terms and "awp" not in found.terms]
         found = front(arms, "delay_ms", "wer", own, rivals, "Align With Purpose")
         return [found] if found and self.property == "low-latency" else []
 

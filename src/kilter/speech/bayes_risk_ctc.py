@@ -13,6 +13,7 @@ from torch import Tensor
 from kilter.core.checks import check_log_probs, check_targets
 from kilter.core.masking import length_mask
 from kilter.core.objective import LossOutput, Objective
+from kilter.ops.ctc_paths import check_values
 
 Variant = Literal["end", "end_mean", "exp_rel"]
 
@@ -59,7 +60,8 @@ def bayes_risk_ctc(
     Raises:
         TypeError: `log_probs` not floating point, lengths not integer.
         ValueError: shapes, lengths or blank that do not fit, a negative risk, an unknown variant; on the CPU also
-            targets with the blank, outside the vocabulary, or longer than the frames allow (the utterance is named).
+            targets with the blank, outside the vocabulary, or longer than the frames allow (the utterance is named),
+            and log-probabilities that are positive, NaN or -inf for a whole frame.
 
     Example:
         >>> log_probs = torch.full((1, 2, 2), 0.5).log()  # "a" as _a, a_ or aa
@@ -73,14 +75,14 @@ def bayes_risk_ctc(
     check_log_probs(log_probs, input_lengths, blank)
     _check_options(risk, variant)
     check_targets(input_lengths, targets, target_lengths, vocab=log_probs.shape[2], blank=blank)
-    device = log_probs.device
-    lengths = input_lengths.to(device), targets.to(device), target_lengths.to(device)
-    return _BayesRisk.apply(log_probs, *lengths, risk, variant, blank)
+    check_values(log_probs, input_lengths)
+    given = (tensor.to(log_probs.device, torch.long) for tensor in (input_lengths, targets, target_lengths))
+    return _BayesRisk.apply(log_probs, *given, risk, variant, blank)
 
 
 def _check_options(risk: float, variant: str) -> None:
-    if not risk >= 0:
-        raise ValueError(f"risk must be at least 0, got {risk}")
+    if not 0 <= risk < torch.inf:
+        raise ValueError(f"risk must be at least 0 and finite, got {risk}")
     if variant not in get_args(Variant):
         raise ValueError(f"variant must be one of {', '.join(get_args(Variant))}, got {variant!r}")
 

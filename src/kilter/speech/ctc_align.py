@@ -62,7 +62,7 @@ def ctc_forced_align(
     _, frames, vocab = log_probs.shape
     check_targets(input_lengths, targets, target_lengths, vocab=vocab, blank=blank)
     device = log_probs.device
-    input_lengths, target_lengths = input_lengths.to(device), target_lengths.to(device)
+    input_lengths, target_lengths = input_lengths.to(device, torch.long), target_lengths.to(device, torch.long)
     valid = length_mask(input_lengths, frames)
     if frames and readable(log_probs):
         check_peaks(log_probs.amax(-1), valid)

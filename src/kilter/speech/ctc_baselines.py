@@ -11,6 +11,7 @@ from torch import Tensor
 from kilter.core.checks import check_log_probs, check_targets
 from kilter.core.masking import length_mask
 from kilter.core.objective import LossOutput, Objective
+from kilter.ops.ctc_paths import check_values
 from kilter.ops.ctc_sum import ctc_sum
 
 
@@ -28,7 +29,8 @@ def peak_first(
     Args:
         log_probs: log-softmax of the model's outputs.
         input_lengths: valid frames L of each utterance.
-        teacher: log-probabilities whose right neighbours are imitated; None is `log_probs` itself, held constant.
+        teacher: log-probabilities whose right neighbours are imitated, e.g. of a running mean of the model, without
+            gradient; None is `log_probs` itself, held constant.
 
     Returns:
         One sum, in nats, per utterance; 0 for fewer than two frames.
@@ -44,6 +46,9 @@ def peak_first(
     Reference: Tian et al., ICASSP 2023; no temperature and a shift of one frame (our reading of the abstract).
     """
     check_log_probs(log_probs, input_lengths, blank=0)
+    check_values(log_probs, input_lengths)
+    if teacher is not None and teacher.shape != log_probs.shape:
+        raise ValueError(f"teacher must be shaped like log_probs {tuple(log_probs.shape)}, got {tuple(teacher.shape)}")
     log_probs = log_probs.to(torch.promote_types(log_probs.dtype, torch.float32))
     pairs = length_mask(input_lengths.to(log_probs.device), log_probs.shape[1])[:, 1:]
     left, right = log_probs[:, :-1], (log_probs.detach() if teacher is None else teacher)[:, 1:]
@@ -81,8 +86,8 @@ class PeakFirst(Objective):
 
     def __init__(self, *, weight: float) -> None:
         super().__init__()
-        if not weight >= 0:
-            raise ValueError(f"weight must be at least 0, got {weight}")
+        if not 0 <= weight < torch.inf:
+            raise ValueError(f"weight must be at least 0 and finite, got {weight}")
         self.weight = weight
 
     def forward(self, log_probs: Float[Tensor, "batch time vocab"], input_lengths: Int[Tensor, " batch"]) -> LossOutput:
@@ -100,7 +105,7 @@ def delay_penalty(
     threshold: float = 0.99,
     blank: int = 0,
 ) -> Float[Tensor, "batch time vocab"]:
-    r"""Make the blank dearer the longer the model has hesitated, by a bonus that CTC learns to do without.
+    r"""Give the blank a bonus that grows while the model hesitates, so that hesitating pays without being learnt.
 
     $$\log p'_t(\varnothing) = \log p_t(\varnothing) + \lambda\,(t - c_t), \qquad
       c_t = \max\{\tau \le t : p_\tau(\varnothing) \ge \theta \text{ or } \tau = 0\}$$
@@ -132,8 +137,8 @@ def delay_penalty(
     Reference: the network-side delay penalty of k2-fsa/icefall (`nnet_delay_penalty`), after Kang et al., 2023.
     """
     check_log_probs(log_probs, input_lengths, blank)
-    if not penalty >= 0 or not 0 <= threshold <= 1:
-        raise ValueError(f"penalty must be at least 0 and threshold within 0..1, got {penalty} and {threshold}")
+    check_values(log_probs, input_lengths)
+    _check_penalty(penalty, threshold)
     frames = torch.arange(log_probs.shape[1], device=log_probs.device)
     valid = length_mask(input_lengths.to(log_probs.device), log_probs.shape[1])
     sure = (log_probs[..., blank].detach().exp() >= threshold) & valid
@@ -141,6 +146,11 @@ def delay_penalty(
     bonus = torch.zeros_like(log_probs)
     bonus[..., blank] = penalty * (waited * valid).to(log_probs.dtype)
     return log_probs + bonus
+
+
+def _check_penalty(penalty: float, threshold: float) -> None:
+    if not 0 <= penalty < torch.inf or not 0 <= threshold <= 1:
+        raise ValueError(f"penalty must be at least 0 and threshold within 0..1, got {penalty} and {threshold}")
 
 
 class DelayPenalty(Objective):
@@ -171,8 +181,7 @@ class DelayPenalty(Objective):
 
     def __init__(self, *, penalty: float, threshold: float = 0.99, blank: int = 0) -> None:
         super().__init__()
-        if not penalty >= 0 or not 0 <= threshold <= 1:
-            raise ValueError(f"penalty must be at least 0 and threshold within 0..1, got {penalty} and {threshold}")
+        _check_penalty(penalty, threshold)
         self.penalty = penalty
         self.threshold = threshold
         self.blank = blank

@@ -11,10 +11,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from kilter.core.checks import check_log_probs, check_targets
+from kilter.core.checks import check_log_probs, check_targets, readable
 from kilter.core.errors import extra
 from kilter.core.masking import length_mask
 from kilter.core.objective import LossOutput, Objective
+from kilter.ops.ctc_paths import check_values
 from kilter.ops.ctc_sum import ctc_sum
 from kilter.speech.ctc_search import ctc_prefix_beam_search
 from kilter.speech.minimum_wer import Vocabulary, token_strings
@@ -49,7 +50,8 @@ def minimum_word_error_rate(
         One value per utterance; 0 where fewer than two hypotheses are left.
 
     Raises:
-        TypeError, ValueError: shapes that do not fit.
+        TypeError, ValueError: see `check_log_probs`; lists whose shapes or dtypes do not fit; on the CPU also a blank
+            or an id outside the vocabulary in a hypothesis.
 
     Example:
         >>> log_probs = torch.tensor([[[0.1, 0.6, 0.3]]]).log()
@@ -61,6 +63,8 @@ def minimum_word_error_rate(
     Reference: Prabhavalkar et al., ICASSP 2018, equation 4.
     """
     check_log_probs(log_probs, input_lengths, blank)
+    check_values(log_probs, input_lengths)
+    _check_lists(hypotheses, hypothesis_lengths, word_errors, log_probs.shape, blank)
     inside = length_mask(hypothesis_lengths.flatten(), hypotheses.shape[2]).view_as(hypotheses)
     repeats = ((hypotheses[..., 1:] == hypotheses[..., :-1]) & inside[..., 1:]).sum(-1)
     fits = (hypothesis_lengths >= 0) & (hypothesis_lengths + repeats <= input_lengths.to(repeats.device)[:, None])
@@ -68,11 +72,34 @@ def minimum_word_error_rate(
     ctc = ctc_sum(
         log_probs, input_lengths, tokens.flatten(0, 1), torch.where(fits, hypothesis_lengths, 0).flatten(), blank=blank
     )
-    score = torch.where(fits, -ctc.view_as(fits), -torch.inf)
+    score = torch.where(fits, -ctc.view_as(fits), -torch.inf)  # there is no inf in ctc where it fits
     some = fits.any(-1, keepdim=True)
     share = torch.where(some, score, 0.0).softmax(-1)
     mean = (word_errors * fits).sum(-1, keepdim=True) / fits.sum(-1, keepdim=True).clamp(min=1)
     return (share * torch.where(fits, word_errors - mean, 0.0)).sum(-1)
+
+
+def _check_lists(
+    hypotheses: Tensor, hypothesis_lengths: Tensor, word_errors: Tensor, shape: Sequence[int], blank: int
+) -> None:
+    batch, _, vocab = shape
+    if hypotheses.ndim != 3 or len(hypotheses) != batch:
+        raise ValueError(f"hypotheses must be ({batch}, candidates, tokens), got {tuple(hypotheses.shape)}")
+    for name, tensor in (("hypotheses", hypotheses), ("hypothesis_lengths", hypothesis_lengths)):
+        if tensor.is_floating_point() or tensor.dtype == torch.bool:
+            raise TypeError(f"{name} must be integers, got {tensor.dtype}; use .long()")
+    for name, tensor in (("hypothesis_lengths", hypothesis_lengths), ("word_errors", word_errors)):
+        if tensor.shape != hypotheses.shape[:2]:
+            raise ValueError(f"{name} must be {tuple(hypotheses.shape[:2])} like hypotheses, got {tuple(tensor.shape)}")
+    if readable(hypotheses) and readable(hypothesis_lengths):
+        inside = torch.arange(hypotheses.shape[2]) < hypothesis_lengths[..., None]
+        wrong = inside & ((hypotheses < 0) | (hypotheses >= vocab) | (hypotheses == blank))
+        if wrong.any():
+            i, n, u = wrong.nonzero()[0].tolist()
+            raise ValueError(
+                f"utterance {i}: token {u} of hypothesis {n} is {int(hypotheses[i, n, u])}, the blank or outside the "
+                f"vocabulary 0..{vocab - 1}; give collapsed token ids"
+            )
 
 
 class MinimumWordErrorRate(Objective):
@@ -94,7 +121,7 @@ class MinimumWordErrorRate(Objective):
 
     Shape:
         - `log_probs`: float `(B, T, V)`; `input_lengths`: int `(B,)`; `references`: list of B texts.
-        - returns `LossOutput`: parts `mwer` and `ctc` (batch means); stats `mwer_errors` (word errors of the best
+        - returns `LossOutput`: parts `mwer` and `mwer_ctc` (batch means); stats `mwer_errors` (word errors of the best
           hypothesis, mean over the batch) and `mwer_spread` (share of lists whose hypotheses differ in word errors).
 
     Raises:
@@ -108,7 +135,7 @@ class MinimumWordErrorRate(Objective):
         >>> log_probs = torch.randn(2, 30, 4).log_softmax(-1)
         >>> out = mwer(log_probs, torch.tensor([30, 25]), ["ab a", "b"])
         >>> sorted(out.parts)
-        ['ctc', 'mwer']
+        ['mwer', 'mwer_ctc']
 
     Reference: Prabhavalkar et al., ICASSP 2018; with CTC sums as in k2's `MWERLoss`.
     """
@@ -150,7 +177,7 @@ class MinimumWordErrorRate(Objective):
         risk = minimum_word_error_rate(log_probs, input_lengths, hypotheses, lengths, errors, blank=self.blank)
         parts = {"mwer": risk.sum() / max(batch, 1)}
         if self.ctc_weight:
-            parts["ctc"] = self.ctc_weight * self._ctc(log_probs, input_lengths, references)
+            parts["mwer_ctc"] = self.ctc_weight * self._ctc(log_probs, input_lengths, references)
         there = lengths >= 0
         low, high = (torch.where(there, errors, fill) for fill in (torch.inf, -torch.inf))
         stats = {

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 from torch.nn.functional import pad
 
+from kilter.core.masking import length_mask
 from kilter.core.objective import LossOutput, Objective
 from kilter.ops.transducer_paths import (
     Lattice,
@@ -116,15 +117,18 @@ def earlier_emissions(
     Returns:
         Edited alignments, a new tensor.
 
+    Raises:
+        TypeError: `alignments` not integer.
+
     Example:
         >>> earlier_emissions(torch.tensor([[[0, 1, 1]]]), torch.tensor([3]))
         tensor([[[0, 0, 0]]])
 
     Reference: Segev et al., ICLR 2024, property f_low_latency; compare `low_latency`.
     """
-    inside = (
-        torch.arange(alignments.shape[-1], device=alignments.device) < target_lengths.to(alignments.device)[:, None]
-    )
+    if alignments.is_floating_point() or alignments.dtype == torch.bool:
+        raise TypeError(f"alignments must hold frames of emission, got {alignments.dtype}")
+    inside = length_mask(target_lengths.to(alignments.device), alignments.shape[-1])
     uniform = torch.rand(alignments.shape[:2], device=alignments.device, generator=generator)
     last = pad(alignments * inside, (1, 0)).amax(-1)
     deleted = (uniform * last).long()[..., None]

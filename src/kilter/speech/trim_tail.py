@@ -29,6 +29,7 @@ def trim_tail(
         The new lengths; what lies beyond is padding now.
 
     Raises:
+        TypeError: `lengths` not integer.
         ValueError: `max_frames` or `frame` below 1.
 
     Example:
@@ -38,6 +39,8 @@ def trim_tail(
     Reference: Song et al., ICASSP 2023; the rule and its default are those of wenet's `spec_trim`.
     """
     _check(max_frames, frame)
+    if lengths.is_floating_point() or lengths.dtype == torch.bool:
+        raise TypeError(f"lengths must be integers, got {lengths.dtype}; use .long()")
     cut = frame * torch.randint(1, max_frames + 1, lengths.shape, device=lengths.device, generator=generator)
     return torch.where(2 * cut < lengths, lengths - cut, lengths)
 
@@ -60,8 +63,10 @@ class TrimTail:
 
     $$t \sim \mathcal U\{1 \dots t_{\max}\}, \qquad L' = L - t \text{ if } t < L / 2 \text{ else } L$$
 
-    For training data only; labels stay. The draw depends on `(seed, epoch, index)` alone: it is the same for any
-    number of loader workers and in a resumed run, and the Trainer of transformers calls `set_epoch` by itself.
+    For training data only; labels stay. The draw depends on `(seed, epoch, index)` alone, so it is the same for any
+    number of loader workers and in a resumed run. Set `epoch` at the start of each, or give the Trainer of
+    transformers the callback `FollowEpochs()` of `kilter.hosts.transformers`, which does. (There is no `set_epoch` on
+    purpose: accelerate calls that with 0 when it resumes within an epoch, and not at all in several processes.)
 
     Args:
         rows: a map-style dataset whose items are mappings.
@@ -96,11 +101,16 @@ class TrimTail:
         self.frame = frame
         self.column = column
         self.seed = seed
-        self.epoch = 0
+        self._epoch = torch.zeros((), dtype=torch.long).share_memory_()  # for workers that live for several epochs
 
-    def set_epoch(self, epoch: int) -> None:
-        """Draw anew; data loaders of accelerate call this."""
-        self.epoch = epoch
+    @property
+    def epoch(self) -> int:
+        """Which epoch is drawn for; another one, other cuts."""
+        return int(self._epoch)
+
+    @epoch.setter
+    def epoch(self, epoch: int) -> None:
+        self._epoch.fill_(epoch)
 
     def state_dict(self) -> dict[str, int]:
         """What a resumed run needs to draw the same next example."""
