@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from kilter.cli import main
@@ -104,6 +105,7 @@ def test_what_is_done_is_not_done_again(
     command = (manifest, "--model", model, "--batch-size", "2", "--format", "textgrid", "--out", out)
     assert run(*command) == 0
     (out / "c.TextGrid").unlink()
+    (out / "d.TextGrid").write_text((out / "d.TextGrid").read_text(), encoding="utf-16")  # as Praat may save it
     whole = {path: path.stat().st_mtime_ns for path in out.iterdir()}
     seen = []
     real = kilter.align.align
@@ -124,6 +126,70 @@ def test_another_text_is_aligned_anew(model: Path, manifest: Path, tmp_path: Pat
     manifest.write_text(manifest.read_text().replace("BAG", "BAD"))
     assert run(manifest, "--model", model, "--out", out) == 0
     assert [word.token for word in read_jsonl(out.read_text(), "x")["c.wav"]] == ["BAD"]
+
+
+@pytest.mark.parametrize("format", ["jsonl", "ctm", "textgrid"])
+def test_what_another_run_made_is_left_alone(
+    format: str, model: Path, manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Another model, another text: none of the old times pass for new ones."""
+    other, out = tmp_path / "other", tmp_path / "out"
+    shutil.copytree(model, other)
+    command = (manifest.parent / "a.wav", "--format", format, "--out", out)
+    assert run(*command, "--model", other, "--text", "AB") == 0
+    (file,) = out.glob("*.TextGrid") if format == "textgrid" else [out]
+    before = file.read_bytes()
+    capsys.readouterr()
+    assert run(*command, "--model", model) == 1
+    said = capsys.readouterr().err
+    assert f"{out}: was made with model {str(other)!r}, now {str(model)!r}; text 'AB', now None; give --out" in said
+    assert file.read_bytes() == before
+    file.unlink()
+    assert run(*command, "--model", model) == 0  # what is gone binds nobody
+
+
+def test_a_model_trained_further_is_another(manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    own, out = tmp_path / "own", tmp_path / "words.jsonl"
+    word_model(own)
+    assert run(manifest.parent / "b.wav", "--model", own, "--out", out) == 0
+    word_model(own, seed=3)
+    assert run(manifest.parent / "b.wav", "--model", own, "--out", out) == 1
+    assert "was made with weights" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("bad", ["short", "long text"])
+@pytest.mark.parametrize("foretold", [True, False])
+def test_one_bad_recording_costs_no_other(
+    bad: str,
+    foretold: bool,
+    model: Path,
+    manifest: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Told before any work where that can be; else what the others say is brought out before the end."""
+    import soundfile
+
+    import kilter.align
+
+    if bad == "short":
+        soundfile.write(manifest.parent / "c.wav", np.full(3, 0.1), 8000)
+    else:
+        manifest.write_text(manifest.read_text().replace("BAG", "A BAD CAB " * 90))
+    said = "(c.wav): " if foretold else "c.wav: "
+    if not foretold:
+        monkeypatch.setattr(kilter.align, "check_fit", lambda *_: None)
+    out = tmp_path / "words.jsonl"
+    assert run(manifest, "--model", model, "--out", out) == 1
+    assert said in (error := capsys.readouterr().err)
+    assert "--skip-bad" in error
+    assert out.exists() != foretold
+    assert run(manifest, "--model", model) == 1
+    printed = capsys.readouterr().out
+    assert len(printed.splitlines()) == (0 if foretold else 4)
+    if not foretold:
+        assert out.read_text() == printed
 
 
 @pytest.mark.slow
@@ -183,7 +249,7 @@ def test_a_text_too_long_for_its_recording(model: Path, manifest: Path, capsys: 
     manifest.write_text(manifest.read_text().replace("BAG", text))
     assert run(manifest, "--model", model) == 1
     said = capsys.readouterr().err
-    assert "kilter: c.wav: the text needs at least 899 frames of 2 ms and the recording has" in said.replace("\n", " ")
+    assert "(c.wav): the text needs at least 899 frames of 2 ms and the recording has" in said.replace("\n", " ")
     assert "--skip-bad" in said
     assert run(manifest, "--model", model, "--skip-bad") == 0
     captured = capsys.readouterr()
@@ -205,10 +271,12 @@ def test_a_recording_that_cannot_be_read(model: Path, manifest: Path, capsys: py
         (["{data}/mine.jsonl", "--format", "textgrid"], 2, "add --out FOLDER"),
         (["{data}", "--text", "A"], 2, "--text is the transcript of one recording"),
         (["{data}/mine.jsonl", "--text", "A"], 2, "--text is the transcript of one recording"),
+        (["{data}/a.wav", "--text", " "], 2, "--text is empty"),
         (["{data}/none.wav"], 1, "no such file or folder"),
         (["{data}/mine.jsonl", "--text-column", "sentence"], 1, "no text in column 'sentence'"),
         (["{data}/mine.jsonl", "--out", "{data}"], 1, "--format jsonl writes one file"),
-        (["{data}/mine.jsonl", "--out", "{data}/mine.jsonl"], 1, "expected an object with id and words"),
+        (["{data}/mine.jsonl", "--out", "{data}/mine.jsonl"], 1, "is where the recordings come from"),
+        (["{data}/a.wav", "--out", "{data}/mine.jsonl"], 1, "was not made by kilter align"),
         (["{data}/mine.jsonl", "--format", "textgrid", "--out", "{data}/mine.jsonl"], 1, "writes a folder"),
         (["{data}/mine.jsonl", "--batch-size", "0"], 1, "batch_size must be at least 1"),
         (["{data}/mine.jsonl", "--device", "gpu"], 1, "device: 'gpu'"),
@@ -223,14 +291,47 @@ def test_wrong_usage_is_explained(
     assert manifest.read_bytes() == before
 
 
-def test_a_file_of_other_recordings_is_left_alone(
+@pytest.mark.parametrize(
+    ("format", "theirs", "said"),
+    [
+        ("ctm", "zoe 1 0 1 hello\n", "holds 'zoe', which is not among the recordings of"),
+        ("ctm", "a 1 0 1 hello\n", "'a 1 0 1 hello' is no line of kilter align"),
+        ("ctm", "notes to keep", "its last line, b'notes to keep', is none that kilter align began"),
+        ("jsonl", "[1, 2, 3]", "its last line, b'[1, 2, 3]', is none"),
+        ("jsonl", '{"id": "a.wav", "words": [], "speaker": 7}\n', "is no line of kilter align"),
+        ("jsonl", '{"audio": "a.wav"}\n', "expected an object with id and words"),
+        ("jsonl", "\xff\n", "is neither UTF-8 nor UTF-16"),
+    ],
+)
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_file_of_others_is_left_alone(
+    format: str,
+    theirs: str,
+    said: str,
+    recorded: bool,
+    model: Path,
+    manifest: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    """Also where it has taken the place of one of ours."""
+    out = tmp_path / "words"
+    command = (manifest, "--model", model, "--format", format, "--out", out)
+    if recorded:
+        assert run(*command) == 0
+    out.write_text(theirs, encoding="latin-1")
+    assert run(*command) == 1
+    assert (said if recorded else "was not made by kilter align") in capsys.readouterr().err
+    assert out.read_text(encoding="latin-1") == theirs
+
+
+def test_textgrids_of_others_are_left_alone(
     model: Path, manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    out = tmp_path / "words.ctm"
-    out.write_text("zoe 1 0 1 hello\n")
-    assert run(manifest, "--model", model, "--format", "ctm", "--out", out) == 1
-    assert "holds 'zoe', which is not among the recordings of" in capsys.readouterr().err
-    assert out.read_text() == "zoe 1 0 1 hello\n"
+    (tmp_path / "a.TextGrid").write_text("by hand")
+    assert run(manifest, "--model", model, "--format", "textgrid", "--out", tmp_path) == 1
+    assert "was not made by kilter align (there is no .align.json)" in capsys.readouterr().err
+    assert (tmp_path / "a.TextGrid").read_text() == "by hand"
 
 
 def test_two_recordings_of_one_name(model: Path, manifest: Path, capsys: pytest.CaptureFixture) -> None:

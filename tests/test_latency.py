@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from kilter.cli import main
+from kilter.latency import _labels
 from tests.own import letter_model, recordings, word_model
 
 pytestmark = pytest.mark.host
@@ -76,7 +77,7 @@ def test_after_another_model(own: Path, tmp_path: Path, capsys: pytest.CaptureFi
 
 def test_look_ahead_is_added(own: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     looks = ("--look-ahead-ms", 0, "--look-ahead-ms", 640)
-    first, second = measure(own, tmp_path / "out", *looks, models="aa")["models"]
+    first, second = measure(own, tmp_path / "out", *looks, models="ab")["models"]
     assert first["total_ms"] == first["delay_ms"]
     assert second["total_ms"] == second["delay_ms"] + 640
     assert "total" in capsys.readouterr().out
@@ -122,13 +123,15 @@ def test_a_reference_of_some(own: Path, tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_nothing_in_common_to_time(own: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    """Words nobody heard: the table says so, and there is no figure to draw."""
-    other = tmp_path / "other.ctm"
-    other.write_text("a 1 0 1 never\n")
-    (found,) = measure(own, tmp_path / "out", "--against", other)["models"]
-    assert (found["matched"], found["delay_ms"], found["delay_low"]) == (0, None, None)
-    assert not (tmp_path / "out" / "latency.svg").exists()
-    assert "figure" not in capsys.readouterr().out
+    """Words nobody heard: both sides are named, and nothing is written."""
+    model, other, out = own / "models" / "a" / "model", tmp_path / "other.ctm", tmp_path / "out"
+    other.write_text("a 1 0 1 Never\n")
+    data = own / "data" / "full.jsonl"
+    assert main(["latency", str(data), "--model", str(model), "--against", str(other), "--out", str(out)]) == 1
+    said = capsys.readouterr().err
+    assert f"{model} and the words in {other} have no word in common: {model} says '" in said
+    assert "the reference 'never'; do both" in said
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(
@@ -146,6 +149,7 @@ def test_nothing_in_common_to_time(own: Path, tmp_path: Path, capsys: pytest.Cap
         (["{own}/data/full.jsonl", "--model", "{tmp}/empty"], 1, "empty: not a folder or hub id"),
         (["{own}/data/none.csv"], 1, "no such file"),
         (["{own}/data/full.jsonl", *["--look-ahead-ms", "1"] * 3], 1, "3 values for 1 models"),
+        (["{own}/data/full.jsonl", *["--model", "{own}/models/a/model"] * 2], 1, "model: one stands twice in"),
         (["{own}/data/full.jsonl", "--batch-size", "0"], 1, "batch_size must be at least 1"),
     ],
 )
@@ -158,6 +162,20 @@ def test_what_is_wrong_is_named(
     model = [] if "--model" in given else ["--model", str(own / "models" / "a" / "model")]
     assert main(["latency", *given, *model, "--out", str(tmp_path / "out")]) == code
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("models", "labels"),
+    [
+        (["/runs/a/model", "/runs/b/model"], ["a", "b"]),
+        (["/runs/a", "org/b"], ["/runs/a", "org/b"]),
+        (["/far/away/runs/a", "/far/away/runs/a"], ["away/runs/a"] * 2),
+        (["/runs/a", ""], ["/runs/a", "."]),
+        (["runs", "runs/best"], ["runs", "best"]),
+    ],
+)
+def test_labels_tell_models_apart(models: list[str], labels: list[str]) -> None:
+    assert _labels(models) == labels
 
 
 def test_recordings_with_word_times_are_their_own_reference(

@@ -1,21 +1,25 @@
 """`kilter align`: the word times of recordings, in files that other tools read.
 
 What is on disk is whole batches and perhaps a line cut short: the same command again takes the one, drops the other
-and does the rest.
+and does the rest. What it was made with stands in a hidden file beside it, so that nothing else is taken up.
 """
 
 import json
+import math
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from kilter.data.manifests import Row, Utterances, load_speech
 from kilter.evaluation.latency import Span
 from kilter.evaluation.word_times import (
     Format,
     ctm,
+    decode_text,
     jsonl,
     read_ctm,
     read_jsonl,
@@ -23,15 +27,16 @@ from kilter.evaluation.word_times import (
     textgrid,
     utterance_key,
 )
-from kilter.lab.files import write_whole
+from kilter.lab.files import read_json, write_json, write_whole
 from kilter.lab.progress import bar, quiet_hosts
-from kilter.models.aligning import Aligned, align
+from kilter.models.aligning import Aligned, align, check_fit
 from kilter.models.recogniser import Recogniser
 
 BATCH_SECONDS = 320.0
 """Audio in one batch, padding included: long recordings go through in smaller batches."""
 
 OR_SKIP = "(or leave such recordings out with --skip-bad)"
+ELSEWHERE = "give --out another name"
 
 
 def align_recordings(
@@ -72,43 +77,59 @@ def align_recordings(
             raise ValueError(f"{row.where}: the name {row.id!r} stands twice; give each recording its own in column id")
         rows[name] = replace(row, text=" ".join((row.text if text is None else text).split()))
     if not skip_bad:
-        _check_texts(recogniser, rows.values())
+        _check(recogniser, rows.values())
 
-    done = _earlier(out, format, rows, source)
+    made = {
+        "model": _place(model),
+        "weights": _weights(recogniser) if out else "",
+        "source": _place(source),
+        "format": format,
+        "text": text,
+        "text_column": text_column,
+        "audio_column": audio_column,
+    }
+    done = _earlier(out, format, rows, made)
+    stop = ""
     with bar("aligning", sum(row.seconds for row in rows.values())) as advance:
         for batch in _batches(rows, batch_size):
             if not all(name in done for name in batch):
                 few = Utterances([rows[name] for name in batch], recogniser.rate)
-                new = {}
+                new, bad = {}, []
                 for name, found in zip(batch, align(recogniser, few, len(few), skip_bad=True), strict=True):
-                    if not found.problem:
-                        new[name] = _encode(format, rows[name].id, found)
-                    elif skip_bad:
-                        left_out.append(found.problem)
+                    if found.problem:
+                        bad.append(found.problem)
                     else:
-                        raise ValueError(f"{found.problem} {OR_SKIP}")
-                _add(out, format, {name: chunk for name, chunk in new.items() if name not in done})
+                        new[name] = _encode(format, rows[name].id, found)
+                _add(out, format, {name: chunk for name, chunk in new.items() if name not in done}, made)
                 done |= new
+                if bad and not skip_bad:
+                    stop = f"{bad[0]} {OR_SKIP}"
+                    break  # what is done is brought out first
+                left_out += bad
             advance(sum(rows[name].seconds for name in batch))
 
     for problem in left_out:
         print(f"left out: {problem}", file=sys.stderr)
     if not done:
-        raise ValueError(f"{source}: no recording could be aligned")
+        raise ValueError(stop or f"{source}: no recording could be aligned")
     ordered = "".join(done[name] for name in rows if name in done)
     if out is None:
         sys.stdout.write(ordered)
-        return 0
-    if format != "textgrid":
-        write_whole(out, ordered)  # in the order of the recordings, no longer of their lengths
-    print(f"{out}: word times of {len(done)} of {len(rows)} recordings", file=sys.stderr)
+    else:
+        if format != "textgrid":
+            write_whole(out, ordered)  # in the order of the recordings, no longer of their lengths
+        print(f"{out}: word times of {len(done)} of {len(rows)} recordings", file=sys.stderr)
+    if stop:
+        raise ValueError(stop)
     return 0
 
 
-def _check_texts(recogniser: Recogniser, rows: Iterable[Row]) -> None:
-    """An unspellable text is named before hours of work, not in the middle of them."""
+def _check(recogniser: Recogniser, rows: Iterable[Row]) -> None:
+    """A text that cannot be spelt or does not fit is named before hours of work, not in the middle of them."""
+    texts = [(row.where, row.text, math.ceil(row.seconds * recogniser.rate)) for row in rows]
     try:
-        recogniser.check_texts([(row.where, row.text) for row in rows])
+        recogniser.check_texts([(where, text) for where, text, _ in texts])
+        check_fit(recogniser, texts)
     except ValueError as error:
         raise ValueError(f"{error} {OR_SKIP}") from error
 
@@ -133,10 +154,12 @@ def _encode(format: Format, name: str, found: Aligned) -> str:
             return textgrid(found.words, found.seconds)
 
 
-def _add(out: Path | None, format: Format, new: Mapping[str, str]) -> None:
-    """Bring one batch to the disk."""
+def _add(out: Path | None, format: Format, new: Mapping[str, str], made: Mapping[str, Any]) -> None:
+    """Bring one batch to the disk; before the first, what it is made with."""
     if out is None or not new:
         return
+    if not (record := _record(out, format)).exists():
+        write_json(record, dict(made))
     if format == "textgrid":
         for name, chunk in new.items():
             write_whole(_grid(out, name), chunk)
@@ -146,31 +169,67 @@ def _add(out: Path | None, format: Format, new: Mapping[str, str]) -> None:
         file.write("".join(new.values()))
 
 
-def _earlier(out: Path | None, format: Format, rows: Mapping[str, Row], source: str) -> dict[str, str]:
+def _earlier(out: Path | None, format: Format, rows: Mapping[str, Row], made: Mapping[str, Any]) -> dict[str, str]:
     """What an earlier run of this command left, by recording; where the text is another now, it is done anew."""
-    if out is None or not out.exists():
+    if out is None:
         return {}
-    if out.is_dir() != (format == "textgrid"):
+    if out.exists() and out.is_dir() != (format == "textgrid"):
         kind = "a folder, one TextGrid for each recording" if format == "textgrid" else "one file"
-        raise ValueError(f"{out}: --format {format} writes {kind}; give --out another name")
+        raise ValueError(f"{out}: --format {format} writes {kind}; {ELSEWHERE}")
+    if out.is_file() and str(out.resolve()) == made["source"]:
+        raise ValueError(f"{out}: is where the recordings come from; {ELSEWHERE}")
+    grids = {name: file for name in rows if format == "textgrid" and (file := _grid(out, name)).is_file()}
+    if not (grids or (out.is_file() and out.stat().st_size)):
+        _record(out, format).unlink(missing_ok=True)
+        return {}
+    _check_record(out, format, made)
     if format == "textgrid":
-        found = {name: file.read_text("utf-8") for name in rows if (file := _grid(out, name)).is_file()}
-        words = {name: read_textgrid(text, str(_grid(out, name))) for name, text in found.items()}
-        return _current(found, words, rows)
-    text = "".join(out.read_bytes().decode(errors="replace").rpartition("\n")[:2])  # without a line cut short
+        found = {name: decode_text(file.read_bytes(), str(file)) for name, file in grids.items()}
+        return _current(found, {name: read_textgrid(text, str(grids[name])) for name, text in found.items()}, rows)
+    text = _whole_lines(out, format, rows)
     words = {utterance_key(name): spans for name, spans in _READ[format](text, str(out)).items()}
     if foreign := next((name for name in words if name not in rows), None):
         raise ValueError(
-            f"{out}: holds {foreign!r}, which is not among the recordings of {source}; give --out another name"
+            f"{out}: holds {foreign!r}, which is not among the recordings of {made['source']}; {ELSEWHERE}"
         )
     lines: dict[str, str] = defaultdict(str)
-    for line in text.splitlines(keepends=True):
-        lines[utterance_key(json.loads(line)["id"] if format == "jsonl" else line.split()[0])] += line
+    for line in text.split("\n")[:-1]:
+        lines[_owner(line, format, out)] += line + "\n"
     found = _current(lines, words, rows)
     if format == "ctm" and found and not rows[last := [*found][-1]].text:
         del found[last]  # without a text nothing says whether its last words are missing
     write_whole(out, "".join(found.values()))
     return found
+
+
+def _check_record(out: Path, format: Format, made: Mapping[str, Any]) -> None:
+    """Only what this very command made is its own to go on with."""
+    if not (record := _record(out, format)).exists():
+        raise ValueError(f"{out}: was not made by kilter align (there is no {record.name}); {ELSEWHERE}")
+    before = read_json(record)
+    if changed := [
+        f"{name} {before.get(name)!r}, now {value!r}" for name, value in made.items() if before.get(name) != value
+    ]:
+        raise ValueError(f"{out}: was made with {'; '.join(changed)}; {ELSEWHERE}, or remove its word times")
+
+
+def _whole_lines(out: Path, format: Format, rows: Iterable[str]) -> str:
+    """The text without a line cut short, which must be one of ours."""
+    data = out.read_bytes()
+    end = data.rfind(b"\n") + 1
+    starts = [b'{"id": "'] if format == "jsonl" else [f"{name} 1 ".encode() for name in rows]
+    if not any(data[end:].startswith(start) or start.startswith(data[end:]) for start in starts):
+        raise ValueError(f"{out}: its last line, {data[end:][:40]!r}, is none that kilter align began; {ELSEWHERE}")
+    return decode_text(data[:end], str(out))
+
+
+def _owner(line: str, format: Format, out: Path) -> str:
+    """The recording of a line, which must have all that ours have."""
+    fields = line.split()
+    row = json.loads(line) if format == "jsonl" else {"id": fields[0]} if len(fields) > 5 else {}
+    if row.keys() != ({"id", "text", "heard", "words"} if format == "jsonl" else {"id"}):
+        raise ValueError(f"{out}: {line[:40]!r} is no line of kilter align; {ELSEWHERE}")
+    return utterance_key(row["id"])
 
 
 def _current(found: Mapping[str, str], words: Mapping[str, Sequence[Span]], rows: Mapping[str, Row]) -> dict[str, str]:
@@ -183,3 +242,20 @@ _READ = {"jsonl": read_jsonl, "ctm": read_ctm}
 
 def _grid(folder: Path, name: str) -> Path:
     return folder / f"{name}.TextGrid"
+
+
+def _record(out: Path, format: Format) -> Path:
+    """Where it stands what the word times were made with."""
+    return out / ".align.json" if format == "textgrid" else out.with_name(f".{out.name}.align.json")
+
+
+def _place(name: str) -> str:
+    return str(Path(name).resolve()) if Path(name).exists() else name
+
+
+def _weights(recogniser: Recogniser) -> str:
+    """A model trained further in the same folder is another one."""
+    digest = sha256()
+    for tensor in recogniser.model.state_dict().values():
+        digest.update(tensor.cpu().flatten().numpy())
+    return digest.hexdigest()[:12]

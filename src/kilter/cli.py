@@ -124,8 +124,8 @@ class Align:
     sound's. A word's score, in every format, is the geometric mean of its tokens' probabilities over these frames.
 
     Transcripts are the column text of a manifest or the .txt beside a recording; without one, the words are those
-    the model hears ("heard" in the JSON). With --out a killed run goes on where it stopped when repeated; remove the
-    file to begin anew, e.g. with another model.
+    the model hears ("heard" in the JSON). With --out a killed run goes on where it stopped when repeated; another
+    model, source or text needs another --out.
 
     Example: kilter align recordings/ --model my-model/ --format textgrid --out grids/
 
@@ -159,6 +159,8 @@ class Align:
             raise UsageError("--format textgrid writes a file for each recording: add --out FOLDER")
         if self.text is not None and not AUDIO_SUFFIX.search(self.source):
             raise UsageError(f"--text is the transcript of one recording, and {self.source} is not one")
+        if self.text is not None and not self.text.strip():
+            raise UsageError("--text is empty; leave it out for what the model hears")
         from kilter.align import align_recordings
 
         return align_recordings(**vars(self))

@@ -1,6 +1,5 @@
 """`kilter latency`: when the words of one's models come, after reference times or after another model."""
 
-import codecs
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +16,7 @@ from kilter.data.manifests import HUB_ID, Row, Utterances, load_speech
 from kilter.evaluation.intervals import ratio_bootstrap
 from kilter.evaluation.latency import Drift, Emission, Span, drift_between, drift_to_reference, total_latency
 from kilter.evaluation.word_errors import word_error_counts
-from kilter.evaluation.word_times import read_ctm, read_jsonl, read_textgrid, utterance_key
+from kilter.evaluation.word_times import decode_text, read_ctm, read_jsonl, read_textgrid, utterance_key
 from kilter.lab.delays import delay_curves
 from kilter.lab.files import write_json, write_whole
 from kilter.lab.progress import bar, quiet_hosts
@@ -78,13 +77,15 @@ def measure(
     """What the command does; returns its exit code.
 
     Raises:
-        ValueError: something the user can mend: recordings, models or the reference.
+        ValueError: something the user can mend: recordings, models or the reference, or these have no word in common.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     look_ahead_ms = look_ahead_ms or (0.0,)
     if len(look_ahead_ms) not in (1, len(model)):
         raise ValueError(f"look_ahead_ms: {len(look_ahead_ms)} values for {len(model)} models; give one, or one each")
+    if len({Path(name).resolve() for name in model}) < len(model):
+        raise ValueError(f"model: one stands twice in {', '.join(model)}; give each model once")
     quiet_hosts()
     speech = load_speech(
         data,
@@ -110,30 +111,31 @@ def measure(
         return heard
 
     *labels, other = _labels([*model, against] if spans is None else [*model, ""])
-    before = hear(against) if spans is None else None
+    before = _emissions(hear(against)) if spans is None else []
+    said: Sequence[Sequence[Span | Emission]] = before if spans is None else spans
+    heard: list[Heard] = []
     found = []
     for name, label, look_ahead in zip(model, labels, [*look_ahead_ms] * len(model), strict=False):
         heard = hear(name)
-        if spans is not None:
-            drift = drift_to_reference(_emissions(heard), spans)
-            said = sum(map(len, spans))
-        else:
-            drift = drift_between(_emissions(heard), _emissions(before or []))
-            said = sum(len(one.words) for one in before or [])
-        found.append(_latency(name, label, drift, said, look_ahead, heard, rows))
+        words = _emissions(heard)
+        drift = drift_between(words, before) if spans is None else drift_to_reference(words, spans)
+        found.append(_latency(name, label, drift, sum(map(len, said)), look_ahead, heard, rows))
+    after = other if spans is None else "the true spans of the words" if against == OWN else f"the words in {against}"
+    if not any(one.matched for one in found):
+        raise ValueError(
+            f"{', '.join(model)} and {after} have no word in common: {model[-1]} says {_few(_emissions(heard))}, the "
+            f"reference {_few(said)}; do both write the same language, and in the same letters?"
+        )
 
     about = {"data": data, "against": against, "utterances": len(rows), "models": [asdict(one) for one in found]}
     write_json(folder / "latency.json", about)
     curves = {one.label: [delay for row in one.delays.values() for delay in row] for one in found}
-    if any(curves.values()):
-        write_whole(folder / "latency.svg", delay_curves(curves, "the end of the word" if spans else f"{other} had it"))
+    write_whole(folder / "latency.svg", delay_curves(curves, "the end of the word" if spans else f"{other} had it"))
     if json:
         print((folder / "latency.json").read_text("utf-8"), end="")
         return 0
-    after = other if spans is None else "the true spans of the words" if against == OWN else f"the words in {against}"
     _show(found, f"{len(rows)} utterances, {found[0].words} words; times in ms after {after}", spans is not None)
-    if any(curves.values()):
-        print(f"figure: {folder / 'latency.svg'}")
+    print(f"figure: {folder / 'latency.svg'}")
     print(f"numbers: {folder / 'latency.json'}")
     return 0
 
@@ -190,12 +192,7 @@ def _own(word: Word) -> dict[str, Any]:
 
 
 def _text(path: Path) -> str:
-    """Praat writes UTF-16 with a mark where a letter needs it, everyone else UTF-8."""
-    data = path.read_bytes()
-    try:
-        return data.decode("utf-16" if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: is neither UTF-8 nor UTF-16 ({error}); save it as UTF-8") from error
+    return decode_text(path.read_bytes(), str(path))
 
 
 # Figures --------------------------------------------------------------------------------------------------------------
@@ -204,6 +201,11 @@ def _text(path: Path) -> str:
 def _emissions(heard: Sequence[Heard]) -> list[list[Emission]]:
     """Words and times; upper and lower case are one, as vocabularies and aligners differ in it."""
     return [[word._replace(token=word.token.casefold()) for word in one.words] for one in heard]
+
+
+def _few(rows: Sequence[Sequence[Span | Emission]]) -> str:
+    tokens = dict.fromkeys(word.token for words in rows for word in words)
+    return ", ".join(map(repr, [*tokens][:5])) or "nothing"
 
 
 def _latency(
@@ -236,13 +238,12 @@ def _latency(
 
 
 def _labels(models: Sequence[str]) -> list[str]:
-    """What tells the models apart: their paths without what all share at either end; of one alone, its last parts."""
+    """What tells models apart: their paths without what all share at either end; where that is all, the last parts."""
     parts = [Path(model).parts for model in models]
-    if len(several := [one for one in parts if one]) < 2:
-        return ["/".join(one[-3:]) for one in parts]
+    several = [one for one in parts if one]
     head = _alike(several)
     tail = _alike([one[head:][::-1] for one in several])
-    return ["/".join(one[head : len(one) - tail] or one) for one in parts]
+    return [Path(*(one[head : len(one) - tail] or one[-3:])).as_posix() for one in parts]
 
 
 def _alike(parts: Sequence[Sequence[str]]) -> int:

@@ -10,6 +10,7 @@ from kilter.evaluation.latency import Span
 from kilter.evaluation.word_times import (
     WordTime,
     ctm,
+    decode_text,
     jsonl,
     read_ctm,
     read_jsonl,
@@ -182,8 +183,18 @@ def test_what_is_no_textgrid(text: str) -> None:
 
 
 def test_ctm_of_others() -> None:
-    text = ";; comment\nb A 1.0 0.5 later\nb A 0.0 0.5 sooner 0.9 lex\nc 1 0 1 <eps> ;; silence\n"
-    assert read_ctm(text, "x") == {"b": [Span("sooner", 0.0, 0.5), Span("later", 1.0, 1.5)]}
+    text = ";; comment\nb A 1.0 0.5 later\nb A 0.0 0.5 soo;;ner 0.9 lex\nc 1 0 1 <eps>\n"
+    assert read_ctm(text, "x") == {"b": [Span("soo;;ner", 0.0, 0.5), Span("later", 1.0, 1.5)]}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_encodings_of_others(encoding: str) -> None:
+    assert decode_text("mūsų".encode(encoding), "x") == "mūsų"
+
+
+def test_what_is_no_text() -> None:
+    with pytest.raises(ValueError, match="x: is neither UTF-8 nor UTF-16"):
+        decode_text(b"m\xfesu", "x")
 
 
 @pytest.mark.parametrize("line", ["a 1 0.5", "a 1 soon 0.5 yes"])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from kilter.models.aligning import Aligned, align
+from kilter.models.aligning import Aligned, align, check_fit
 from kilter.models.recogniser import Recogniser
 from tests.own import LETTERS, letter_model, word_model
 
@@ -138,6 +138,16 @@ def test_what_cannot_be_aligned_is_named(letters: Recogniser, bad: dict[str, Any
     assert skipped.words == []
     assert skipped.problem.startswith("0: ")
     assert edges(good) == [("A", 1, 2)]
+
+
+def test_what_cannot_fit_is_told_beforehand(letters: Recogniser) -> None:
+    check_fit(letters, [("row 1", "AB CAD", 4000), ("row 2", "", 4000)])
+    frames = letters.frame_counts([4000])[0]
+    check_fit(letters, [("row 1", ("AB" * frames)[:frames], 4000)])
+    with pytest.raises(ValueError, match=f"row 2: the text needs at least {frames + 1} frames of 2 ms and the"):
+        check_fit(letters, [("row 1", "A", 4000), ("row 2", ("AB" * frames)[: frames + 1], 4000)])
+    with pytest.raises(ValueError, match="row 1: 3 samples at 8000 Hz give the model no frame"):
+        check_fit(letters, [("row 1", "", 3)])
 
 
 def test_a_real_model_gives_frames_within_the_recording(letters: Recogniser) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from kilter.data.prompts import LETTERS
 from kilter.models.letter_ngram import LetterNGram
-from kilter.models.recogniser import Recogniser
+from kilter.models.recogniser import Heard, Recogniser
 from kilter.models.small_speech import SmallSpeechConfig, SmallSpeechForCTC, letter_tokenizer
 from kilter.speech.minimum_wer import Vocabulary, token_strings
 
@@ -81,6 +81,8 @@ def test_a_language_model_has_its_say() -> None:
     (heard,) = recogniser.hear(rows, fuse=known)
     assert heard.text in ("ab", "abab")
     assert heard.text != next(recogniser.hear(rows)).text
+    (heard,) = recogniser.hear(rows, fuse=lambda prefixes: torch.full((len(prefixes), 5), -torch.inf))
+    assert heard == Heard("", [])
 
 
 def test_the_language_model_is_one_of_probabilities() -> None:

@@ -246,6 +246,15 @@ def test_fused_zeros_change_nothing() -> None:
     assert [[h.tokens for h in hs] for hs in fused] == [[h.tokens for h in hs] for hs in plainly]
 
 
+def test_a_language_model_may_count_as_false() -> None:
+    class Layers(list):
+        def __call__(self, prefixes: list[list[int]]) -> torch.Tensor:
+            return torch.tensor([0.0, -torch.inf, -torch.inf, -torch.inf]).expand(len(prefixes), 4)
+
+    (found,) = ctc_prefix_beam_search(log_probs(1, 8, 4), torch.tensor([8]), n_best=4, fuse=Layers())
+    assert [h.tokens for h in found] == [[]]
+
+
 def test_what_is_forbidden_is_not_found() -> None:
     lp, lengths = log_probs(2, 8, 4), torch.tensor([8, 8])
     only_2 = torch.tensor([0.0, -torch.inf, 0.0, -torch.inf])
@@ -270,6 +279,12 @@ def test_bad_search_is_named(own_messages: None) -> None:
         ctc_prefix_beam_search(lp.index_fill(1, torch.tensor([1]), -torch.inf), lengths)
     with pytest.raises(ValueError, match=r"fuse must return scores \(1, 4\), \(prefixes, vocab\), got \(1, 3\)"):
         ctc_prefix_beam_search(lp, lengths, fuse=lambda y: torch.zeros(len(y), 3))
+    with pytest.raises(TypeError, match=r"fuse must return a tensor of scores, .*, got list"):
+        ctc_prefix_beam_search(lp, lengths, fuse=lambda y: [[0.0] * 4] * len(y))  # pyright: ignore[reportArgumentType]
+    for sizes in ({"beam_size": 4.0}, {"n_best": 1.5}, {"beam_size": "4"}):
+        (name,) = sizes
+        with pytest.raises(TypeError, match=f"{name} must be a whole number, got "):
+            ctc_prefix_beam_search(lp, lengths, **sizes)  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match=r"fuse returned NaN or \+inf for prefix \(\); give log-scores"):
         ctc_prefix_beam_search(lp, lengths, fuse=lambda y: torch.full((len(y), 4), torch.nan))
 

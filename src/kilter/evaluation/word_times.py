@@ -4,6 +4,7 @@ Text in, words out, and back; nothing here opens a file. Times are seconds from 
 Departure: all tiers of a TextGrid that hold words are read as one, speakers together; marks of silence are no words.
 """
 
+import codecs
 import json
 import re
 from collections import defaultdict
@@ -131,6 +132,22 @@ def textgrid(words: Sequence[WordTime], seconds: float) -> str:
 # Reading ----------------------------------------------------------------------------------------------------------
 
 
+def decode_text(data: bytes, where: str) -> str:
+    """What a file says: Praat writes UTF-16 with a mark where a letter needs it, everyone else UTF-8.
+
+    Example:
+        >>> decode_text("ā".encode("utf-16"), "x.TextGrid")
+        'ā'
+
+    Raises:
+        ValueError: it is neither.
+    """
+    try:
+        return data.decode("utf-16" if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{where}: is neither UTF-8 nor UTF-16 ({error}); save it as UTF-8") from error
+
+
 def read_jsonl(text: str, where: str) -> dict[str, list[Span]]:
     """Words by recording, from lines with `id` and `words`.
 
@@ -155,7 +172,7 @@ def read_jsonl(text: str, where: str) -> dict[str, list[Span]]:
 
 
 def read_ctm(text: str, where: str) -> dict[str, list[Span]]:
-    """Words by recording, in order of time; `;;` starts a comment.
+    """Words by recording, in order of time; a line that starts with `;;` is a comment.
 
     Example:
         >>> read_ctm("a 1 0.5 0.25 yes 0.9", "x.ctm")
@@ -166,8 +183,8 @@ def read_ctm(text: str, where: str) -> dict[str, list[Span]]:
     """
     found = defaultdict(list)
     for number, line in enumerate(text.split("\n"), start=1):
-        fields = line.split(";;")[0].split()
-        if not fields:
+        fields = line.split()
+        if not fields or line.startswith(";;"):
             continue
         try:
             name, _, start, duration, word = fields[:5]

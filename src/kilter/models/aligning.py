@@ -17,7 +17,7 @@ from kilter.models.recogniser import Recogniser, Rows
 from kilter.speech.ctc_align import ctc_forced_align
 from kilter.speech.minimum_wer import Vocabulary, token_strings
 
-__all__ = ["Aligned", "align"]
+__all__ = ["Aligned", "align", "check_fit"]
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,34 @@ def align(recogniser: Recogniser, rows: Rows, batch_size: int = 32, *, skip_bad:
             yield found
 
 
+def check_fit(recogniser: Recogniser, texts: Sequence[tuple[str, str, int]]) -> None:
+    """Check that recordings are long enough, given with their place, text and samples; as far as can be foretold.
+
+    Raises:
+        ValueError: one is too short for the model or for its text; it is named.
+    """
+    recogniser.check_lengths([{"id": where, "audio": range(samples)} for where, _, samples in texts])
+    counts = recogniser.frame_counts([samples for _, _, samples in texts])
+    for (where, text, samples), frames in zip(texts, counts, strict=False):
+        if problem := _lack(where, _spell(recogniser, text), frames, recogniser.frame_times(samples, frames)[0]):
+            raise ValueError(problem)
+
+
+def _spell(recogniser: Recogniser, text: str) -> list[int]:
+    return recogniser.tokenizer(text, add_special_tokens=False).input_ids if text else []
+
+
+def _lack(name: str, ids: Sequence[int], frames: int, shift: float) -> str:
+    """What is wrong where a recording has fewer frames than its text needs: one a token, and one between equal ones."""
+    need = len(ids) + sum(a == b for a, b in pairwise(ids))
+    if need <= frames:
+        return ""
+    return (
+        f"{name}: the text needs at least {need} frames of {1e3 * shift:.0f} ms and the recording has {frames}; check "
+        "that this text belongs to it"
+    )
+
+
 def _align(recogniser: Recogniser, rows: Rows, batch: Sequence[int]) -> list[Aligned]:
     found: dict[int, Aligned] = {}
     good: dict[int, Mapping[str, Any]] = {}
@@ -84,11 +112,11 @@ def _align_good(recogniser: Recogniser, rows: Sequence[Mapping[str, Any]]) -> It
     blank = int(recogniser.model.config.pad_token_id)
     reader = Vocabulary(token_strings(recogniser.tokenizer), blank)
     log_probs, lengths, shift, offset = recogniser.outputs(rows)
-    spelt = [
-        recogniser.tokenizer(row["text"], add_special_tokens=False).input_ids if row["text"] else [] for row in rows
+    spelt = [_spell(recogniser, row["text"]) for row in rows]
+    problems = [
+        _lack(_name(row), ids, int(frames), shift) for row, ids, frames in zip(rows, spelt, lengths, strict=True)
     ]
-    need = [len(ids) + sum(a == b for a, b in pairwise(ids)) for ids in spelt]
-    fits = [i for i, ids in enumerate(spelt) if ids and need[i] <= lengths[i]]
+    fits = [i for i, ids in enumerate(spelt) if ids and not problems[i]]
     path = log_probs.argmax(-1)
     if fits:
         targets = torch.nn.utils.rnn.pad_sequence(
@@ -98,12 +126,8 @@ def _align_good(recogniser: Recogniser, rows: Sequence[Mapping[str, Any]]) -> It
         path[fits] = ctc_forced_align(log_probs[fits], lengths[fits], targets, sizes, blank=blank)
     for i, row in enumerate(rows):
         seconds = len(row["audio"]) / recogniser.rate
-        if need[i] > lengths[i]:
-            problem = (
-                f"{_name(row)}: the text needs at least {need[i]} frames of {1e3 * shift:.0f} ms and the recording has "
-                f"{int(lengths[i])}; check that this text belongs to it"
-            )
-            yield Aligned(row["text"], [], seconds=seconds, problem=problem)
+        if problems[i]:
+            yield Aligned(row["text"], [], seconds=seconds, problem=problems[i])
             continue
         frames = int(lengths[i])
         words = _words(path[i, :frames], log_probs[i, :frames], reader, blank, shift, offset)

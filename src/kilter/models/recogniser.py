@@ -1,5 +1,6 @@
 """A CTC recogniser as people keep it: a transformers model with its feature extractor and tokenizer in one folder."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from transformers import AutoFeatureExtractor, AutoModelForCTC, AutoTokenizer, P
 import kilter.models.small_speech
 from kilter.evaluation.latency import Emission, emission_time
 from kilter.hosts.transformers import ctc_outputs
-from kilter.speech.ctc_search import Fuse, ctc_greedy, ctc_prefix_beam_search
+from kilter.speech.ctc_search import Fuse, Hypothesis, ctc_greedy, ctc_prefix_beam_search
 from kilter.speech.minimum_wer import Vocabulary, token_strings
 
 __all__ = ["Heard", "Recogniser", "Rows"]
@@ -144,7 +145,7 @@ class Recogniser:
     def hear(self, rows: Rows, batch_size: int = 32, fuse: Fuse | None = None) -> Iterator[Heard]:
         """Recognise by best path, or by prefix beam search with a language model, see `ctc_prefix_beam_search`.
 
-        A word's time is that of its last token's first frame.
+        A word's time is that of its last token's first frame. Where `fuse` forbids everything, nothing is heard.
         """
         self.model.eval()
         blank = int(self.model.config.pad_token_id)
@@ -152,11 +153,11 @@ class Recogniser:
         for first in range(0, len(rows), batch_size):
             batch = [rows[i] for i in range(first, min(first + batch_size, len(rows)))]
             log_probs, lengths, shift, offset = self.outputs(batch)
-            best = (
-                ctc_greedy(log_probs, lengths, blank=blank)
-                if fuse is None
-                else [beam[0] for beam in ctc_prefix_beam_search(log_probs, lengths, blank=blank, fuse=fuse)]
-            )
+            if fuse is None:
+                best = ctc_greedy(log_probs, lengths, blank=blank)
+            else:
+                beams = ctc_prefix_beam_search(log_probs, lengths, blank=blank, fuse=fuse)
+                best = [beam[0] if beam else Hypothesis([], -math.inf, []) for beam in beams]
             for found in best:
                 words = [
                     Emission(word.text, emission_time(found.times[word.stop - 1], frame_shift=shift, offset=offset))
@@ -173,7 +174,7 @@ class Recogniser:
         """
         inputs = {name: value.to(self.model.device) for name, value in self._inputs(rows).items()}
         log_probs, lengths = ctc_outputs(self.model, inputs)
-        shift, offset = self._frames(max(len(row["audio"]) for row in rows), log_probs.shape[1])
+        shift, offset = self.frame_times(max(len(row["audio"]) for row in rows), log_probs.shape[1])
         return log_probs.cpu(), lengths.cpu(), shift, offset
 
     def check_lengths(self, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -182,22 +183,20 @@ class Recogniser:
         Raises:
             ValueError: a recording is too short; it is named.
         """
-        if frames_of := getattr(self.model, "_get_feat_extract_output_lengths", None):
-            frames = frames_of(torch.tensor([len(row["audio"]) for row in rows])).tolist()
-            short = next((row for row, count in zip(rows, frames, strict=True) if count < 1), None)
-            if short is not None:
-                raise ValueError(
-                    f"{short.get('id', 'a recording')}: {len(short['audio'])} samples at {self.rate} Hz give the "
-                    "model no frame; leave the recording out"
-                )
+        frames = self.frame_counts([len(row["audio"]) for row in rows])
+        short = next((row for row, count in zip(rows, frames, strict=False) if count < 1), None)
+        if short is not None:
+            raise ValueError(
+                f"{short.get('id', 'a recording')}: {len(short['audio'])} samples at {self.rate} Hz give the "
+                "model no frame; leave the recording out"
+            )
 
-    def _inputs(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-        self.check_lengths(rows)
-        audio = [row["audio"] for row in rows]
-        found = self.features(audio, sampling_rate=self.rate, padding=True, return_tensors="pt")
-        return {name: torch.as_tensor(value) for name, value in found.items()}
+    def frame_counts(self, samples: Sequence[int]) -> list[int]:
+        """Frames the model makes of recordings of so many samples; empty where it cannot say so beforehand."""
+        frames_of = getattr(self.model, "_get_feat_extract_output_lengths", None)
+        return frames_of(torch.tensor(samples)).tolist() if frames_of else []
 
-    def _frames(self, samples: int, frames: int) -> tuple[float, float]:
+    def frame_times(self, samples: int, frames: int) -> tuple[float, float]:
         """Seconds between frames, and by how much a frame's own audio ends after the next frame's start."""
         config = self.model.config
         factor = getattr(config, "inputs_to_logits_ratio", None) or getattr(
@@ -206,3 +205,9 @@ class Recogniser:
         # a feature extractor that makes frames counts in hops, one that hands on samples in samples
         ratio = factor * getattr(self.features, "hop_length", 1) if factor else round(samples / max(frames, 1))
         return ratio / self.rate, getattr(config, "frame_offset_ms", 0) / 1000
+
+    def _inputs(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+        self.check_lengths(rows)
+        audio = [row["audio"] for row in rows]
+        found = self.features(audio, sampling_rate=self.rate, padding=True, return_tensors="pt")
+        return {name: torch.as_tensor(value) for name, value in found.items()}

@@ -8,6 +8,7 @@ A. Hannun et al., "First-Pass Large Vocabulary Continuous Speech Recognition usi
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
@@ -127,7 +128,8 @@ def ctc_prefix_beam_search(
         `times` are those of the most probable alignment of the labelling, as `ctc_forced_align` finds it.
 
     Raises:
-        TypeError: `log_probs` not floating point, `input_lengths` not integer.
+        TypeError: `log_probs` not floating point, `input_lengths`, `beam_size` or `n_best` not integer, or what `fuse`
+            returns not a tensor.
         ValueError: shapes, lengths, blank or settings out of range; scores of `fuse` that do not fit; on the CPU also
             log-probabilities that are positive, NaN or -inf for a whole frame.
 
@@ -152,6 +154,9 @@ def ctc_prefix_beam_search(
     Reference: Graves et al., ICML 2006, section 3.2; Hannun et al., 2014, algorithm 1.
     """
     check_log_probs(log_probs, input_lengths, blank)
+    for name, value in (("beam_size", beam_size), ("n_best", n_best)):
+        if not isinstance(value, Integral):
+            raise TypeError(f"{name} must be a whole number, got {value!r}")
     if not 1 <= n_best <= beam_size:
         raise ValueError(f"n_best={n_best} must be between 1 and beam_size={beam_size}; ask for less or widen the beam")
     input_lengths = input_lengths.to(log_probs.device)
@@ -203,8 +208,10 @@ def _search(
     blanks = log_probs[..., blank].masked_fill(~valid, 0.0)
     # Beside the blank, the best beam_size + 1 tokens will do: whatever goes on with another is beaten by beam_size
     # that go on from the same prefix with these (all but its repeat). `fuse` has an order of its own.
-    listed = _listed(log_probs, valid, vocab if fuse else min(vocab, beam_size + 2), blank)
-    fused = fuse and _ask(fuse, beams, total > -torch.inf, log_probs.new_zeros(batch, beam_size, vocab))
+    listed = _listed(log_probs, valid, min(vocab, beam_size + 2) if fuse is None else vocab, blank)
+    fused = None
+    if fuse is not None:
+        fused = _ask(fuse, beams, total > -torch.inf, log_probs.new_zeros(batch, beam_size, vocab))
     for t, frame in enumerate(zip(*(x.unbind(1) for x in (log_probs, ~valid, blanks, *listed)), strict=True)):
         if t + 2 > beams.tokens.shape[2]:
             beams.tokens = F.pad(beams.tokens, (0, t + 2))
@@ -309,6 +316,8 @@ def _ask(
     place = {prefix: i for i, prefix in enumerate(dict.fromkeys(prefixes))}
     with torch.inference_mode(False), torch.no_grad():  # its tensors are its own, to keep or to train with
         scores = fuse([list(prefix) for prefix in place])
+    if not isinstance(scores, Tensor):
+        raise TypeError(f"fuse must return a tensor of scores, (prefixes, vocab), got {type(scores).__name__}")
     shape = (len(place), fused.shape[-1])
     if scores.shape != shape:
         raise ValueError(f"fuse must return scores {shape}, (prefixes, vocab), got {tuple(scores.shape)}")
