@@ -86,9 +86,9 @@ def test_a_language_model_has_its_say() -> None:
 
 
 def test_the_language_model_is_one_of_probabilities() -> None:
-    tokenizer = letter_tokenizer("ist")
+    tokenizer = letter_tokenizer("its")
     model = LetterNGram(["it is", "is it"], tokenizer, order=3, weight=1.0, bonus=0.0)
-    space, i, s, t = tokenizer(" ist").input_ids
+    space, i, t, s = tokenizer(" its").input_ids
     prefixes = [[], [i], [i, t], [t, t, t, t], [i, s, space, i]]
     assert torch.allclose(model(prefixes).exp().sum(-1), torch.ones(len(prefixes)))
     after = model([[i, t, space, i]])[0]

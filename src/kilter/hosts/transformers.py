@@ -442,7 +442,7 @@ class FollowEpochs(TrainerCallback):
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Before the first example of the epoch is read."""
         dataset = getattr(kwargs.get("train_dataloader"), "dataset", None)
-        if hasattr(dataset, "epoch"):
+        if dataset is not None and hasattr(dataset, "epoch"):
             dataset.epoch = int(round(state.epoch or 0.0, 6))
 
 

@@ -131,6 +131,7 @@ def tradeoff(summary: Mapping[str, Any], x: str = "delay_ms", y: str = "wer") ->
         for (shape, colour), *members in series.values():
             along = sorted(members, key=lambda arm: float(arm.get("point") or 0))
             role = along[0]["role"]
+            fill = _STAND_IN["page"] if role == "context" else colour
             middle = [tuple(_estimate(arm["metrics"][key])[0] for key in (x, y)) for arm in along]
             axes.plot(*zip(*middle, strict=True), color=colour, linewidth=1.0, alpha=0.45, zorder=1.5)
             for arm, (a, b) in zip(along, middle, strict=True):
@@ -138,7 +139,6 @@ def tradeoff(summary: Mapping[str, Any], x: str = "delay_ms", y: str = "wer") ->
                 if role == "baseline":
                     axes.axvline(a, color=colour, linewidth=0.8, dashes=(3, 3), zorder=1)
                     axes.axhline(b, color=colour, linewidth=0.8, dashes=(3, 3), zorder=1)
-                fill = _STAND_IN["page"] if role == "context" else colour
                 axes.plot(across, (b, b), (a, a), up, color=colour, linewidth=0.8 if crowded else 1.3)
                 marker = shape if crowded else _MARKERS[role]
                 axes.plot(a, b, marker, color=colour, markersize=7, markerfacecolor=fill, mew=1.6)

@@ -96,9 +96,9 @@ class _BayesRisk(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *gradient: Tensor) -> Any:
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:
         (occupation,) = ctx.saved_tensors
-        return -gradient[0][:, None, None] * occupation, *[None] * 6
+        return -grad_outputs[0][:, None, None] * occupation, *[None] * 6
 
 
 class _Lattice(NamedTuple):
