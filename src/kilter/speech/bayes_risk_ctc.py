@@ -96,7 +96,7 @@ class _BayesRisk(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *grad_outputs: Any) -> Any:
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         (occupation,) = ctx.saved_tensors
         return -grad_outputs[0][:, None, None] * occupation, *[None] * 6
 
