@@ -518,13 +518,13 @@ class AlignWithPurposeRecipe(Recipe):
         }
         if delays.get("ctc", 0.0) < 0:
             notes.append(
-                f"Plain CTC emits words {-delays['ctc']:.0f} ms before their end here: there is no drift to remove, and "
-                "what an arm gains in time it pays for in word errors."
+                f"Plain CTC emits words {-delays['ctc']:.0f} ms before their end here: there is no drift to remove, "
+                "and what an arm gains in time it pays for in word errors."
             )
         if self.speech == "prompts":
             notes.append(
-                "Each seed holds out another fifth of the sentences. The letter n-gram is made of the texts of the other "
-                "four; the paper too decodes with a language model. The arms share learning rate and steps."
+                "Each seed holds out another fifth of the sentences. The letter n-gram is made of the texts of the "
+                "other four; the paper too decodes with a language model. The arms share learning rate and steps."
             )
         if "ctc" in delays and "residual" in delays:
             notes.append(
