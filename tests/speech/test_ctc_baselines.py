@@ -28,7 +28,10 @@ def with_teacher(objective: PeakFirst, inputs: dict[str, Tensor]) -> Fixed:
 def cases() -> list[Case]:
     return [
         Case(lambda: PeakFirst(weight=0.3), fixed=with_teacher),
-        Case(lambda: DelayPenalty(penalty=0.1, threshold=0.4)),
+        Case(
+            lambda: DelayPenalty(penalty=0.1, threshold=0.4),
+            skip={"compile": "torch.compile breaks its graph at torch's own CTC"},
+        ),
     ]
 
 

@@ -57,7 +57,7 @@ def cases() -> list[Case]:
         Case(
             lambda: MinimumWordErrorRate(VOCABULARY, ctc_weight=0.1),
             fixed=fixed_lists,
-            skip={"half_precision": "in half precision the search may find other lists"},
+            skip={"compile": "torch.compile breaks its graph at torch's own CTC"},
         )
     ]
 
