@@ -491,8 +491,8 @@ class AlignWithPurposeRecipe(Recipe):
         if self.property == "low-latency":
             return super().purpose()
         return (
-            "Make a CTC recogniser get more words right. Align With Purpose samples alignments from the model, mends one "
-            "almost right word in each, and moves probability from the one to the other."
+            "Make a CTC recogniser get more words right. Align With Purpose samples alignments from the model, mends "
+            "one almost right word in each, and moves probability from the one to the other."
         )
 
     def claims(self) -> Sequence[Claim]:
