@@ -68,6 +68,17 @@ def check_tokens(targets: Tensor, target_lengths: Tensor, *, vocab: int, blank: 
         raise ValueError(f"utterance {i}: target {u} is {int(targets[i, u])}, {what}; check the labels' tokenizer")
 
 
+def frames_needed(targets: Tensor, target_lengths: Tensor) -> Tensor:
+    """Fewest frames that spell each of `targets (…, U)`: one for each token, and a blank between equal neighbours.
+
+    Example:
+        >>> frames_needed(torch.tensor([[1, 1, 2], [1, 1, 1]]), torch.tensor([3, 1]))
+        tensor([4, 1])
+    """
+    inside = torch.arange(targets.shape[-1], device=targets.device) < target_lengths[..., None]
+    return target_lengths + ((targets[..., 1:] == targets[..., :-1]) & inside[..., 1:]).sum(-1)
+
+
 def check_targets(input_lengths: Tensor, targets: Tensor, target_lengths: Tensor, *, vocab: int, blank: int) -> None:
     """Check CTC targets `(B, U)` against the frames there are; the values on the CPU only.
 
@@ -81,9 +92,7 @@ def check_targets(input_lengths: Tensor, targets: Tensor, target_lengths: Tensor
     check_tokens(targets, target_lengths, vocab=vocab, blank=blank)
     if not (readable(targets) and readable(target_lengths) and readable(input_lengths)):
         return
-    inside = torch.arange(targets.shape[1]) < target_lengths[:, None]
-    repeats = (targets[:, 1:] == targets[:, :-1]) & inside[:, 1:]
-    needed = target_lengths + repeats.sum(-1)
+    needed = frames_needed(targets, target_lengths)
     short = needed > input_lengths
     if short.any():
         i = int(short.nonzero()[0])

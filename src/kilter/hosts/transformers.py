@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, TrainerCallback
 
 from kilter import dist
-from kilter.core.checks import check_targets, readable
+from kilter.core.checks import check_targets, frames_needed, readable
 from kilter.core.objective import Objective
 from kilter.evaluation.word_errors import token_texts, word_error_counts
 from kilter.ops.ctc_paths import collapse
@@ -212,10 +212,8 @@ class _Batch:
 
     def fitting(self) -> tuple["_Batch", float]:
         """The utterances whose labels fit their frames, and their share of the batch."""
-        targets, lengths = self.targets, self.target_lengths
-        inside = torch.arange(1, targets.shape[1], device=targets.device) < lengths[:, None]
-        repeats = ((targets[:, 1:] == targets[:, :-1]) & inside).sum(-1)
-        fits = lengths + repeats <= self.input_lengths.to(lengths.device)
+        needed = frames_needed(self.targets, self.target_lengths)
+        fits = needed <= self.input_lengths.to(needed.device)
         if bool(fits.all()):
             return self, 1.0
         kept = self.logits[fits], self.labels[fits], self.input_lengths[fits.to(self.input_lengths.device)]

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from kilter.core.checks import frames_needed
 from kilter.core.masking import length_mask
 
 _LEAST = -1e4
@@ -49,8 +50,7 @@ def ctc_sum(
     lengths, target_lengths = (n.to(scores.device).long() for n in (input_lengths, target_lengths))
     inside = length_mask(target_lengths, targets.shape[1])
     targets = torch.where(inside, targets.to(scores.device), 0 if blank else 1)
-    repeats = ((targets[:, 1:] == targets[:, :-1]) & inside[:, 1:]).sum(-1)
-    fits = target_lengths + repeats <= lengths.repeat_interleave(count)
+    fits = frames_needed(targets, target_lengths) <= lengths.repeat_interleave(count)
     if not scores.shape[1] or not len(targets):
         return scores.sum() + torch.where(fits, 0.0, torch.inf)
     valid = length_mask(lengths, scores.shape[1])

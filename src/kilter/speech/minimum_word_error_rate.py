@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from kilter.core.checks import check_log_probs, check_targets, readable
+from kilter.core.checks import check_log_probs, check_targets, frames_needed, readable
 from kilter.core.errors import extra
 from kilter.core.masking import length_mask
 from kilter.core.objective import LossOutput, Objective
@@ -66,8 +66,8 @@ def minimum_word_error_rate(
     check_values(log_probs, input_lengths)
     _check_lists(hypotheses, hypothesis_lengths, word_errors, log_probs.shape, blank)
     inside = length_mask(hypothesis_lengths.flatten(), hypotheses.shape[2]).view_as(hypotheses)
-    repeats = ((hypotheses[..., 1:] == hypotheses[..., :-1]) & inside[..., 1:]).sum(-1)
-    fits = (hypothesis_lengths >= 0) & (hypothesis_lengths + repeats <= input_lengths.to(repeats.device)[:, None])
+    needed = frames_needed(hypotheses, hypothesis_lengths)
+    fits = (hypothesis_lengths >= 0) & (needed <= input_lengths.to(needed.device)[:, None])
     tokens = torch.where(inside & fits[..., None], hypotheses, 0 if blank else 1)
     ctc = ctc_sum(
         log_probs, input_lengths, tokens.flatten(0, 1), torch.where(fits, hypothesis_lengths, 0).flatten(), blank=blank
