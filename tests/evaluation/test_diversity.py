@@ -107,7 +107,6 @@ def plain_bleu(hypothesis: list[str], references: list[list[str]]) -> float:
     return 100 * brevity * math.exp(sum(map(math.log, precisions)) / len(precisions))
 
 
-@pytest.mark.host
 @given(TEXTS)
 def test_bleu_and_self_bleu_by_hand(texts: list[str]) -> None:
     rows = [text.split() for text in texts]
@@ -116,7 +115,6 @@ def test_bleu_and_self_bleu_by_hand(texts: list[str]) -> None:
     assert self_bleu(texts) == pytest.approx(sum(each) / len(each), abs=1e-6)
 
 
-@pytest.mark.host
 def test_bleu_takes_the_better_of_several_references() -> None:
     assert sentence_bleu(CAPTIONS[1], ["two dogs bark", CAPTIONS[1]]) == pytest.approx(100)
     assert sentence_bleu("", CAPTIONS) == 0.0
@@ -157,7 +155,6 @@ def test_short_texts_are_like_themselves_only() -> None:
     assert similarity.tolist() == [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
 
 
-@pytest.mark.host
 @pytest.mark.parametrize("orders", [(1,), (2,), (1, 2, 3, 4)])
 def test_vendi_score_as_scikit_learn_counts(orders: tuple[int, ...]) -> None:
     """The kernel of the authors' package: normalised counts of scikit-learn, averaged over orders."""
