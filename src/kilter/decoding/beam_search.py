@@ -1,0 +1,110 @@
+"""From what `generate` hands to a callable to a search in groups and back: what the beam decoders share."""
+
+import warnings
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from kilter.decoding.beam_groups import Found, search
+from kilter.decoding.streams import Streams
+
+Order = Literal["score", "group"]
+
+
+def decode(
+    decoder: str,
+    model: Any,
+    input_ids: Tensor,
+    logits_processor: Any,
+    stopping_criteria: Any,
+    generation_config: Any,
+    inputs_tensor: Tensor | None,
+    model_kwargs: dict[str, Any],
+    *,
+    groups: int = 1,
+    order: Order = "score",
+    sample: bool = False,
+    **how: Any,
+) -> Any:
+    """Search with `kilter.decoding.beam_groups.search` and return what `generate` should."""
+    from kilter.hosts.generation import Continuations, special_tokens
+
+    config = generation_config
+    check_outputs(config)
+    _check_sampling(decoder, config, sample)
+    session = Continuations(model, input_ids, config, model_kwargs)
+    end, fill = special_tokens(config)
+    found = search(
+        session,
+        logits_processor,
+        stopping_criteria,
+        beams=config.num_beams,
+        groups=groups,
+        max_length=config.max_length,
+        length_penalty=config.length_penalty,
+        early_stopping=config.early_stopping,
+        end=end,
+        fill=fill,
+        noise=Streams(session.contents(inputs_tensor)).gumbel if sample else None,
+        **how,
+    )
+    return _returned(found, order, config, session.prompts.shape[1])
+
+
+def _returned(found: Found, order: Order, config: Any, start: int) -> Any:
+    """The wanted hypotheses of all groups in order, as rows."""
+    inputs, groups, width = found.scores.shape
+    group = torch.arange(groups, device=found.scores.device)[:, None].expand(groups, width)
+    if order == "score":
+        index = found.scores.flatten(1).sort(descending=True, stable=True)[1]
+    else:  # the best of each group, then the second best of each, …
+        index = torch.arange(groups * width, device=group.device).view(groups, width).T.flatten().expand(inputs, -1)
+    index = index[:, : config.num_return_sequences]
+
+    def rows(values: Tensor) -> Tensor:
+        return values.reshape(inputs, groups * width).gather(1, index).flatten()
+
+    longest = start + int(rows(found.lengths).max())
+    flat = found.sequences.flatten(1, 2)
+    sequences = flat.gather(1, index[..., None].expand(*index.shape, flat.shape[-1])).flatten(0, 1)[:, :longest]
+    return returned(
+        config,
+        sequences=sequences,
+        sequences_scores=rows(found.scores),
+        sequences_log_probs=rows(found.log_probs),
+        group_indices=rows(group.expand(inputs, groups, width)),
+    )
+
+
+def returned(config: Any, **fields: Tensor | None) -> Any:
+    """All fields, or only the sequences where `return_dict_in_generate` is not set."""
+    from kilter.hosts.generation import Decoded
+
+    return Decoded(**fields) if config.return_dict_in_generate else fields["sequences"]
+
+
+def check_outputs(config: Any) -> None:
+    """Say so where something is asked for that is not kept."""
+    for name in ("output_attentions", "output_hidden_states", "output_logits"):
+        if getattr(config, name, None):
+            raise ValueError(
+                f"{name}=True: kilter's decoders return no such thing; run the model on the sequences for it"
+            )
+
+
+def _check_sampling(decoder: str, config: Any, sample: bool) -> None:
+    if config.do_sample and not sample:
+        raise ValueError(
+            f"do_sample=True, but {decoder} takes the best of the beams: set do_sample=False"
+            + (", or make it DiverseBeamSearch(sample_groups=True)" if decoder == "DiverseBeamSearch" else "")
+        )
+    if sample and not config.do_sample:
+        for name, neutral in (("temperature", 1.0), ("top_p", 1.0), ("typical_p", 1.0)):
+            if (value := getattr(config, name, None)) not in (None, neutral):
+                raise ValueError(f"{name}={value} has no effect without do_sample=True; set that too")
+
+
+def warn(text: str) -> None:
+    """A warning that points at the caller of `generate`."""
+    warnings.warn(text, stacklevel=4)

@@ -1,0 +1,62 @@
+"""Best of n: sample n answers, return the one a scorer likes most."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from torch import Generator, Tensor
+
+from kilter.decoding.block_search import Scorer, check_scorer, decode_blocks
+
+
+class BestOfN:
+    """Sample n continuations and keep the best by a scorer; RankGen's rerank is n = 20.
+
+    A valid `custom_generate`; `kilter.decoding.RankGenSearch` tells more of scorers, sampling and seeds. Returns one
+    sequence for each prompt, or as many as `num_return_sequences` says, best first.
+
+    Args:
+        scorer: a callable `(prefixes, continuations) -> (n,)` on paired lists, a CrossEncoder of sentence-transformers,
+            or "log_prob", the model's own log-probability.
+        n: samples of each prompt.
+        tokenizer: the model's; prefixes and continuations are then texts, without special tokens.
+        generator: where randomness comes from; a sequence gives each input its own.
+
+    Example:
+        >>> import torch
+        >>> from transformers import GPT2Config, GPT2LMHeadModel
+        >>> _ = torch.manual_seed(0)
+        >>> config = GPT2Config(vocab_size=9, n_embd=8, n_layer=1, n_head=1, eos_token_id=None, bos_token_id=None)
+        >>> model = GPT2LMHeadModel(config).eval()
+        >>> def rising(prefixes, continuations):
+        ...     return torch.tensor([(ids.diff() > 0).sum().item() for ids in continuations])
+        >>> prompt = torch.tensor([[1, 2]])
+        >>> found = model.generate(prompt, custom_generate=BestOfN(rising, n=200), max_new_tokens=4)
+        >>> bool((found[0, 2:].diff() > 0).all())
+        True
+    """
+
+    def __init__(
+        self,
+        scorer: Scorer | Literal["log_prob"],
+        n: int = 20,
+        *,
+        tokenizer: Any = None,
+        generator: Generator | Sequence[Generator] | None = None,
+    ) -> None:
+        check_scorer(scorer, generator, n=n)
+        self.scorer, self.n, self.tokenizer, self.generator = scorer, n, tokenizer, generator
+
+    def __call__(
+        self,
+        model: Any,
+        input_ids: Tensor,
+        logits_processor: Any,
+        stopping_criteria: Any,
+        generation_config: Any,
+        inputs_tensor: Tensor | None = None,
+        **model_kwargs: Any,
+    ) -> Any:
+        """Decode; `generate` calls this."""
+        given = (model, input_ids, logits_processor, stopping_criteria, generation_config, inputs_tensor, model_kwargs)
+        how = {name: getattr(self, name) for name in ("scorer", "tokenizer", "generator")}
+        return decode_blocks("BestOfN", *given, kept=self.n, samples=self.n, block=None, first_stage="single", **how)

@@ -1,0 +1,207 @@
+"""Diverse Beam Search: several answers that differ, for the price of beam search.
+
+Vijayakumar et al., "Diverse Beam Search: Decoding Diverse Solutions from Neural Sequence Models", 2016 (AAAI 2018).
+Departure: each group finishes by transformers' own rule (length penalty, early stopping); the authors' code decodes to
+the full length and normalises nothing.
+"""
+
+from functools import partial
+from typing import Any, Literal, get_args
+
+from torch import Tensor
+
+from kilter.core.errors import suggest
+from kilter.core.paper import Claim, Paper
+from kilter.decoding import penalties
+from kilter.decoding.beam_search import Order, decode, warn
+from kilter.decoding.beam_groups import Penalty
+
+PAPER = Paper(
+    slug="diverse-beam-search",
+    title="Diverse Beam Search: Decoding Diverse Solutions from Neural Sequence Models",
+    authors=(
+        "Ashwin K. Vijayakumar",
+        "Michael Cogswell",
+        "Ramprasath R. Selvaraju",
+        "Qing Sun",
+        "Stefan Lee",
+        "David Crandall",
+        "Dhruv Batra",
+    ),
+    year=2018,
+    venue="AAAI",
+    url="https://arxiv.org/abs/1610.02424",
+    lever="decoder",
+    purpose="several answers that differ, for the price of beam search",
+    names=("DiverseBeamSearch", "diverse_beam_search", "SiblingBeamSearch", "MMIBeamSearch"),
+    claims=(Claim("oracle_20", "higher", "beam", "dbs"), Claim("distinct_4", "higher", "beam", "dbs")),
+    arxiv="1610.02424",
+)
+
+
+Diversity = Literal["hamming", "cumulative", "overlap", "ngram", "embedding"]
+
+
+class DiverseBeamSearch:
+    """Beams in groups, of which a later one pays for repeating what an earlier one has just chosen.
+
+    A valid `custom_generate`. `num_beams`, `num_beam_groups`, `diversity_penalty` (λ) and all else are given to
+    `generate`, as in transformers up to 4.56: processors, stopping criteria, `length_penalty`, `early_stopping`. The
+    first group is beam search of its own width; with one group all of it is. The paper's results are for one beam in
+    each group and λ from 0.2 to 0.8.
+
+    Beams of a group that go on are charged to later groups, finished ones never, so a padding token that is also the
+    end of sequence does no harm. Scores carry the penalty, and are divided by length as `length_penalty` says. Ties go
+    to the lowest (beam, token).
+
+    Args:
+        diversity: what likeness is charged. "hamming" (the paper's best): the same token at the same time;
+            "cumulative": less so the more two beams differ already; "overlap": more so the more they agree; "ngram":
+            the same n tokens anywhere; "embedding": cosine of the model's input embeddings; or a callable, see
+            `kilter.decoding.beam_groups.Penalty`.
+        n: length of the n-grams (not in the paper).
+        temperature: Γ of "cumulative" (not in the paper).
+        discount: of "overlap" (fairseq's default); 0 makes it "hamming".
+        charge_eos: charge the end of a sequence just chosen too, as the authors' code does.
+        order: "score", best first of all groups; "group", the best of each group first, then the second best, ….
+        sample_groups: draw the candidates of a group instead of taking the best; sampling settings are `generate`'s.
+
+    Raises:
+        ValueError: from `generate`, for settings that contradict one another; the message names them and the mend.
+
+    Example:
+        >>> from transformers import GPT2Config, GPT2LMHeadModel
+        >>> import torch
+        >>> _ = torch.manual_seed(0)
+        >>> config = GPT2Config(vocab_size=9, n_embd=8, n_layer=1, n_head=1, eos_token_id=None, bos_token_id=None)
+        >>> model = GPT2LMHeadModel(config).eval()
+        >>> groups = {"num_beams": 3, "num_beam_groups": 3, "diversity_penalty": 9.0, "num_return_sequences": 3}
+        >>> prompt = torch.tensor([[1, 2]])
+        >>> found = model.generate(prompt, custom_generate=DiverseBeamSearch(), max_new_tokens=3, **groups)
+        >>> found.shape, len(set(found[:, 2].tolist()))
+        (torch.Size([3, 5]), 3)
+    """
+
+    def __init__(
+        self,
+        *,
+        diversity: Diversity | Penalty = "hamming",
+        n: int = 2,
+        temperature: float = 1.0,
+        discount: float = 1.0,
+        charge_eos: bool = False,
+        order: Order = "score",
+        sample_groups: bool = False,
+    ) -> None:
+        if isinstance(diversity, str) and diversity not in get_args(Diversity):
+            raise ValueError(f"diversity={diversity!r} is not known{suggest(diversity, get_args(Diversity))}")
+        if n < 1:
+            raise ValueError(f"n={n}: an n-gram has at least one token")
+        if not temperature > 0:
+            raise ValueError(f"temperature={temperature} must be above 0; it says how soon the charge fades")
+        if not 0 <= discount:
+            raise ValueError(f"discount={discount} must be at least 0, which is hamming")
+        if order not in get_args(Order):
+            raise ValueError(f"order={order!r} is not known{suggest(order, get_args(Order))}")
+        self.diversity, self.n, self.temperature, self.discount = diversity, n, temperature, discount
+        self.charge_eos, self.order, self.sample_groups = charge_eos, order, sample_groups
+
+    def __call__(
+        self,
+        model: Any,
+        input_ids: Tensor,
+        logits_processor: Any,
+        stopping_criteria: Any,
+        generation_config: Any,
+        inputs_tensor: Tensor | None = None,
+        num_beam_groups: int | None = None,
+        diversity_penalty: float | None = None,
+        **model_kwargs: Any,
+    ) -> Any:
+        """Decode; `generate` calls this."""
+        groups, strength = _settings(generation_config, num_beam_groups, diversity_penalty)
+        return decode(
+            "DiverseBeamSearch",
+            model,
+            input_ids,
+            logits_processor,
+            stopping_criteria,
+            generation_config,
+            inputs_tensor,
+            model_kwargs,
+            groups=groups,
+            order=self.order,
+            sample=self.sample_groups,
+            penalty=self._penalty(model),
+            strength=strength,
+            charge_end=self.charge_eos,
+        )
+
+    def _penalty(self, model: Any) -> Penalty:
+        if callable(self.diversity):
+            return partial(_own, self.diversity)
+        if self.diversity == "embedding":
+            return partial(penalties.embedding, vectors=model.get_input_embeddings().weight.detach())
+        options = {
+            "hamming": {},
+            "cumulative": {"temperature": self.temperature},
+            "overlap": {"discount": self.discount},
+            "ngram": {"n": self.n},
+        }
+        return partial(getattr(penalties, self.diversity), **options[self.diversity])
+
+    def __repr__(self) -> str:
+        options = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({options})"
+
+
+diverse_beam_search = DiverseBeamSearch()
+"""The paper's Hamming diversity, ready to pass as `custom_generate`."""
+
+
+def _settings(config: Any, groups: int | None, strength: float | None) -> tuple[int, float]:
+    """G and λ, from the arguments of `generate` or from its config."""
+    if strength is not None and groups is None and (config.num_beam_groups or 1) == 1:
+        raise ValueError(
+            f"diversity_penalty={strength} is given but num_beam_groups is not, so there is nothing to keep apart: "
+            "add num_beam_groups (the paper: as many as num_beams; 1 for beam search)"
+        )
+    if groups is not None and groups > 1 and strength is None and not config.diversity_penalty:
+        raise ValueError(
+            f"num_beam_groups={groups} is given but diversity_penalty is not: add it (the paper: 0.2 to 0.8; with 0 all "
+            "groups find the same)"
+        )
+    groups = (config.num_beam_groups or 1) if groups is None else groups
+    strength = (config.diversity_penalty or 0.0) if strength is None else strength
+    if groups < 1 or config.num_beams % groups:
+        raise ValueError(
+            f"num_beams={config.num_beams} cannot be divided into num_beam_groups={groups}; make num_beams a multiple"
+        )
+    if not 0 <= strength < float("inf"):
+        raise ValueError(
+            f"diversity_penalty={strength} must be a number from 0; a negative one would reward repetition"
+        )
+    if config.num_return_sequences > config.num_beams:
+        raise ValueError(
+            f"num_return_sequences={config.num_return_sequences} is more than num_beams={config.num_beams} find; "
+            "raise num_beams"
+        )
+    if groups == 1 and strength and config.diversity_penalty == strength:
+        warn(f"num_beam_groups is 1, so diversity_penalty={strength} changes nothing: this is beam search")
+    return groups, float(strength)
+
+
+def _own(diversity: Penalty, chosen: Tensor, history: Tensor, prefix: Tensor, vocab_size: int) -> Tensor:
+    """A user's diversity, checked."""
+    penalty = diversity(chosen, history, prefix, vocab_size)
+    wanted = (*prefix.shape[:2], vocab_size)
+    shape = tuple(penalty.shape) if isinstance(penalty, Tensor) else type(penalty).__name__
+    if (
+        not isinstance(penalty, Tensor)
+        or penalty.ndim != 3
+        or any(a not in (1, b) for a, b in zip(shape, wanted, strict=True))
+    ):
+        raise ValueError(f"diversity: the callable must return a tensor (N, B', V) = {wanted}, got {shape}")
+    if penalty.isnan().any():
+        raise ValueError("diversity: the callable returned NaN; a penalty is a number, 0 where there is no likeness")
+    return penalty

@@ -1,0 +1,87 @@
+"""Beam search for mutual information (MMI-antiLM): log p(y|x) − λ·log U(y), against answers that fit any question.
+
+Li, Galley, Brockett, Gao & Dolan, "A Diversity-Promoting Objective Function for Neural Conversation Models", 2016. A
+rival of Diverse Beam Search. Departure: the whole answer is weighed; the paper weighs its first tokens only.
+"""
+
+from copy import copy
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kilter.decoding.beam_search import decode
+
+
+class MMIBeamSearch:
+    """Beam search that takes off what a model without the condition would say anyway.
+
+    A valid `custom_generate`. Costs a second forward for each step.
+
+    Args:
+        weight: λ; 0 is beam search.
+        unconditional: a causal language model with the same vocabulary that gives U; by default the model itself
+            without its condition: a decoder-only one from its first token, an encoder–decoder given an empty source.
+
+    Raises:
+        ValueError: `weight` is negative; the vocabularies differ; or there is no token to start from.
+
+    Example:
+        >>> MMIBeamSearch(weight=0.3).weight
+        0.3
+    """
+
+    def __init__(self, *, weight: float, unconditional: Any | None = None) -> None:
+        if not 0 <= weight < float("inf"):
+            raise ValueError(f"weight={weight} must be a number from 0, which is beam search")
+        self.weight, self.unconditional = weight, unconditional
+
+    def __call__(
+        self,
+        model: Any,
+        input_ids: Tensor,
+        logits_processor: Any,
+        stopping_criteria: Any,
+        generation_config: Any,
+        inputs_tensor: Tensor | None = None,
+        **model_kwargs: Any,
+    ) -> Any:
+        """Decode; `generate` calls this."""
+        given = (model, input_ids, logits_processor, stopping_criteria, generation_config, inputs_tensor, model_kwargs)
+        prior = _Prior(self.unconditional or model, input_ids, generation_config)
+
+        def less(log_probs: Tensor, ids: Tensor, parents: Tensor | None, count: int) -> Tensor:
+            return log_probs - self.weight * prior(ids, parents, log_probs)
+
+        return decode("MMIBeamSearch", *given, rescore=less if self.weight else None)
+
+    def __repr__(self) -> str:
+        other = type(self.unconditional).__name__ if self.unconditional is not None else None
+        return f"{type(self).__name__}(weight={self.weight}, unconditional={other})"
+
+
+class _Prior:
+    """log U of the next token, stepped beside the search."""
+
+    def __init__(self, model: Any, input_ids: Tensor, generation_config: Any) -> None:
+        from kilter.hosts.generation import Continuations, without_condition
+
+        config = copy(generation_config)
+        copies, config.num_beams, config.num_return_sequences = config.num_beams, 1, 1
+        self.start, kwargs = without_condition(model, len(input_ids) // copies, config)
+        self.session, self.prompt = Continuations(model, self.start, config, kwargs), input_ids.shape[1]
+
+    def __call__(self, ids: Tensor, parents: Tensor | None, like: Tensor) -> Tensor:
+        if parents is None:
+            log_probs = self.session.prefill()[:, None].expand(-1, like.shape[1], -1)
+            self.session.spread(like.shape[1])
+        else:
+            self.session.select(parents)
+            start = self.start.repeat_interleave(like.shape[1], 0)
+            log_probs = self.session.step(torch.cat([start, ids[:, self.prompt :]], 1))
+        if log_probs.shape[-1] != like.shape[-1]:
+            raise ValueError(
+                f"unconditional: its vocabulary has {log_probs.shape[-1]} tokens, the model's {like.shape[-1]}; "
+                "it must be a model of the same tokenizer"
+            )
+        return log_probs.reshape(like.shape)
