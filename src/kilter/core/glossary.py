@@ -10,6 +10,7 @@ AXES = {
     "tokens": "positions of a target",
     "states": "tokens of the target a transducer may have emitted, 0 to all of them: one more than tokens",
     "samples": "alignments drawn for one utterance",
+    "dim": "components of a vector that stands for a text",
 }
 
 INPUTS = {
@@ -19,5 +20,9 @@ INPUTS = {
     "targets": "Int (batch, tokens): token ids, padded with anything beyond target_lengths",
     "target_lengths": "Int (batch,): valid tokens of each target",
     "references": "list of batch strings: what was said, for objectives that compare words",
+    "prefix": "Float (batch, dim): vectors of the texts to be continued",
+    "continuation": "Float (batch, dim): vectors of what follows each prefix in its document",
+    "generated": "Float (batch, dim) or None: vectors of what a language model wrote after each prefix",
+    "document": "Int (batch,) or None: number of the document each row comes from",
     "generator": "torch.Generator or None: where random draws come from; None is torch's global stream",
 }
