@@ -23,7 +23,7 @@ ROWS = {
     **{f"distinct_{n}": (f"distinct-{n}", 3, 1) for n in ORDERS},
     "vendi_score": ("Vendi score", 2, 1),
     "self_bleu": ("self-BLEU", 1, 1),
-    "log_prob_first": ("log p of the first", 2, 1),
+    "log_prob_first": ("log p, first", 2, 1),
     "repetition": ("repetition (%)", 1, 100),
     "overlap": ("overlap (%)", 1, 100),
     "words": ("words each", 1, 1),
@@ -248,7 +248,8 @@ def _show(found: Sequence[Diversity]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    print("means over inputs, with 95 % bootstrap intervals over inputs\n")
+    said = "with 95 % bootstrap intervals over inputs" if len(found) < 5 else "their 95 % intervals in the --json"
+    print(f"means over inputs, {said}\n")
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("", no_wrap=True)
     for one in found:
@@ -256,14 +257,14 @@ def _show(found: Sequence[Diversity]) -> None:
     table.add_row("inputs", *(str(one.inputs) for one in found))
     table.add_row("outputs each", *(f"{one.outputs:.4g}" for one in found))
     for name in dict.fromkeys(name for one in found for name in one.figures):
-        label, digits, scale = ROWS.get(name) or (f"{name.replace('_', '@')} (BLEU)", 1, 1)
+        label, digits, scale = ROWS.get(name) or (f"BLEU {name.replace('_', '@')}", 1, 1)
         table.add_row(label, *(_cell(one.figures.get(name), digits, scale, len(found)) for one in found))
     Console().print(table)
     if any(figure.difference for one in found for figure in one.figures.values()):
         print(f"\n* differs from {found[0].label} on the same inputs: 95 % interval of the difference without 0")
 
 
-def _cell(figure: Figure | None, digits: int, scale: float, files: int) -> str:
+def _cell(figure: Figure | None, digits: int, scale: int, files: int) -> str:
     if figure is None:
         return "–"
     apart = figure.difference
@@ -274,4 +275,6 @@ def _cell(figure: Figure | None, digits: int, scale: float, files: int) -> str:
         "" if value is None else f"{scale * value:.{digits}f}".replace("-", "\N{MINUS SIGN}")
         for value in (figure.mean, figure.low, figure.high)
     )
-    return star + mean + (f"{' ' if files < 4 else chr(10)}({low} to {high})" if low else "")
+    if not low or files > 4:
+        return star + mean
+    return f"{star}{mean} ({low} to {high})" if files < 3 else f"{star}{mean}\n{low} to {high}"
