@@ -5,7 +5,7 @@ group it is that beam search. Everything is computed for all inputs at once; onl
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ _OUT = -1e9
 """Score of what is not in the race."""
 
 
+@runtime_checkable
 class Penalty(Protocol):
     """What candidates of a group pay for being like the beams of earlier groups."""
 
