@@ -32,6 +32,11 @@ def decode(
 
     config = generation_config
     check_outputs(config)
+    if config.num_return_sequences > config.num_beams:
+        raise ValueError(
+            f"num_return_sequences={config.num_return_sequences} is more than num_beams={config.num_beams} find; "
+            "raise num_beams"
+        )
     _check_sampling(decoder, config, sample)
     session = Continuations(model, input_ids, config, model_kwargs)
     end, fill = special_tokens(config)

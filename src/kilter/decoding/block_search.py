@@ -48,17 +48,17 @@ def decode_blocks(
     contents = session.contents(inputs_tensor)
     streams = Streams(contents, generator)
     rank = _Ranker(scorer, tokenizer, contents)
-    end, fill = special_tokens(config)
+    fill = max(special_tokens(config)[1], 0)  # it is read by the model too
     prompts, limit = session.prompts, config.max_length
     (inputs, start), device = prompts.shape, prompts.device
     rows = samples * (kept if first_stage == "copies" else 1)
 
     log_probs = session.prefill().repeat_interleave(rows, 0)
     session.spread(rows)
-    beams = _Beams.of(prompts, rows, limit, max(fill, 0))
+    beams = _Beams.of(prompts, rows, limit, fill)
     now = start
     while True:
-        processors = for_rows(logits_processor, rows)
+        processors: Any = for_rows(logits_processor, rows)
         stop = limit if block is None else min(now + block, limit)
         while True:  # one block
             scores = processors(beams.ids[..., :now].flatten(0, 1), log_probs.clone())
@@ -123,8 +123,9 @@ class _Beams:
     def take(self, order: Tensor) -> "_Beams":
         """Beams at `order (N, k)`."""
         ids = self.ids.gather(1, order[..., None].expand(*order.shape, self.ids.shape[-1]))
-        rest = (part.gather(1, order) for part in (self.log_probs, self.lengths, self.done, self.scores))
-        return _Beams(ids, *rest, self.fill)
+        parts = (self.log_probs, self.lengths, self.done, self.scores)
+        log_probs, lengths, done, scores = (part.gather(1, order) for part in parts)
+        return _Beams(ids, log_probs, lengths, done, scores, self.fill)
 
     def open_stage(self, samples: int) -> None:
         """Beams that go on are new candidates; of one that has ended only the first copy is one, with its score."""

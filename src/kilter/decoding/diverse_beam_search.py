@@ -13,8 +13,8 @@ from torch import Tensor
 from kilter.core.errors import suggest
 from kilter.core.paper import Claim, Paper
 from kilter.decoding import penalties
-from kilter.decoding.beam_search import Order, decode, warn
 from kilter.decoding.beam_groups import Penalty
+from kilter.decoding.beam_search import Order, decode, warn
 
 PAPER = Paper(
     slug="diverse-beam-search",
@@ -99,12 +99,13 @@ class DiverseBeamSearch:
             raise ValueError(f"n={n}: an n-gram has at least one token")
         if not temperature > 0:
             raise ValueError(f"temperature={temperature} must be above 0; it says how soon the charge fades")
-        if not 0 <= discount:
+        if not discount >= 0:
             raise ValueError(f"discount={discount} must be at least 0, which is hamming")
         if order not in get_args(Order):
             raise ValueError(f"order={order!r} is not known{suggest(order, get_args(Order))}")
         self.diversity, self.n, self.temperature, self.discount = diversity, n, temperature, discount
-        self.charge_eos, self.order, self.sample_groups = charge_eos, order, sample_groups
+        self.charge_eos, self.sample_groups = charge_eos, sample_groups
+        self.order: Order = order
 
     def __call__(
         self,
@@ -159,36 +160,29 @@ diverse_beam_search = DiverseBeamSearch()
 """The paper's Hamming diversity, ready to pass as `custom_generate`."""
 
 
-def _settings(config: Any, groups: int | None, strength: float | None) -> tuple[int, float]:
-    """G and λ, from the arguments of `generate` or from its config."""
-    if strength is not None and groups is None and (config.num_beam_groups or 1) == 1:
+def _settings(config: Any, num_beam_groups: int | None, diversity_penalty: float | None) -> tuple[int, float]:
+    """G and λ, from the arguments of `generate` or from its config, where 1 and 0 may mean that they are unset."""
+    groups = int(config.num_beam_groups or 1) if num_beam_groups is None else num_beam_groups
+    strength = float(config.diversity_penalty or 0.0) if diversity_penalty is None else float(diversity_penalty)
+    if diversity_penalty is not None and num_beam_groups is None and groups == 1:
         raise ValueError(
             f"diversity_penalty={strength} is given but num_beam_groups is not, so there is nothing to keep apart: "
             "add num_beam_groups (the paper: as many as num_beams; 1 for beam search)"
         )
-    if groups is not None and groups > 1 and strength is None and not config.diversity_penalty:
+    if num_beam_groups is not None and groups > 1 and diversity_penalty is None and not strength:
         raise ValueError(
-            f"num_beam_groups={groups} is given but diversity_penalty is not: add it (the paper: 0.2 to 0.8; with 0 all "
-            "groups find the same)"
+            f"num_beam_groups={groups} is given but diversity_penalty is not: add it (the paper: 0.2 to 0.8; with 0 "
+            "all groups find the same)"
         )
-    groups = (config.num_beam_groups or 1) if groups is None else groups
-    strength = (config.diversity_penalty or 0.0) if strength is None else strength
     if groups < 1 or config.num_beams % groups:
         raise ValueError(
             f"num_beams={config.num_beams} cannot be divided into num_beam_groups={groups}; make num_beams a multiple"
         )
     if not 0 <= strength < float("inf"):
-        raise ValueError(
-            f"diversity_penalty={strength} must be a number from 0; a negative one would reward repetition"
-        )
-    if config.num_return_sequences > config.num_beams:
-        raise ValueError(
-            f"num_return_sequences={config.num_return_sequences} is more than num_beams={config.num_beams} find; "
-            "raise num_beams"
-        )
-    if groups == 1 and strength and config.diversity_penalty == strength:
+        raise ValueError(f"diversity_penalty={strength} must be a number from 0; below, repetition would be rewarded")
+    if num_beam_groups is None and groups == 1 and strength:
         warn(f"num_beam_groups is 1, so diversity_penalty={strength} changes nothing: this is beam search")
-    return groups, float(strength)
+    return groups, strength
 
 
 def _own(diversity: Penalty, chosen: Tensor, history: Tensor, prefix: Tensor, vocab_size: int) -> Tensor:

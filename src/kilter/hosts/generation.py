@@ -47,9 +47,8 @@ class PromptLayer(DynamicLayer):
     reorder among them moves only what follows the prompt.
     """
 
-    def __init__(self, layer: DynamicLayer, parents: Tensor) -> None:
+    def __init__(self, layer: Any, parents: Tensor) -> None:
         super().__init__()
-        assert layer.keys is not None and layer.values is not None
         self.dtype, self.device, self.is_initialized = layer.keys.dtype, layer.keys.device, True
         self._prompt = layer.keys.shape[-2]
         self._hold(layer.keys, layer.values, parents)
@@ -63,27 +62,29 @@ class PromptLayer(DynamicLayer):
             self._buffers.append(buffer)
         self._show(length)
 
-    def _show(self, length: int) -> None:
-        self.keys, self.values = (buffer[:, :, :length] for buffer in self._buffers)
+    def _show(self, length: int) -> tuple[Tensor, Tensor]:
+        keys, values = (buffer[:, :, :length] for buffer in self._buffers)
+        self.keys, self.values = keys, values
+        return keys, values
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Append the states of new tokens."""
-        start = self.keys.shape[-2]
+        start = self.get_seq_length()
         stop = start + key_states.shape[-2]
         if stop > self._buffers[0].shape[-2]:
-            self._hold(self.keys, self.values, torch.arange(len(self.keys)))
+            self._hold(*self._show(start), torch.arange(len(key_states)))
         for buffer, states in zip(self._buffers, (key_states, value_states), strict=True):
             buffer[:, :, start:stop] = states
-        self._show(stop)
-        return self.keys, self.values
+        return self._show(stop)
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Row i goes on from row `beam_idx[i]`, which has the same prompt unless the number of rows changes."""
-        if len(beam_idx) != len(self.keys):
-            return self._hold(self.keys, self.values, beam_idx)
-        for states in (self.keys, self.values):
-            follows = states[:, :, self._prompt :]
-            follows.copy_(follows[beam_idx.to(states.device)])
+        states = self._show(self.get_seq_length())
+        if len(beam_idx) != len(states[0]):
+            return self._hold(*states, beam_idx)
+        for state in states:
+            follows = state[:, :, self._prompt :]
+            follows.copy_(follows[beam_idx.to(state.device)])
 
 
 class Continuations:
@@ -98,7 +99,7 @@ class Continuations:
     ) -> None:
         self.model, self.config = model, generation_config
         copies = max(generation_config.num_beams or 1, generation_config.num_return_sequences or 1)
-        own = type(model)._expand_inputs_for_generation is not GenerationMixin._expand_inputs_for_generation
+        own = type(model)._expand_inputs_for_generation is not vars(GenerationMixin)["_expand_inputs_for_generation"]
         self._copies = copies if own else 1  # a model that copies in its own way is prefilled with its copies
         self.prompts = input_ids[::copies]
         self._rows = self._copies
@@ -229,6 +230,7 @@ class Continuations:
 
 def _move(cache: Any, parents: Tensor) -> None:
     """Reorder a cache; layers that only grow are exchanged for ones that need not copy their prompt."""
+    layer: Any
     for index, layer in enumerate(cache.layers):
         grows = type(layer) is DynamicLayer and not getattr(cache, "offloading", False)
         if grows and layer.get_seq_length():
@@ -251,8 +253,8 @@ def without_condition(model: Any, inputs: int, generation_config: GenerationConf
     first = end if first is None else first
     if first is None or (seq2seq and end is None):
         raise ValueError(
-            f"{type(model).__name__} has no token to start from without a condition: set bos_token_id or eos_token_id on "
-            "its generation_config, or give MMIBeamSearch another model as unconditional"
+            f"{type(model).__name__} has no token to start from without a condition: set bos_token_id or eos_token_id "
+            "on its generation_config, or give MMIBeamSearch another model as unconditional"
         )
     kwargs: dict[str, Any] = {"use_cache": generation_config.use_cache}
     if seq2seq:
