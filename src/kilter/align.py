@@ -27,7 +27,8 @@ from kilter.evaluation.word_times import (
     textgrid,
     utterance_key,
 )
-from kilter.lab.files import read_json, write_json, write_whole
+from kilter.lab.files import write_json, write_whole
+from kilter.lab.growing import ELSEWHERE, check_settings
 from kilter.lab.progress import bar, quiet_hosts
 from kilter.models.aligning import Aligned, align, check_fit
 from kilter.models.recogniser import Recogniser
@@ -36,7 +37,6 @@ BATCH_SECONDS = 320.0
 """Audio in one batch, padding included: long recordings go through in smaller batches."""
 
 OR_SKIP = "(or leave such recordings out with --skip-bad)"
-ELSEWHERE = "give --out another name"
 
 
 def align_recordings(
@@ -182,7 +182,7 @@ def _earlier(out: Path | None, format: Format, rows: Mapping[str, Row], made: Ma
     if not (grids or (out.is_file() and out.stat().st_size)):
         _record(out, format).unlink(missing_ok=True)
         return {}
-    _check_record(out, format, made)
+    check_settings(out, _record(out, format), "align", made)
     if format == "textgrid":
         found = {name: decode_text(file.read_bytes(), str(file)) for name, file in grids.items()}
         return _current(found, {name: read_textgrid(text, str(grids[name])) for name, text in found.items()}, rows)
@@ -200,17 +200,6 @@ def _earlier(out: Path | None, format: Format, rows: Mapping[str, Row], made: Ma
         del found[last]  # without a text nothing says whether its last words are missing
     write_whole(out, "".join(found.values()))
     return found
-
-
-def _check_record(out: Path, format: Format, made: Mapping[str, Any]) -> None:
-    """Only what this very command made is its own to go on with."""
-    if not (record := _record(out, format)).exists():
-        raise ValueError(f"{out}: was not made by kilter align (there is no {record.name}); {ELSEWHERE}")
-    before = read_json(record)
-    if changed := [
-        f"{name} {before.get(name)!r}, now {value!r}" for name, value in made.items() if before.get(name) != value
-    ]:
-        raise ValueError(f"{out}: was made with {'; '.join(changed)}; {ELSEWHERE}, or remove its word times")
 
 
 def _whole_lines(out: Path, format: Format, rows: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""The command line: `kilter demo, list, show, run, align, latency, diversity, report, compare, fetch, doctor, new`.
+"""The command line: `kilter demo, run, align, latency, generate, diversity, …`; see `kilter --help`.
 
 Imports nothing heavy, so that every help text answers at once; each command imports what it needs.
 """
@@ -362,8 +362,8 @@ class Generate:
         options = {name: default if (value := vars(self)[name]) is None else value for name, default in own.items()}
         if "scorer" in own and options["scorer"] is None:
             raise UsageError(
-                f"--decoder {self.decoder} needs --scorer: a folder or hub id of a RankGen scorer or of a cross-encoder, "
-                "or log-prob, the model's own log-probability"
+                f"--decoder {self.decoder} needs --scorer: a folder or hub id of a RankGen scorer or of a "
+                "cross-encoder, or log-prob, the model's own log-probability"
             )
         if options.get("keep") == "all":
             options["keep"] = options["num_beams"]
@@ -701,7 +701,7 @@ def show_run(run: Path, report: Path) -> None:
         print(f"{found['verdict']}: {found['claim']} ({found['why']})")
     if skipped := summary["data"]["skipped"]:
         print(f"skipped: {len(skipped)} recording{'s' * (len(skipped) > 1)}, listed in the report")
-    if summary["settings"].get("model"):
+    if any((run / "arms").glob("*/seed-*/model")) and summary["settings"].get("model"):
         print(f"models: {run / 'arms' / '<arm>' / 'seed-<n>' / 'model'}")
     for note in summary["notes"]:
         print(f"note: {note}")

@@ -57,9 +57,14 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path} is not JSON ({error}); remove it and run again") from error
 
 
+def json_line(row: Any) -> str:
+    """One line of JSON that any reader takes: NaN and infinity become null."""
+    return json.dumps(_finite(row), ensure_ascii=False, allow_nan=False) + "\n"
+
+
 def write_rows(path: Path, rows: Any) -> None:
     """Write JSON lines."""
-    write_whole(path, "".join(json.dumps(_finite(row), ensure_ascii=False) + "\n" for row in rows))
+    write_whole(path, "".join(map(json_line, rows)))
 
 
 def read_rows(path: Path) -> list[Any]:

@@ -13,6 +13,7 @@ from transformers import AutoFeatureExtractor, AutoModelForCTC, AutoTokenizer, P
 import kilter.models.small_speech
 from kilter.evaluation.latency import Emission, emission_time
 from kilter.hosts.transformers import ctc_outputs
+from kilter.models.devices import find_device
 from kilter.speech.ctc_search import Fuse, Hypothesis, ctc_greedy, ctc_prefix_beam_search
 from kilter.speech.minimum_wer import Vocabulary, token_strings
 
@@ -95,15 +96,7 @@ class Recogniser:
         Raises:
             ValueError: torch has no such device here.
         """
-        if device == "auto":
-            found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-            device = found.type if found else "cpu"
-        try:
-            torch.nn.Module.to(self.model, device.split(":")[0])
-        except (RuntimeError, AssertionError) as error:  # what torch raises depends on the device
-            raise ValueError(
-                f"device: {device!r} cannot be had here ({str(error).splitlines()[0]}); try auto"
-            ) from error
+        torch.nn.Module.to(self.model, find_device(device))
         return self
 
     @property

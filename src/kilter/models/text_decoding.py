@@ -1,0 +1,151 @@
+"""kilter's decoders by name, on prompts given as token ids: what stands behind `kilter generate --decoder`."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import blake2b
+from typing import Any
+
+import torch
+from transformers import PreTrainedConfig
+
+from kilter import decoding as methods
+from kilter.core.errors import extra
+from kilter.models.text_model import TextModel
+
+LOG_PROB = "log-prob"
+
+Output = dict[str, Any]
+"""One text: `text`, `score` (what it is ranked by), `log_prob`, `group`, `ranker_score`."""
+
+_DIGITS = 6
+
+
+def seeds(prompts: Sequence[Sequence[int]], seed: int) -> list[int]:
+    """What each prompt samples with: it depends on `seed`, the prompt, and how often that stood there before.
+
+    Example:
+        >>> one, two, again = seeds([[1, 2], [3], [1, 2]], seed=0)
+        >>> len({one, two, again}), seeds([[3], [1, 2]], seed=0) == [two, one]
+        (3, True)
+    """
+    found, times = [], Counter[tuple[int, ...]]()
+    for prompt in map(tuple, prompts):
+        found.append(int.from_bytes(blake2b(repr((seed, times[prompt], prompt)).encode(), digest_size=7).digest()))
+        times[prompt] += 1
+    return found
+
+
+def decoding(
+    text: TextModel, decoder: str, options: Mapping[str, Any], *, max_new_tokens: int
+) -> Callable[[Sequence[Sequence[int]], Sequence[int]], list[list[Output]]]:
+    """What writes the texts of a batch, best first, given the token ids of its prompts and a seed for each.
+
+    Args:
+        text: the model that writes.
+        decoder: a key of `DECODERS` in `kilter.cli`.
+        options: that decoder's, all of them.
+        max_new_tokens: of each text, at most.
+
+    Raises:
+        ValueError: a scorer that is none.
+        ModuleNotFoundError: a cross-encoder without sentence-transformers.
+    """
+    scorer = load_scorer(options["scorer"], text) if "scorer" in options else _all_alike
+    settings: dict[str, Any] = {"num_return_sequences": options.get("keep", options.get("n"))}
+    if "num_beams" in options:
+        groups, penalty = options.get("groups", 1), options.get("diversity_penalty", 0.0)
+        settings |= {
+            "num_beams": options["num_beams"],
+            "num_beam_groups": groups,
+            "diversity_penalty": penalty,
+            "length_penalty": options["length_penalty"],
+            "do_sample": False,
+        }
+    else:
+        settings |= {name: options[name] for name in ("temperature", "top_p", "top_k")} | {"do_sample": True}
+
+    def method(seeds: Sequence[int]) -> Any:
+        streams = [torch.Generator(text.model.device).manual_seed(seed) for seed in seeds]
+        drawn = {"tokenizer": text.tokenizer, "generator": streams}
+        match decoder:
+            case "beam":
+                return methods.diverse_beam_search
+            case "diverse-beam":
+                return methods.DiverseBeamSearch(diversity=options["diversity"])
+            case "sibling":
+                return methods.SiblingBeamSearch(rank_penalty=options["rank_penalty"])
+            case "mmi":
+                return methods.MMIBeamSearch(weight=options["mmi_weight"])
+            case "best-of":
+                return methods.BestOfN(scorer, n=options["n"], **drawn)
+            case "rankgen":
+                sizes = {name: options[name] for name in ("beams", "samples", "block")}
+                return methods.RankGenSearch(scorer, **sizes, **drawn)
+            case "sample":
+                return methods.BestOfN(scorer, n=options["n"], **drawn)  # with a stream for each prompt
+        raise ValueError(f"decoder: there is no {decoder!r}")
+
+    generate: Any = text.model.generate
+
+    def write(rows: Sequence[Sequence[int]], seeds: Sequence[int]) -> list[list[Output]]:
+        given = text.batch(rows)
+        found = generate(
+            **given,
+            **settings,
+            custom_generate=method(seeds),
+            max_new_tokens=max_new_tokens,
+            pad_token_id=text.tokenizer.pad_token_id,
+            return_dict_in_generate=True,
+        )
+        outputs = _outputs(found, text.texts(found.sequences, given["input_ids"].shape[1]), decoder)
+        each = settings["num_return_sequences"]
+        return [outputs[start : start + each] for start in range(0, len(outputs), each)]
+
+    return write
+
+
+def load_scorer(name: str, text: TextModel) -> Any:
+    """What `--scorer` names, as `kilter.decoding.BestOfN` takes it.
+
+    Raises:
+        ValueError: it is not `log-prob`, nor a folder or hub id of a RankGen scorer or of a cross-encoder.
+        ModuleNotFoundError: a cross-encoder without sentence-transformers.
+    """
+    if name == LOG_PROB:
+        return "log_prob"
+    try:
+        config, _ = PreTrainedConfig.get_config_dict(name)
+        if any("ForSequenceClassification" in kind for kind in config.get("architectures") or ()):
+            found = extra("sentence_transformers", "generation").CrossEncoder(name, device=str(text.model.device))
+            if found.num_labels != 1:
+                raise ValueError(f"it gives {found.num_labels} numbers for a pair, and a scorer one")
+            return found
+        return methods.RankGenScorer.from_pretrained(name).to(text.model.device)
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"scorer: {name} is not {LOG_PROB}, nor a folder or hub id of a RankGen scorer or of a cross-encoder "
+            f"({str(error).splitlines()[0]})"
+        ) from error
+
+
+def _all_alike(_: Sequence[Any], continuations: Sequence[Any]) -> torch.Tensor:
+    """The scorer of plain sampling."""
+    return torch.zeros(len(continuations))
+
+
+def _outputs(found: Any, texts: Sequence[str], decoder: str) -> list[Output]:
+    ranked = found.ranker_scores if decoder in ("best-of", "rankgen") else None
+    scores = found.sequences_log_probs if decoder == "sample" else found.sequences_scores
+    columns = zip(
+        texts,
+        _numbers(scores),
+        _numbers(found.sequences_log_probs),
+        found.group_indices.tolist(),
+        [None] * len(texts) if ranked is None else _numbers(ranked),
+        strict=True,
+    )
+    return [dict(zip(("text", "score", "log_prob", "group", "ranker_score"), row, strict=True)) for row in columns]
+
+
+def _numbers(values: torch.Tensor) -> list[float]:
+    return [round(value, _DIGITS) for value in values.tolist()]

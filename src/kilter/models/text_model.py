@@ -1,0 +1,176 @@
+"""A model that writes text as people keep it: of transformers or a GGUF, with its tokenizer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedModel
+
+from kilter.core.errors import extra
+from kilter.models.devices import find_device
+
+_DIGEST_VALUES = 4096
+
+
+@dataclass
+class TextModel:
+    """Model and tokenizer that belong together."""
+
+    model: PreTrainedModel
+    tokenizer: Any
+
+    @classmethod
+    def load(cls, name: str, *, gguf: str | None = None, device: str = "auto") -> "TextModel":
+        """Load from a folder or a hub id; on the CPU in float32, elsewhere in the model's own dtype.
+
+        Args:
+            name: the folder or id; it may end in the name of a GGUF file in it.
+            gguf: that file's name.
+            device: see `find_device`.
+
+        Raises:
+            ValueError: it is no model that writes text, or has no tokenizer; no such device.
+            ModuleNotFoundError: a GGUF without the library that reads it.
+        """
+        place = find_device(device)
+        name, gguf = gguf_file(name, gguf)
+        if gguf:
+            extra("gguf", "generation")
+            extra("accelerate", "generation")
+        source = {"gguf_file": gguf} if gguf else {}
+        try:
+            config = AutoConfig.from_pretrained(name, **source)
+            auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+            model = auto.from_pretrained(name, dtype=torch.float32 if place.type == "cpu" else "auto", **source)
+            tokenizer = AutoTokenizer.from_pretrained(name, **source)
+        except (OSError, ValueError, KeyError) as error:
+            raise ValueError(
+                f"{name}: not a folder or hub id of a causal or encoder–decoder transformers model with its tokenizer, "
+                f"nor a GGUF ({str(error).splitlines()[0]})"
+            ) from error
+        if tokenizer.pad_token_id is None:
+            tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)  # masked wherever it stands
+        torch.nn.Module.to(model, place)
+        return cls(model.eval(), tokenizer)
+
+    @property
+    def encoder_decoder(self) -> bool:
+        """Whether what it writes is apart from the prompt."""
+        return bool(self.model.config.is_encoder_decoder)
+
+    @property
+    def positions(self) -> int | None:
+        """Tokens it has positions for; None if their number is not bounded."""
+        found = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        return found if isinstance(found, int) and found > 0 else None
+
+    def encode(self, texts: Sequence[str], *, chat: bool = False) -> list[list[int]]:
+        """Token ids of prompts; with `chat` each is what a user says, in the model's own template.
+
+        Raises:
+            ValueError: `chat`, and the tokenizer has no template.
+        """
+        if not chat:
+            return self.tokenizer(list(texts))["input_ids"]
+        if not self.tokenizer.chat_template:
+            raise ValueError("chat: the model's tokenizer has no chat template; leave --chat out")
+        told = [
+            self.tokenizer.apply_chat_template(
+                [{"role": "user", "content": text}], add_generation_prompt=True, tokenize=False
+            )
+            for text in texts
+        ]
+        return self.tokenizer(told, add_special_tokens=False)["input_ids"]
+
+    def check_fit(self, prompts: Sequence[tuple[str, int]], new: int) -> None:
+        """Check that each prompt, given with its place and its number of tokens, has positions for `new` more.
+
+        Raises:
+            ValueError: it has none; the first place, the counts and the mend are named.
+        """
+        limit = self.positions
+        for where, length in prompts:
+            if not length:
+                raise ValueError(f"{where}: the tokenizer makes no token of the prompt; write another there")
+            if limit is None:
+                continue
+            if new + (not self.encoder_decoder) > limit:
+                raise ValueError(
+                    f"--max-new-tokens {new}: the model has {limit} positions"
+                    f"{'' if self.encoder_decoder else ', prompt included'}; ask for fewer"
+                )
+            most = limit if self.encoder_decoder else limit - new
+            if length > most:
+                rest = "" if self.encoder_decoder else f" for it and {new} new ones"
+                mend = "" if self.encoder_decoder else ", or lower --max-new-tokens"
+                raise ValueError(
+                    f"{where}: the prompt has {length} tokens, and the model {limit} positions{rest}; shorten the "
+                    f"prompt to {most} tokens{mend}"
+                )
+
+    def batch(self, rows: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+        """`input_ids (N, T)` and `attention_mask (N, T)`; padding stands where the model wants it."""
+        width = max(map(len, rows))
+        ids = torch.full((len(rows), width), self.tokenizer.pad_token_id)
+        mask = torch.zeros_like(ids)
+        for row, tokens in enumerate(rows):
+            place = slice(len(tokens)) if self.encoder_decoder else slice(width - len(tokens), width)
+            ids[row, place] = torch.tensor(tokens)
+            mask[row, place] = 1
+        device = self.model.device
+        return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
+
+    def texts(self, sequences: Tensor, prompt: int) -> list[str]:
+        """What was written, of `sequences (R, T)` that begin with `prompt` tokens where the model is causal."""
+        new = sequences if self.encoder_decoder else sequences[:, prompt:]
+        return self.tokenizer.batch_decode(new, skip_special_tokens=True)
+
+    def memory(self, rows: int, prompt: int, new: int) -> int:
+        """A guess, rather high, at the bytes for decoding `rows` texts of one prompt at once.
+
+        Keys and values of all rows, their logits a few times in float32, and the widest layer of the prompt.
+        """
+        config, wide = self.model.config.get_text_config(decoder=True), self.model.dtype.itemsize
+        heads = getattr(config, "num_attention_heads", 1)
+        kept = getattr(config, "num_key_value_heads", None) or heads
+        head = getattr(config, "head_dim", None) or getattr(config, "d_kv", None) or config.hidden_size // heads
+        layers = config.num_hidden_layers * (2 if self.encoder_decoder else 1)
+        cache = 2 * layers * kept * head * wide * (prompt + new) * rows
+        logits = 6 * 4 * config.vocab_size * rows
+        return 2 * cache + logits + 16 * config.hidden_size * wide * prompt
+
+    def digest(self) -> str:
+        """A model trained further in the same folder is another one: some values of every tensor tell."""
+        found = sha256()
+        for name, tensor in self.model.state_dict().items():
+            few = tensor.flatten()[:: max(1, tensor.numel() // _DIGEST_VALUES)].cpu().contiguous()
+            found.update(f"{name} {tuple(tensor.shape)}".encode() + few.view(torch.uint8).numpy().tobytes())
+        return found.hexdigest()[:12]
+
+
+def gguf_file(name: str, gguf: str | None) -> tuple[str, str | None]:
+    """Folder or hub id, and the GGUF in it: named, the path's own last part, or the only one of a folder.
+
+    Example:
+        >>> gguf_file("models/small/model.gguf", None)
+        ('models/small', 'model.gguf')
+
+    Raises:
+        ValueError: the folder has no such file, or several and none is named.
+    """
+    if gguf is None and name.lower().endswith(".gguf"):
+        folder, _, gguf = Path(name).as_posix().rpartition("/")
+        name = folder or "."
+    folder = Path(name)
+    if gguf is None and folder.is_dir() and not (folder / "config.json").exists():
+        found = sorted(path.name for path in folder.glob("*.gguf"))
+        if len(found) > 1:
+            raise ValueError(f"{name}: holds {', '.join(found)}; say which with --gguf")
+        gguf = found[0] if found else None
+    if gguf and folder.is_dir() and not (folder / gguf).is_file():
+        raise ValueError(f"{folder / gguf}: no such file; --gguf names a file in the folder --model")
+    return name, gguf
