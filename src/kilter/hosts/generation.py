@@ -228,9 +228,8 @@ class Continuations:
         return fewer
 
 
-def _move(cache: Any, parents: Tensor) -> None:
+def _move(cache: Any, parents: Any) -> None:
     """Reorder a cache; layers that only grow are exchanged for ones that need not copy their prompt."""
-    layer: Any
     for index, layer in enumerate(cache.layers):
         grows = type(layer) is DynamicLayer and not getattr(cache, "offloading", False)
         if grows and layer.get_seq_length():
