@@ -83,11 +83,9 @@ def _load_modules(folder: Path, tokenizer: Any) -> tuple[Any, Any, dict[str, Any
             "(raw dot products, nothing normalised); to train one from it, give RankGenScorer its encoder"
         )
     pooling = _read(found["Pooling"] / "config.json")
-    modes = [name for name in pooling if name.startswith("pooling_mode_") and pooling[name]]
-    if (pooling.get("pooling_mode") or modes) not in ("cls", ["cls"], ["pooling_mode_cls_token"]):
-        raise ValueError(
-            f"{folder} is no ranker: it pools {pooling.get('pooling_mode') or modes}, not position 0 (cls)"
-        )
+    mode = pooling.get("pooling_mode") or [name for name in pooling if name.startswith("pooling_") and pooling[name]]
+    if mode not in ("cls", ["cls"], ["pooling_mode_cls_token"]):
+        raise ValueError(f"{folder} is no ranker: it pools by {mode}, a ranker reads position 0 (cls)")
     source = found["Transformer"]
     has_decoder_too = type(AutoConfig.from_pretrained(source)) in MODEL_FOR_TEXT_ENCODING_MAPPING
     encoder = _whole(EncoderOnly if has_decoder_too else AutoModel, source)
@@ -124,7 +122,10 @@ def _load_published(folder: Path, tokenizer: Any) -> tuple[Any, Any, dict[str, A
     model = _whole(Published, folder)
     if tokenizer is None:
         beside = any((folder / name).exists() for name in ("tokenizer.json", "spiece.model"))
-        tokenizer = AutoTokenizer.from_pretrained(folder if beside else _PUBLISHED_TOKENIZERS[model.config.d_model])
+        source = folder if beside else _PUBLISHED_TOKENIZERS.get(model.config.d_model)
+        if source is None:
+            raise ValueError(f"there is no tokenizer in {folder}: give one as tokenizer=")
+        tokenizer = AutoTokenizer.from_pretrained(source)
     return model.t5_encoder, tokenizer, {"projection": model.projection.weight}
 
 

@@ -64,7 +64,7 @@ class RankGenScorer(nn.Module):
         projection: bool | Tensor = True,
         prefix_tokens: int | None = None,
         continuation_tokens: int | None = None,
-        words: tuple[str, str] = ("pre ", "suffi "),
+        words: Sequence[str] = ("pre ", "suffi "),
         batch_size: int = 32,
         compat: bool = False,
     ) -> None:
@@ -128,9 +128,9 @@ class RankGenScorer(nn.Module):
         if self.compat or not long:
             return [row[:limit] for row in rows]
         if side == 1:
-            warnings.warn(
-                f"{len(long)} of {len(rows)} continuations are longer than continuation_tokens={limit} (number "
-                f"{long[0]} has {len(rows[long[0]])} tokens); what is beyond is not scored: raise continuation_tokens",
+            warnings.warn(  # always in the same words, so that Python says it once
+                f"there are continuations of more than continuation_tokens={limit} tokens; what is beyond is not "
+                "scored: raise continuation_tokens, or write less",
                 stacklevel=2,
             )
         word, end = map(len, self._frames[side])
