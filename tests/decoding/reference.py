@@ -180,7 +180,8 @@ def embedding(vectors: Sequence[Sequence[float]]) -> Diversity:
     """Sum of the cosines between the token's vector and those of the tokens chosen at this step."""
 
     def cosine(a: Sequence[float], b: Sequence[float]) -> float:
-        return sum(x * y for x, y in zip(a, b, strict=True)) / math.sqrt(sum(x * x for x in a) * sum(y * y for y in b))
+        sizes = math.sqrt(sum(x * x for x in a) * sum(y * y for y in b))
+        return sum(x * y for x, y in zip(a, b, strict=True)) / sizes if sizes else 0.0
 
     def charge(said: Tokens, others: Others, vocab: int) -> list[float]:
         return [sum(cosine(vectors[v], vectors[token]) for _, token in others) for v in range(vocab)]

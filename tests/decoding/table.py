@@ -46,10 +46,15 @@ class TableLM(PreTrainedModel, GenerationMixin):
             torch.tensor([config.bos_token_id, config.pad_token_id]) != config.eos_token_id
         )
         self.table = torch.nn.Parameter(table, requires_grad=False)
+        vectors = [[draw.random() - 0.5 for _ in range(4)] for _ in range(config.vocab_size)]
+        self.vectors = torch.nn.Embedding(config.vocab_size, 4, _weight=torch.tensor(vectors))
         self.post_init()
 
     def _init_weights(self, module: Any) -> None:
         pass
+
+    def get_input_embeddings(self) -> torch.nn.Embedding:
+        return self.vectors
 
     def state(self, ids: list[int]) -> int:
         """The row after these tokens."""

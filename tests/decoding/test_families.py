@@ -1,0 +1,189 @@
+"""The decoders on tiny models of many families: whole passes without a cache lead to the same hypotheses."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from kilter.decoding import DiverseBeamSearch, MMIBeamSearch, SiblingBeamSearch, diverse_beam_search
+from tests.decoding import reference, tiny
+from tests.decoding.compare import same
+
+pytestmark = pytest.mark.host
+
+OWN_STATE = {"recurrent_gemma"}
+"""Keeps its state on the module, where no beam search can move it."""
+MOVABLE = sorted(set(tiny.MODELS) - OWN_STATE)
+GROUPS = {"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 0.6, "num_return_sequences": 4}
+
+
+def referred(
+    model: Any, inputs: dict[str, Tensor], new: int, order: str = "score", **how: Any
+) -> list[list[tuple[int, reference.Hypothesis]]]:
+    batch = len(next(iter(inputs.values())))
+    how = {"groups": 2, "penalty": 0.6, "diversity": reference.hamming} | how
+    found = []
+    for i in range(batch):
+        passes = tiny.full_pass(model, tiny.alone(model, inputs, i))
+        groups = reference.search(passes, beams=4, max_new=new, eos=[tiny.EOS], **how)
+        found.append(reference.ranked(groups, order))
+    return found
+
+
+@pytest.mark.parametrize("pad_is_eos", [False, True])
+@pytest.mark.parametrize("name", MOVABLE)
+def test_a_ragged_batch_with_a_cache_is_whole_passes_alone(name: str, pad_is_eos: bool) -> None:
+    model = tiny.model(name, eos_bias=1.0, pad_is_eos=pad_is_eos)
+    inputs = tiny.prompt(model, 3, ragged=True, seed=int(pad_is_eos))
+    found = tiny.generate(model, inputs, custom_generate=diverse_beam_search, max_new_tokens=6, **GROUPS)
+    same(found, tiny.said_before(model, inputs), referred(model, inputs, 6), [tiny.EOS])
+
+
+@pytest.mark.parametrize("name", tiny.MODELS)
+def test_without_a_cache_it_is_the_same(name: str) -> None:
+    model = tiny.model(name, eos_bias=1.0)
+    inputs = tiny.prompt(model, 2, ragged=True)
+    found = tiny.generate(
+        model, inputs, custom_generate=diverse_beam_search, max_new_tokens=4, use_cache=False, **GROUPS
+    )
+    same(found, tiny.said_before(model, inputs), referred(model, inputs, 4), [tiny.EOS])
+
+
+@pytest.mark.parametrize("name", sorted(OWN_STATE))
+def test_a_model_that_keeps_its_state_to_itself_is_told_so(name: str) -> None:
+    model = tiny.model(name)
+    with pytest.raises(ValueError, match="use_cache=False"):
+        tiny.generate(model, tiny.prompt(model), custom_generate=diverse_beam_search, max_new_tokens=4, **GROUPS)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2", "gemma3", "mistral", "t5", "bart", "marian", "whisper"])
+def test_a_static_cache_is_moved_too(name: str) -> None:
+    model = tiny.model(name, eos_bias=1.0)
+    inputs = tiny.prompt(model, 2, ragged=True)
+    found = tiny.generate(
+        model,
+        inputs,
+        custom_generate=diverse_beam_search,
+        max_new_tokens=5,
+        cache_implementation="static",
+        disable_compile=True,
+        **GROUPS,
+    )
+    same(found, tiny.said_before(model, inputs), referred(model, inputs, 5), [tiny.EOS])
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma2", "t5", "jamba", "llava"])
+@pytest.mark.parametrize("kind", ["cumulative", "embedding", "sibling"])
+def test_what_charges_each_beam_on_its_own(name: str, kind: str) -> None:
+    model = tiny.model(name, eos_bias=1.0)
+    inputs = tiny.prompt(model, 2, ragged=True)
+    vectors = model.get_input_embeddings().weight.tolist()
+    decoder, asked, how = {
+        "cumulative": (DiverseBeamSearch(diversity="cumulative"), GROUPS, {"diversity": reference.cumulative()}),
+        "embedding": (DiverseBeamSearch(diversity="embedding"), GROUPS, {"diversity": reference.embedding(vectors)}),
+        "sibling": (
+            SiblingBeamSearch(rank_penalty=0.4),
+            {"num_beams": 4, "num_return_sequences": 4},
+            {"groups": 1, "penalty": 0.0, "adjust": reference.sibling(0.4)},
+        ),
+    }[kind]
+    found = tiny.generate(model, inputs, custom_generate=decoder, max_new_tokens=5, **asked)
+    same(found, tiny.said_before(model, inputs), referred(model, inputs, 5, **how), [tiny.EOS])
+
+
+@pytest.mark.parametrize("name", ["gpt2", "mistral", "t5", "marian", "lfm2"])
+def test_mutual_information_asks_the_model_without_its_condition(name: str) -> None:
+    model = tiny.model(name, eos_bias=1.0)
+    inputs = tiny.prompt(model, 2, ragged=True)
+    nothing = {"input_ids": torch.tensor([[tiny.EOS if model.config.is_encoder_decoder else tiny.BOS]])}
+    nothing["attention_mask"] = torch.ones_like(nothing["input_ids"])
+    how = {"groups": 1, "penalty": 0.0, "adjust": reference.mmi(tiny.full_pass(model, nothing), 0.5)}
+    found = tiny.generate(
+        model,
+        inputs,
+        custom_generate=MMIBeamSearch(weight=0.5),
+        max_new_tokens=5,
+        num_beams=4,
+        num_return_sequences=4,
+    )
+    same(found, tiny.said_before(model, inputs), referred(model, inputs, 5, **how), [tiny.EOS])
+
+
+@pytest.mark.parametrize("name", MOVABLE)
+def test_each_prompt_is_read_once_and_each_step_is_one_forward(name: str) -> None:
+    model = tiny.model(name, eos_bias=None)
+    calls: list[tuple[int, int]] = []
+
+    def count(_: Any, args: Any, given: dict[str, Any], __: Any) -> None:
+        ids = given.get("decoder_input_ids", given.get("input_ids"))
+        calls.append(tuple(ids.shape))
+
+    inputs = tiny.prompt(model, 2)
+    watched = model.register_forward_hook(count, with_kwargs=True)
+    tiny.generate(model, inputs, custom_generate=diverse_beam_search, max_new_tokens=5, **GROUPS)
+    watched.remove()
+    assert calls == [(2, tiny.said_before(model, inputs)), *[(8, 1)] * 4]
+
+
+@pytest.mark.parametrize("name", ["whisper", "t5", "bart"])
+def test_an_encoder_runs_once_for_each_input(name: str) -> None:
+    model = tiny.model(name)
+    rows: list[int] = []
+    watched = model.get_encoder().register_forward_hook(lambda *_: rows.append(len(_[-1].last_hidden_state)))
+    tiny.generate(model, tiny.prompt(model, 2), custom_generate=diverse_beam_search, max_new_tokens=3, **GROUPS)
+    watched.remove()
+    assert rows == [2]
+
+
+def test_a_cache_is_reordered_once_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    from kilter.hosts.generation import PromptLayer
+
+    moved: list[int] = []
+    before = PromptLayer.reorder_cache
+    monkeypatch.setattr(
+        PromptLayer, "reorder_cache", lambda self, rows: (moved.append(len(rows)), before(self, rows))[1]
+    )
+    model = tiny.model("llama", eos_bias=None)
+    tiny.generate(model, tiny.prompt(model, 2), custom_generate=diverse_beam_search, max_new_tokens=6, **GROUPS)
+    assert moved == [8] * (5 * 2)  # two layers; nothing is moved before the first step or after the last
+
+
+def test_whisper_as_its_users_call_it() -> None:
+    model = tiny.model("whisper", eos_bias=1.0)
+    inputs = tiny.prompt(model, 2)
+    found = model.generate(
+        **inputs, custom_generate=diverse_beam_search, max_new_tokens=5, **GROUPS | {"num_return_sequences": 1}
+    )
+    for row, ((_, best), *_) in zip(found.tolist(), referred(model, inputs, 5), strict=True):
+        assert row[: len(best.tokens)] == list(best.tokens)  # it leaves out the token it starts from
+
+
+@pytest.mark.parametrize("name", ["gpt2", "t5"])
+def test_half_precision_scores_in_full(name: str) -> None:
+    model = tiny.model(name, seed=1).to(torch.bfloat16)
+    inputs = tiny.prompt(model, 2, ragged=True)
+    found = tiny.generate(model, inputs, custom_generate=diverse_beam_search, max_new_tokens=5, **GROUPS)
+    assert found.sequences_scores.dtype == found.sequences_log_probs.dtype == torch.float32
+    same(found, tiny.said_before(model, inputs), referred(model, inputs, 5), [tiny.EOS], within=0.1)
+
+
+@pytest.mark.parametrize("backend", ["quanto", "hqq"])
+def test_a_quantised_cache_is_moved_too(backend: str) -> None:
+    pytest.importorskip({"quanto": "optimum.quanto"}.get(backend, backend))
+    model = tiny.model("llama", eos_bias=1.0)
+    inputs = tiny.prompt(model, 2)
+    found, expected = (
+        tiny.generate(
+            model,
+            inputs,
+            max_new_tokens=5,
+            num_beams=4,
+            num_return_sequences=4,
+            cache_implementation="quantized",
+            cache_config={"backend": backend, "nbits": 8},
+            **how,
+        )
+        for how in ({"custom_generate": diverse_beam_search}, {})
+    )
+    assert torch.equal(found.sequences, expected.sequences)
