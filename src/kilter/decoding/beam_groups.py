@@ -125,7 +125,7 @@ def search(
     first_row = torch.arange(0, inputs * beams, width, device=device).view(inputs, groups, 1)
     count = max(2, 1 + (0 if end is None else len(end))) * width  # so that B' can go on whatever ends
 
-    log_probs, parents = session.prefill().repeat_interleave(beams, 0), None
+    log_probs, parents = session.prefill().log_softmax(-1).repeat_interleave(beams, 0), None
     session.spread(beams)
     vocab = log_probs.shape[-1]
     count = min(count, width * vocab)
@@ -177,7 +177,7 @@ def search(
         if now + 1 == max_length or bool(done.all()):
             break
         session.select(parents)
-        log_probs = session.step(ids[..., : now + 1].flatten(0, 2))
+        log_probs = session.step(ids[..., : now + 1].flatten(0, 2)).log_softmax(-1)
     return pool
 
 

@@ -1,11 +1,11 @@
 """Best of n: sample n answers, return the one a scorer likes most."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 from torch import Generator, Tensor
 
-from kilter.decoding.block_search import Scorer, check_scorer, decode_blocks
+from kilter.decoding.block_search import AnyScorer, check_scorer, decode_blocks
 
 
 class BestOfN:
@@ -37,7 +37,7 @@ class BestOfN:
 
     def __init__(
         self,
-        scorer: Scorer | Literal["log_prob"],
+        scorer: AnyScorer,
         n: int = 20,
         *,
         tokenizer: Any = None,

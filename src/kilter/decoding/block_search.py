@@ -6,7 +6,7 @@ batches, and an end of sequence counts in the continuation only.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Generator, Tensor
@@ -17,6 +17,18 @@ from kilter.decoding.streams import Streams
 
 Scorer = Callable[[Sequence[Any], Sequence[Any]], Any]
 """`(prefixes, continuations) -> (n,)` scores of paired lists: texts where there is a tokenizer, else tensors of ids."""
+
+
+@runtime_checkable
+class PairScorer(Protocol):
+    """A CrossEncoder of sentence-transformers, or what has its `predict`."""
+
+    def predict(self, pairs: list[Any], /) -> Any:
+        """One score for each `(prefix, continuation)`."""
+        ...
+
+
+AnyScorer = Scorer | PairScorer | Literal["log_prob"]
 FirstStage = Literal["single", "copies"]
 
 
@@ -30,7 +42,7 @@ def decode_blocks(
     inputs_tensor: Tensor | None,
     model_kwargs: dict[str, Any],
     *,
-    scorer: Scorer | Literal["log_prob"],
+    scorer: AnyScorer,
     kept: int,
     samples: int,
     block: int | None,
@@ -53,7 +65,7 @@ def decode_blocks(
     (inputs, start), device = prompts.shape, prompts.device
     rows = samples * (kept if first_stage == "copies" else 1)
 
-    log_probs = session.prefill().repeat_interleave(rows, 0)
+    logits = session.prefill().repeat_interleave(rows, 0)
     session.spread(rows)
     beams = _Beams.of(prompts, rows, limit, fill)
     now = start
@@ -61,15 +73,15 @@ def decode_blocks(
         processors: Any = for_rows(logits_processor, rows)
         stop = limit if block is None else min(now + block, limit)
         while True:  # one block
-            scores = processors(beams.ids[..., :now].flatten(0, 1), log_probs.clone())
+            scores = processors(beams.ids[..., :now].flatten(0, 1), logits.clone())
             tokens = streams.draw(scores.softmax(-1).view(inputs, rows, -1))
-            beams.append(now, tokens, log_probs.view(inputs, rows, -1))
+            beams.append(now, tokens, logits.log_softmax(-1).view(inputs, rows, -1))
             now += 1
             ends = stopping_criteria(beams.ids[..., :now].flatten(0, 1), None)
             beams.done |= ends.view(inputs, rows)
             if now == stop or bool(beams.done.all()):
                 break
-            log_probs = session.step(beams.ids[..., :now].flatten(0, 1))
+            logits = session.step(beams.ids[..., :now].flatten(0, 1))
         rank(beams, start)
         order = best(beams.scores, min(kept, rows))[1]
         if now == limit or bool(beams.done.gather(1, order).all()):
@@ -78,7 +90,7 @@ def decode_blocks(
         session.select((order + torch.arange(inputs, device=device)[:, None] * rows).flatten())
         rows = order.shape[1]
         beams = beams.take(order)
-        log_probs = session.step(beams.ids[..., :now].flatten(0, 1))
+        logits = session.step(beams.ids[..., :now].flatten(0, 1))
         beams.open_stage(samples)
     chosen = beams.take(order[:, : config.num_return_sequences])
     longest = start + int(chosen.lengths.max())
@@ -137,7 +149,7 @@ class _Beams:
 class _Ranker:
     """Scores new candidates, each with its own prefix; what a user's scorer returns is checked."""
 
-    def __init__(self, scorer: Scorer | Literal["log_prob"], tokenizer: Any, inputs: list[Tensor]) -> None:
+    def __init__(self, scorer: AnyScorer, tokenizer: Any, inputs: list[Tensor]) -> None:
         self.scorer, self.tokenizer = scorer, tokenizer
         if not isinstance(scorer, str):
             if tokenizer is not None and any(row.is_floating_point() for row in inputs):
@@ -159,10 +171,10 @@ class _Ranker:
         beams.scores[beams.new] = self._checked(self._score(prefixes, continuations), len(owners)).to(beams.scores)
 
     def _score(self, prefixes: list[Any], continuations: list[Any]) -> Any:
-        predict = getattr(self.scorer, "predict", None)  # a CrossEncoder of sentence-transformers
-        if predict is not None:
-            return predict(list(zip(prefixes, continuations, strict=True)))
-        return self.scorer(prefixes, continuations)  # type: ignore[operator]
+        if isinstance(self.scorer, PairScorer):
+            return self.scorer.predict(list(zip(prefixes, continuations, strict=True)))
+        assert callable(self.scorer)
+        return self.scorer(prefixes, continuations)
 
     def _checked(self, scores: Any, count: int) -> Tensor:
         scores = torch.as_tensor(scores)
@@ -240,14 +252,14 @@ class RankGenSearch:
         >>> model = GPT2LMHeadModel(config).eval()
         >>> def sevens(prefixes, continuations):
         ...     return torch.tensor([(ids == 7).sum().item() for ids in continuations])
-        >>> search = RankGenSearch(sevens, beams=2, samples=10, block=2)
+        >>> search = RankGenSearch(sevens, beams=2, samples=300, block=2)
         >>> model.generate(torch.tensor([[1, 2]]), custom_generate=search, max_new_tokens=4)[0, 2:]
         tensor([7, 7, 7, 7])
     """
 
     def __init__(
         self,
-        scorer: Scorer | Literal["log_prob"],
+        scorer: AnyScorer,
         *,
         beams: int = 2,
         samples: int = 10,

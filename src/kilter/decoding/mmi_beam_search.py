@@ -73,15 +73,15 @@ class _Prior:
 
     def __call__(self, ids: Tensor, parents: Tensor | None, like: Tensor) -> Tensor:
         if parents is None:
-            log_probs = self.session.prefill()[:, None].expand(-1, like.shape[1], -1)
+            logits = self.session.prefill()[:, None].expand(-1, like.shape[1], -1)
             self.session.spread(like.shape[1])
         else:
             self.session.select(parents)
             start = self.start.repeat_interleave(like.shape[1], 0)
-            log_probs = self.session.step(torch.cat([start, ids[:, self.prompt :]], 1))
-        if log_probs.shape[-1] != like.shape[-1]:
+            logits = self.session.step(torch.cat([start, ids[:, self.prompt :]], 1))
+        if logits.shape[-1] != like.shape[-1]:
             raise ValueError(
-                f"unconditional: its vocabulary has {log_probs.shape[-1]} tokens, the model's {like.shape[-1]}; "
+                f"unconditional: its vocabulary has {logits.shape[-1]} tokens, the model's {like.shape[-1]}; "
                 "it must be a model of the same tokenizer"
             )
-        return log_probs.reshape(like.shape)
+        return logits.log_softmax(-1).reshape(like.shape)

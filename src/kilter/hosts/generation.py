@@ -132,18 +132,18 @@ class Continuations:
         return [row[here.bool()] for row, here in zip(inputs, mask, strict=True)]
 
     def prefill(self) -> Tensor:
-        """Run the prompts; the log-probabilities of what comes next, `(N, V)`."""
+        """Run the prompts; the logits of what comes next, `(N, V)`."""
         outputs = self.model._prefill(self._ids, self.config, self._kwargs, is_first_iteration=True)
         self._update(outputs)
-        return _log_probs(outputs)[:: self._copies]
+        return outputs.logits[:: self._copies, -1].float()
 
     def step(self, sequences: Tensor) -> Tensor:
-        """Run the last tokens of `sequences (rows, t)`; the log-probabilities of what comes next, `(rows, V)`."""
+        """Run the last tokens of `sequences (rows, t)`; the logits of what comes next, `(rows, V)`."""
         length = 1 if self._cache()[1] is not None else None
         given = self.model.prepare_inputs_for_generation(sequences, next_sequence_length=length, **self._kwargs)
         outputs = self.model(**given, return_dict=True)
         self._update(outputs)
-        return _log_probs(outputs)
+        return outputs.logits[:, -1].float()
 
     def spread(self, rows: int) -> None:
         """Go on with `rows` continuations of each prompt, all alike so far."""
@@ -236,10 +236,6 @@ def _move(cache: Any, parents: Any) -> None:
             cache.layers[index] = PromptLayer(layer, parents)
         else:
             layer.reorder_cache(parents)
-
-
-def _log_probs(outputs: Any) -> Tensor:
-    return outputs.logits[:, -1].float().log_softmax(-1)
 
 
 def without_condition(model: Any, inputs: int, generation_config: GenerationConfig) -> tuple[Tensor, dict[str, Any]]:
