@@ -14,7 +14,7 @@ from kilter.core.glossary import INPUTS
 from kilter.core.objective import Objective
 from kilter.core.paper import cards
 
-TESTED = ">=5.2,<6.3"
+TESTED = ">=5.2.3,<6.3"
 
 _COLUMN = "kilter_column"
 """Under which key a tokenised column carries its name."""
@@ -50,9 +50,8 @@ def as_st_loss(objective: Objective, model: nn.Module) -> "STLoss":
 
     Example:
         >>> from sentence_transformers import SentenceTransformer
-        >>> from sentence_transformers.sentence_transformer.modules import BoW
         >>> from kilter.decoding import RankGenLoss
-        >>> model = SentenceTransformer(modules=[BoW(["rain", "night"])], device="cpu")
+        >>> model = SentenceTransformer(modules=[nn.Identity()], device="cpu")  # yours
         >>> as_st_loss(RankGenLoss(), model).vectors
         ('prefix', 'continuation', 'generated')
     """
