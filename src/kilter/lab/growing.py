@@ -97,5 +97,7 @@ class GrowingRows:
         self._batch.unlink()
 
     def finish(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Write all rows anew, in the order given, once they are all there."""
-        write_whole(self.out, "".join(map(json_line, rows)))
+        """Bring all rows, once they are there, into the order given."""
+        text = "".join(map(json_line, rows))
+        if text.encode() != self.out.read_bytes():
+            write_whole(self.out, text)

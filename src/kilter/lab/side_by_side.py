@@ -28,7 +28,9 @@ def _tables(outputs: Sequence[Mapping[str, Any]], most: int) -> Iterator[Table]:
     for output in outputs:
         groups.setdefault(output["group"], []).append(output)
     if len(groups) < 2:
-        table = Table(Column("score", justify="right"), Column("text", ratio=1), box=None, header_style="dim")
+        table = Table(
+            Column("score", justify="right"), Column("text", ratio=1), box=None, header_style="dim", pad_edge=False
+        )
         for output in outputs:
             table.add_row(_score(output), _words(output))
         yield table
@@ -37,7 +39,7 @@ def _tables(outputs: Sequence[Mapping[str, Any]], most: int) -> Iterator[Table]:
     for start in range(0, len(names), most):
         few = names[start : start + most]
         columns = (Column(f"group {name + 1}", ratio=1) for name in few)
-        table = Table(*columns, box=None, header_style="dim", expand=True)
+        table = Table(*columns, box=None, header_style="dim", pad_edge=False, expand=True)
         for place in range(max(len(groups[name]) for name in few)):
             table.add_row(*(_cell(groups[name], place) for name in few))
         yield table
@@ -46,7 +48,7 @@ def _tables(outputs: Sequence[Mapping[str, Any]], most: int) -> Iterator[Table]:
 def _cell(outputs: Sequence[Mapping[str, Any]], place: int) -> Text:
     if place >= len(outputs):
         return Text()
-    return Text.assemble(_words(outputs[place]), " ", (_score(outputs[place]), "dim"))
+    return Text.assemble((_score(outputs[place]), "dim"), " ", _words(outputs[place]))
 
 
 def _words(output: Mapping[str, Any]) -> Text:

@@ -18,6 +18,17 @@ Output = dict[str, Any]
 """One text: `text`, `score` (what it is ranked by), `log_prob`, `group`, `ranker_score`."""
 
 _DIGITS = 6
+_OWN_DEFAULTS: Mapping[str, Any] = {
+    "num_beams": 1,
+    "diversity_penalty": 0.0,
+    "length_penalty": 1.0,
+    "temperature": 1.0,
+    "top_p": 1.0,
+    "top_k": 50,
+    "typical_p": 1.0,
+    "min_p": None,
+}
+"""Where an option is another decoder's: neutral, whatever the model's own generation settings say."""
 
 
 def seeds(prompts: Sequence[Sequence[int]], seed: int) -> list[int]:
@@ -51,18 +62,10 @@ def decoding(
         ModuleNotFoundError: a cross-encoder without sentence-transformers.
     """
     scorer = load_scorer(options["scorer"], text) if "scorer" in options else _all_alike
-    settings: dict[str, Any] = {"num_return_sequences": options.get("keep", options.get("n"))}
-    if "num_beams" in options:
-        groups, penalty = options.get("groups", 1), options.get("diversity_penalty", 0.0)
-        settings |= {
-            "num_beams": options["num_beams"],
-            "num_beam_groups": groups,
-            "diversity_penalty": penalty,
-            "length_penalty": options["length_penalty"],
-            "do_sample": False,
-        }
-    else:
-        settings |= {name: options[name] for name in ("temperature", "top_p", "top_k")} | {"do_sample": True}
+    settings = {**_OWN_DEFAULTS, "num_return_sequences": options.get("keep", options.get("n"))}
+    settings |= {name: options[name] for name in _OWN_DEFAULTS if name in options}
+    settings |= {"num_beam_groups": options.get("groups", 1), "do_sample": "num_beams" not in options}
+    generate: Any = text.model.generate
 
     def method(seeds: Sequence[int]) -> Any:
         streams = [torch.Generator(text.model.device).manual_seed(seed) for seed in seeds]
@@ -84,8 +87,6 @@ def decoding(
             case "sample":
                 return methods.BestOfN(scorer, n=options["n"], **drawn)  # with a stream for each prompt
         raise ValueError(f"decoder: there is no {decoder!r}")
-
-    generate: Any = text.model.generate
 
     def write(rows: Sequence[Sequence[int]], seeds: Sequence[int]) -> list[list[Output]]:
         given = text.batch(rows)
