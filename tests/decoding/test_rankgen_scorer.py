@@ -368,8 +368,18 @@ def test_texts_that_cannot_be_scored(
         call(scorer(kind))
 
 
+def test_positions_of_roberta_begin_behind_the_padding(kind: str) -> None:
+    from transformers import RobertaConfig, RobertaModel
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    config = RobertaConfig(vocab_size=4 + len(WORDS), max_position_embeddings=12, pad_token_id=0, **sizes)
+    ranker = RankGenScorer(RobertaModel(config).eval(), tokenizer(kind))
+    assert ranker.prefix_tokens == 11
+    assert ranker.encode_prefix(["rain " * 30]).isfinite().all()
+
+
 def test_options_out_of_range(kind: str) -> None:
-    from transformers import LlamaConfig, LlamaModel, T5Model
+    from transformers import BertConfig, BertForMaskedLM, LlamaConfig, LlamaModel, T5Model
 
     words = tokenizer(kind)
     with pytest.raises(
@@ -394,3 +404,5 @@ def test_options_out_of_range(kind: str) -> None:
         RankGenScorer(T5Model(t5_config()), words)
     with pytest.raises(TypeError, match="encoder must be a transformers encoder"):
         RankGenScorer(nn.Linear(2, 2), words)
+    with pytest.raises(TypeError, match="got BertForMaskedLM; load it with AutoModel"):
+        RankGenScorer(BertForMaskedLM(BertConfig(vocab_size=4 + len(WORDS), **sizes)), words)(["rain"], ["fell"])

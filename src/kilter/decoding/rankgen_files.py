@@ -87,8 +87,8 @@ def _load_modules(folder: Path, tokenizer: Any) -> tuple[Any, Any, dict[str, Any
     if mode not in ("cls", ["cls"], ["pooling_mode_cls_token"]):
         raise ValueError(f"{folder} is no ranker: it pools by {mode}, a ranker reads position 0 (cls)")
     source = found["Transformer"]
-    has_decoder_too = type(AutoConfig.from_pretrained(source)) in MODEL_FOR_TEXT_ENCODING_MAPPING
-    encoder = _whole(EncoderOnly if has_decoder_too else AutoModel, source)
+    known = type(AutoConfig.from_pretrained(source)) in MODEL_FOR_TEXT_ENCODING_MAPPING  # T5: half of it
+    encoder = _whole(EncoderOnly if known else AutoModel, source)
     options: dict[str, Any] = {"projection": _projection(found["Dense"]) if "Dense" in found else False}
     prompts = _read(folder / "config_sentence_transformers.json").get("prompts") or {}
     if {"prefix", "continuation"} <= set(prompts):

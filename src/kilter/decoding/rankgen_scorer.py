@@ -19,6 +19,11 @@ from kilter.core.masking import length_mask
 _REMEMBERED = 1024
 """How many prefix vectors are kept between calls."""
 
+_NO_ENCODER = (
+    "encoder must be a transformers encoder that returns last_hidden_state, got {}; load it with AutoModel, or of an "
+    "encoder–decoder model with AutoModelForTextEncoding"
+)
+
 
 class RankGenScorer(nn.Module):
     """Scores how well texts continue prefixes; a scorer for `BestOfN` and `RankGenSearch`, or an encoder to train.
@@ -81,7 +86,7 @@ class RankGenScorer(nn.Module):
         self._frames = [_frame(tokenizer, word) for word in self.words]
         if self._frames[0][0] == self._frames[1][0]:
             raise ValueError(f"the tokenizer reads both of words={self.words} as {self._frames[0][0]}; choose others")
-        holds = getattr(encoder.config, "max_position_embeddings", None) or 10**9
+        holds = _positions(encoder)
         self.prefix_tokens = self._limit("prefix_tokens", prefix_tokens, 512, holds, 0)
         self.continuation_tokens = self._limit("continuation_tokens", continuation_tokens, 128, holds, 1)
         self._seen: dict[str, Tensor] = {}
@@ -145,7 +150,10 @@ class RankGenScorer(nn.Module):
         ids = torch.tensor([row + [pad] * (longest - len(row)) for row in rows])
         mask = length_mask(torch.tensor([len(row) for row in rows]), longest).long()
         device = self.encoder.device
-        first = self.encoder(input_ids=ids.to(device), attention_mask=mask.to(device)).last_hidden_state[:, 0]
+        out = self.encoder(input_ids=ids.to(device), attention_mask=mask.to(device))
+        if not hasattr(out, "last_hidden_state"):
+            raise TypeError(_NO_ENCODER.format(type(self.encoder).__name__))
+        first = out.last_hidden_state[:, 0]
         return first if self.projection is None else self.projection(first)
 
     # Scores --------------------------------------------------------------------------------------------------
@@ -248,15 +256,20 @@ def _precise(vectors: Tensor) -> Tensor:
 
 def _check_encoder(encoder: Any) -> None:
     if not hasattr(encoder, "config") or getattr(encoder, "decoder", None) is not None or hasattr(encoder, "lm_head"):
-        raise TypeError(
-            f"encoder must be a transformers encoder that returns last_hidden_state, got {type(encoder).__name__}; "
-            "e.g. AutoModel, or of an encoder–decoder model AutoModelForTextEncoding"
-        )
+        raise TypeError(_NO_ENCODER.format(type(encoder).__name__))
     if any(getattr(module, "is_causal", False) is True for module in encoder.modules()):
         raise ValueError(
             f"{type(encoder).__name__} reads from left to right, so that its first position never sees the text; "
             "take an encoder that reads both ways, such as T5EncoderModel or BertModel"
         )
+
+
+def _positions(encoder: Any) -> int:
+    """How many tokens the encoder holds; RoBERTa's kind counts positions from behind the padding index."""
+    held = getattr(encoder.config, "max_position_embeddings", None) or 10**9
+    table = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
+    before = getattr(table, "padding_idx", None)
+    return held if before is None else held - before - 1
 
 
 def _square(encoder: Any, projection: bool | Tensor) -> nn.Linear | None:
