@@ -26,7 +26,7 @@ def liked(prefixes: list[Any], continuations: list[Any]) -> torch.Tensor:
     """A fixed taste: which tokens come, and where."""
     places = [torch.arange(1, len(ids) + 1) for ids in continuations]
     return torch.tensor(
-        [((ids * 7919 + place * 104729) % 1009).sum().item() for ids, place in zip(continuations, places)]
+        [((ids * 7919 + place * 104729) % 1009).sum().item() for ids, place in zip(continuations, places, strict=True)]
     )
 
 
@@ -146,7 +146,7 @@ def plain_search(log_probs: Any, scorer: Any, beams: int, samples: int, block: i
 
 
 def test_what_the_scorer_is_given() -> None:
-    """Each prompt without padding, and the whole continuation so far without it; a beam that ended is not asked about."""
+    """The prompt without padding, the continuation so far without the prompt; a beam that ended is asked about once."""
     made = tiny.model("gpt2", eos_bias=2.0)
     inputs = tiny.prompt(made, 3, ragged=True)
     asked: list[tuple[list[Any], list[Any]]] = []

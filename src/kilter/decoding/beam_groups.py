@@ -97,7 +97,7 @@ def search(
     Args:
         session: `kilter.hosts.generation.Continuations` of N prompts.
         processors: changes log-probabilities `(N·B, V)`, given the ids so far `(N·B, t)`.
-        criteria: says which of the ids `(rows, t)` end here `(rows,)`.
+        criteria: says which of the ids `(rows, t)` end here `(rows,)`, for other reasons than their length.
         beams: B, in all groups together.
         groups: G, which divides B into groups of B'.
         max_length: tokens of a sequence, with the prompt.
@@ -152,7 +152,8 @@ def search(
 
         step = _Step(*(torch.stack(part, 1) for part in zip(*steps, strict=True)))
         # A hypothesis that ends is kept if it is among the first B' and its group still takes any.
-        new = step.ends & (torch.arange(count, device=device) < width) & ~done[..., None]
+        last = now + 1 == max_length
+        new = (step.ends | last) & (torch.arange(count, device=device) < width) & ~done[..., None]
         length = now + 1 - start
         value = (step.scores / length**length_penalty).masked_fill(~new, _OUT)
         value, order = torch.cat([pool.scores, value], -1).sort(descending=True, stable=True)
@@ -174,7 +175,7 @@ def search(
         hope = running[..., 0] / reach**length_penalty
         worst = torch.where(taken, pool.scores, _OUT).amin(-1)
         done = done | (hope <= worst) | step.ends.all(-1) | (taken.all(-1) & (early_stopping is True))
-        if now + 1 == max_length or bool(done.all()):
+        if last or bool(done.all()):
             break
         session.select(parents)
         log_probs = session.step(ids[..., : now + 1].flatten(0, 2)).log_softmax(-1)

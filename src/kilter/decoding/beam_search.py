@@ -28,7 +28,7 @@ def decode(
     **how: Any,
 ) -> Any:
     """Search with `kilter.decoding.beam_groups.search` and return what `generate` should."""
-    from kilter.hosts.generation import Continuations, special_tokens
+    from kilter.hosts.generation import Continuations, criteria_and_length, special_tokens
 
     config = generation_config
     check_outputs(config)
@@ -40,13 +40,14 @@ def decode(
     _check_sampling(decoder, config, sample)
     session = Continuations(model, input_ids, config, model_kwargs)
     end, fill = special_tokens(config)
+    criteria, max_length = criteria_and_length(stopping_criteria, config)
     found = search(
         session,
         logits_processor,
-        stopping_criteria,
+        criteria,
         beams=config.num_beams,
         groups=groups,
-        max_length=config.max_length,
+        max_length=max_length,
         length_penalty=config.length_penalty,
         early_stopping=config.early_stopping,
         end=end,

@@ -51,7 +51,7 @@ def decode_blocks(
     generator: Generator | Sequence[Generator] | None,
 ) -> Any:
     """Search and return what `generate` should; the settings are those of `RankGenSearch`."""
-    from kilter.hosts.generation import Continuations, for_rows, special_tokens
+    from kilter.hosts.generation import Continuations, criteria_and_length, for_rows, special_tokens
 
     config = generation_config
     check_outputs(config)
@@ -61,7 +61,8 @@ def decode_blocks(
     streams = Streams(contents, generator)
     rank = _Ranker(scorer, tokenizer, contents)
     fill = max(special_tokens(config)[1], 0)  # it is read by the model too
-    prompts, limit = session.prompts, config.max_length
+    criteria, limit = criteria_and_length(stopping_criteria, config)
+    prompts = session.prompts
     (inputs, start), device = prompts.shape, prompts.device
     rows = samples * (kept if first_stage == "copies" else 1)
 
@@ -77,7 +78,7 @@ def decode_blocks(
             tokens = streams.draw(scores.softmax(-1).view(inputs, rows, -1))
             beams.append(now, tokens, logits.log_softmax(-1).view(inputs, rows, -1))
             now += 1
-            ends = stopping_criteria(beams.ids[..., :now].flatten(0, 1), None)
+            ends = criteria(beams.ids[..., :now].flatten(0, 1), None)
             beams.done |= ends.view(inputs, rows)
             if now == stop or bool(beams.done.all()):
                 break

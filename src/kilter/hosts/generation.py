@@ -1,7 +1,7 @@
 """Step a model for a decoder: one prefill for each prompt, then one forward and one cache reorder for each token.
 
 The only file that touches what transformers keeps private in generation: `_prefill`, `_expand_inputs_for_generation`,
-`_update_model_kwargs_for_generation`, `_reorder_cache`, the special tokens on its config, and the layers of its caches.
+`_update_model_kwargs_for_generation`, `_reorder_cache`, `_setup_cache`, the special tokens on its config, and the layers of its caches.
 Tested with transformers 5.21 to 5.23.
 """
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import EncoderDecoderCache, GenerationConfig, GenerationMixin, LogitsProcessorList
 from transformers.cache_utils import DynamicLayer
 from transformers.generation.logits_process import PrefixConstrainedLogitsProcessor
+from transformers.generation.stopping_criteria import MaxLengthCriteria, StoppingCriteriaList
 from transformers.utils.generic import ModelOutput
 
 _ROOM = 64
@@ -183,10 +184,14 @@ class Continuations:
 
     def _reorder(self, parents: Tensor, changed: bool) -> None:
         name, cache = self._cache()
+        own = hasattr(self.model, "_setup_cache") or (cache is None and getattr(self.model, "_is_stateful", False))
+        if own and self._kwargs.get("use_cache"):
+            raise ValueError(
+                f"{type(self.model).__name__} keeps its state where no beam can move it: set use_cache=False"
+            )
         if cache is None:
-            if getattr(self.model, "_is_stateful", False) and self._kwargs.get("use_cache"):
-                raise ValueError(f"{type(self.model).__name__} keeps its state to itself: set use_cache=False")
-        elif hasattr(self.model, "_reorder_cache"):
+            return
+        if hasattr(self.model, "_reorder_cache"):
             self._kwargs[name] = self.model._reorder_cache(cache, parents)
         elif isinstance(cache, EncoderDecoderCache):
             _move(cache.self_attention_cache, parents)
@@ -268,6 +273,13 @@ def for_rows(processors: LogitsProcessorList, rows: int) -> LogitsProcessorList:
             processor._num_beams = rows
         told.append(processor)
     return told
+
+
+def criteria_and_length(criteria: Any, generation_config: GenerationConfig) -> tuple[Any, int]:
+    """What ends a sequence beside its length, and the length, prompt included."""
+    by_length = [criterion for criterion in criteria if isinstance(criterion, MaxLengthCriteria)]
+    others = StoppingCriteriaList([criterion for criterion in criteria if criterion not in by_length])
+    return others, min([criterion.max_length for criterion in by_length] or [generation_config.max_length])
 
 
 def special_tokens(generation_config: GenerationConfig) -> tuple[Tensor | None, int]:
