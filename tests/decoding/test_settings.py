@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import StoppingCriteria, StoppingCriteriaList, StopStringCriteria
+from transformers import MaxLengthCriteria, StoppingCriteria, StoppingCriteriaList, StopStringCriteria
 
 from kilter.decoding import DiverseBeamSearch, SiblingBeamSearch, diverse_beam_search
 from tests.decoding import reference, tiny
@@ -283,3 +283,29 @@ def test_one_group_at_any_penalty_is_beam_search() -> None:
     )
     found = generate(model, num_beam_groups=1, diversity_penalty=0.7)
     assert torch.equal(found.sequences, expected.sequences)
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [
+        {"max_time": 1e-9},
+        {"max_length": 5, "max_new_tokens": None},
+        {"stopping_criteria": StoppingCriteriaList([MaxLengthCriteria(6)])},
+    ],
+)
+def test_limits_of_time_and_length_are_beam_search_s(limit: dict[str, Any]) -> None:
+    for seed in range(4):
+        model = table_lm(seed, eos_bias=0.5)
+        asked = GROUPS | {"num_beam_groups": 1, "diversity_penalty": 0.0} | limit
+        found = model.generate(**padded(PROMPTS, 1), custom_generate=diverse_beam_search, **asked)
+        del asked["num_beam_groups"], asked["diversity_penalty"]
+        assert torch.equal(found, model.generate(**padded(PROMPTS, 1), **asked))
+
+
+def test_a_smaller_limit_of_length_charges_its_last_step_too() -> None:
+    for seed in range(4):
+        model = table_lm(seed, eos_bias=0.5)
+        shorter = generate(model, max_new_tokens=3)
+        found = generate(model, stopping_criteria=StoppingCriteriaList([MaxLengthCriteria(6)]))
+        assert torch.equal(found.sequences, shorter.sequences)
+        assert torch.equal(found.sequences_scores, shorter.sequences_scores)
