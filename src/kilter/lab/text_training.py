@@ -91,6 +91,9 @@ def fit_texts(
     trainer.add_callback(Keeper(advance))
     last = last_whole(folder)
     with full_disk_said(folder):
-        trainer.train(resume_from_checkpoint=last)
+        if last and int(last.rpartition("-")[2]) >= steps:  # killed after its last step: nothing is left to train
+            model.load_state_dict(SentenceTransformer(last, device="cpu").state_dict())
+        else:
+            trainer.train(resume_from_checkpoint=last)
     if not all(parameter.isfinite().all() for parameter in model.parameters()):
         raise ValueError(f"the training in {folder} diverged (parameters are not finite); lower the learning rate")
