@@ -586,7 +586,10 @@ def run_method(slug: str, rest: list[str]) -> int:
     preset, config, flags, record = _peel(rest)
     given = _from_file(config, recipe_class)
     if preset is None:
-        own = "own" in recipe_class.presets and (given.get("model") or any(f.startswith("--model") for f in flags))
+        means_own = any(
+            given.get(name) or any(f.startswith(f"--{name}") for f in flags) for name in recipe_class.own_by
+        )
+        own = "own" in recipe_class.presets and means_own
         preset = given.get("preset") or ("own" if own else "full")
     if preset not in recipe_class.presets:
         raise UsageError(f"preset: there is no {preset!r}{suggest(preset, recipe_class.presets)}")

@@ -112,6 +112,10 @@ class Recipe(ABC):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     metrics: ClassVar[Mapping[str, Metric]] = {}
     baseline: ClassVar[str]
+    intervals: ClassVar[Literal["seeds", "examples"]] = "seeds"
+    """what intervals are over when there are several seeds: the seeds, or the test examples with the seeds pooled"""
+    own_by: ClassVar[tuple[str, ...]] = ("model",)
+    """options that mean one's own work, so that the preset is `own` where none is asked for"""
     unhashed: ClassVar[frozenset[str]] = frozenset({"out", "only", "jobs", "arms", "seeds", "preset"})
     """options that change where or how much is run, not what one piece of work computes"""
 

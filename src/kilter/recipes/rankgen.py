@@ -102,6 +102,7 @@ class RankGenRecipe(Recipe):
     paper = cards()["rankgen"]
     baseline: ClassVar[str] = "untrained"
     intervals: ClassVar[Literal["seeds", "examples"]] = "examples"
+    own_by: ClassVar[tuple[str, ...]] = ("train", "train_data")
     unhashed = Recipe.unhashed | {"save_steps"}
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {
