@@ -288,6 +288,23 @@ def test_a_scorer_reads_texts(
         assert found == pytest.approx(score([row["prompt"]] * 2, texts).tolist(), abs=1e-3)
 
 
+def test_a_scorer_trained_further_is_another(
+    models: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    from kilter.decoding import RankGenScorer
+
+    scorer = ranker(tmp_path / "scorer")
+    options = (*EXTRA["best-of"], "--scorer", scorer, "--max-new-tokens", 3, "--out", tmp_path / "texts.jsonl")
+    command = ("--model", models / "gpt2", "--prompts", prompts, "--decoder", "best-of", *options)
+    assert run(*command) == run(*command) == 0
+    trained = RankGenScorer.from_pretrained(scorer)
+    next(trained.parameters()).data.mul_(2)
+    trained.save_pretrained(scorer)
+    capsys.readouterr()
+    assert run(*command) == 1
+    assert "was made with scorer_weights" in capsys.readouterr().err
+
+
 def test_a_scorer_gives_one_number(models: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     options = ("--decoder", "best-of", "--max-new-tokens", 5, "--scorer", cross_encoder(tmp_path / "two", 2))
     assert run("--model", models / "gpt2", "--prompts", prompts, *options) == 1

@@ -55,15 +55,16 @@ def generate(
         raise ValueError(f"{out}: is where the prompts come from; {ELSEWHERE}")
     rows = read_prompts(prompts)
     extra("transformers", "generation")
-    from kilter.models.text_decoding import decoding, seeds
-    from kilter.models.text_model import TextModel
+    from kilter.models.text_decoding import decoding, load_scorer, seeds
+    from kilter.models.text_model import TextModel, weights_digest
 
     quiet_hosts()
     text = TextModel.load(model, gguf=gguf, device=device)
     ids = text.encode([row.text for row in rows], chat=chat)
     lengths = [len(tokens) for tokens in ids]
     text.check_fit([*zip([row.where for row in rows], lengths, strict=True)], max_new_tokens)
-    write = decoding(text, decoder, options, max_new_tokens=max_new_tokens)
+    scorer: Any = load_scorer(options["scorer"], text) if "scorer" in options else None
+    write = decoding(text, decoder, options, scorer=scorer, max_new_tokens=max_new_tokens)
     streams = seeds(ids, seed)
     at_once = texts_at_once(options)
     free = free_memory(text.model.device)
@@ -87,8 +88,8 @@ def generate(
         _print(work)
         return 0
     made = {
-        "model": str(Path(model).resolve()) if Path(model).exists() else model,
-        "weights": text.digest(),
+        "model": _place(model),
+        "weights": weights_digest(text.model),
         "prompts": sha256(repr([(row.text, row.kept) for row in rows]).encode()).hexdigest()[:12],
         "decoder": decoder,
         **options,
@@ -96,6 +97,8 @@ def generate(
         "chat": chat,
         "seed": seed,
     }
+    if hasattr(scorer, "state_dict"):
+        made |= {"scorer": _place(options["scorer"]), "scorer_weights": weights_digest(scorer)}
     texts = _keep(GrowingRows(out, "generate", made), rows, work)
     print(f"{out}: {len(rows)} prompts, {texts} texts", file=sys.stderr)
     return 0
@@ -110,6 +113,7 @@ def _print(work: Work) -> None:
             while not show and printed in done:
                 sys.stdout.write(json_line(done[printed]))
                 printed += 1
+            sys.stdout.flush()
     finally:
         if show:
             show_texts(done[i] for i in sorted(done))
@@ -222,6 +226,10 @@ def within_memory(
             queue.appendleft(batch)
         else:
             yield found
+
+
+def _place(name: str) -> str:
+    return str(Path(name).resolve()) if Path(name).exists() else name
 
 
 def _row(index: int, prompt: TextPrompt, outputs: list[Row]) -> Row:

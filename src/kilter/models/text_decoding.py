@@ -47,7 +47,7 @@ def seeds(prompts: Sequence[Sequence[int]], seed: int) -> list[int]:
 
 
 def decoding(
-    text: TextModel, decoder: str, options: Mapping[str, Any], *, max_new_tokens: int
+    text: TextModel, decoder: str, options: Mapping[str, Any], *, scorer: Any = None, max_new_tokens: int
 ) -> Callable[[Sequence[Sequence[int]], Sequence[int]], list[list[Output]]]:
     """What writes the texts of a batch, best first, given the token ids of its prompts and a seed for each.
 
@@ -55,13 +55,9 @@ def decoding(
         text: the model that writes.
         decoder: a key of `DECODERS` in `kilter.cli`.
         options: that decoder's, all of them.
+        scorer: of a decoder that has one, as `load_scorer` gives it.
         max_new_tokens: of each text, at most.
-
-    Raises:
-        ValueError: a scorer that is none.
-        ModuleNotFoundError: a cross-encoder without sentence-transformers.
     """
-    scorer = load_scorer(options["scorer"], text) if "scorer" in options else _all_alike
     settings = {**_OWN_DEFAULTS, "num_return_sequences": options.get("keep", options.get("n"))}
     settings |= {name: options[name] for name in _OWN_DEFAULTS if name in options}
     settings |= {"num_beam_groups": options.get("groups", 1), "do_sample": "num_beams" not in options}
@@ -85,7 +81,7 @@ def decoding(
                 sizes = {name: options[name] for name in ("beams", "samples", "block")}
                 return methods.RankGenSearch(scorer, **sizes, **drawn)
             case "sample":
-                return methods.BestOfN(scorer, n=options["n"], **drawn)  # with a stream for each prompt
+                return methods.BestOfN(_all_alike, n=options["n"], **drawn)  # with a stream for each prompt
         raise ValueError(f"decoder: there is no {decoder!r}")
 
     def write(rows: Sequence[Sequence[int]], seeds: Sequence[int]) -> list[list[Output]]:

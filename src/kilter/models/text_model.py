@@ -143,13 +143,22 @@ class TextModel:
         logits = 6 * 4 * config.vocab_size * rows
         return 2 * cache + logits + 16 * config.hidden_size * wide * prompt
 
-    def digest(self) -> str:
-        """A model trained further in the same folder is another one: some values of every tensor tell."""
-        found = sha256()
-        for name, tensor in self.model.state_dict().items():
-            few = tensor.flatten()[:: max(1, tensor.numel() // _DIGEST_VALUES)].cpu().contiguous()
-            found.update(f"{name} {tuple(tensor.shape)}".encode() + few.view(torch.uint8).numpy().tobytes())
-        return found.hexdigest()[:12]
+
+def weights_digest(model: torch.nn.Module) -> str:
+    """A model trained further in the same folder is another one: some values of every tensor tell.
+
+    Example:
+        >>> layer = torch.nn.Linear(2, 2)
+        >>> before = weights_digest(layer)
+        >>> _ = layer.bias.data.add_(1)
+        >>> weights_digest(layer) == before
+        False
+    """
+    found = sha256()
+    for name, tensor in model.state_dict().items():
+        few = tensor.flatten()[:: max(1, tensor.numel() // _DIGEST_VALUES)].cpu().contiguous()
+        found.update(f"{name} {tuple(tensor.shape)}".encode() + few.view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()[:12]
 
 
 def gguf_file(name: str, gguf: str | None) -> tuple[str, str | None]:
