@@ -227,7 +227,7 @@ def test_purpose_then_verdict_then_numbers_then_the_rest(page):
     "text",
     [
         "−201 ms", "−209 to −193", "+0.14 points", "no clear change", "1.38 to 2.25", "awp − ctc",
-        "CC BY-SA 4.0", "Zohar Jackson", "7_theo_3.wav", "empty file", "Real recordings", "0123abc",
+        "CC BY-SA 4.0", "Zohar Jackson", "7_theo_3.wav", "empty file", "Real data", "0123abc",
         "kilter run align-with-purpose --preset demo", "torch 2.13.0", "warm_up", "34.2", "ICLR",
         "95 % bootstrap over utterances", "does not drift",
     ],

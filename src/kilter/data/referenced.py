@@ -1,14 +1,11 @@
-"""Inputs with what people wrote for them: the shape of every text generation task here, and of one's own file.
+"""Inputs with what people wrote for them: the shape of every text generation task here.
 
 The departure from a plain pair of columns: an input keeps all its references, because an oracle over many outputs
 needs them, and may hold names that stand for values while the model works (delexicalisation).
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -57,43 +54,3 @@ def spread(items: Sequence[Referenced], count: int) -> list[Referenced]:
         raise ValueError(f"count must be at least 1, got {count}")
     count = min(count, len(items))
     return [items[place * len(items) // count] for place in range(count)]
-
-
-def read_referenced(path: str | Path) -> list[Referenced]:
-    """Read one's own inputs: a `.jsonl` with `prompt` and perhaps `references`, or a text file of one prompt a line.
-
-    Raises:
-        ValueError: There is no such file, it holds no prompt, or a line is not as it must be (it is named).
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"{path}: there is no such file; give a .jsonl with prompt and references, or lines of text")
-    try:
-        lines = path.read_text("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path}: is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8"
-        ) from None
-    read = _json_line if path.suffix in (".jsonl", ".ndjson") else _text_line
-    items = [read(line, f"{path}, line {place}") for place, line in enumerate(lines, 1) if line.strip()]
-    if not items:
-        raise ValueError(f"{path}: holds no prompt; write one a line")
-    return items
-
-
-def _text_line(line: str, place: str) -> Referenced:
-    return Referenced(line.rstrip())
-
-
-def _json_line(line: str, place: str) -> Referenced:
-    try:
-        row: Any = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{place}: is not JSON ({error.msg}); each line is an object with the key prompt") from None
-    prompt = row.get("prompt") if isinstance(row, dict) else None
-    if not isinstance(prompt, str) or not prompt.strip():
-        raise ValueError(f'{place}: has no text under prompt; write {{"prompt": "…", "references": ["…"]}}')
-    references = row.get("references") or []
-    if isinstance(references, str) or not all(isinstance(one, str) and one.strip() for one in references):
-        raise ValueError(f"{place}: references must be a list of texts that are not empty")
-    return Referenced(prompt, tuple(references))

@@ -92,7 +92,7 @@ def finish(recipe: Recipe, out: Path, data: Provenance, command: str) -> None:
         "hardware": provenance.hardware(),
         "settings": _settings(recipe),
         "data": asdict(data),
-        **summarise(figures := Arms(done, recipe.metrics, baseline), recipe.claims(), described),
+        **summarise(figures := Arms(done, recipe.metrics, baseline, recipe.intervals), recipe.claims(), described),
     }
     summary["verdicts"] += recipe.verdicts(figures)
     summary["notes"] = list(recipe.notes(summary))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,9 +19,16 @@ Seeds = Mapping[int, Path]
 class Arms:
     """The finished pieces of a run, and what can be said from them."""
 
-    def __init__(self, pieces: Mapping[str, Seeds], metrics: Mapping[str, Metric], baseline: str) -> None:
+    def __init__(
+        self,
+        pieces: Mapping[str, Seeds],
+        metrics: Mapping[str, Metric],
+        baseline: str,
+        intervals: Literal["seeds", "examples"] = "seeds",
+    ) -> None:
         self.metrics = metrics
         self.baseline = baseline
+        self._by_examples = intervals == "examples"
         self.figures = {
             arm: {seed: read_json(folder / "metrics.json") for seed, folder in seeds.items()}
             for arm, seeds in pieces.items()
@@ -32,6 +39,8 @@ class Arms:
     def interval_name(self) -> str:
         """What the intervals are over."""
         count = max(map(len, self.figures.values()), default=0)
+        if self._by_examples:
+            return f"95 % bootstrap over inputs{f', {count} seeds pooled' if count > 1 else ' of one seed'}"
         return f"95 % t interval over {count} seeds" if count > 1 else "95 % bootstrap over utterances of one seed"
 
     def values(self, arm: str) -> dict[str, dict[str, Any]]:
@@ -57,8 +66,8 @@ class Arms:
         both = [s for s in ours if s in theirs and None not in (ours[s].get(metric), theirs[s].get(metric))]
         if not both:
             return None
-        if len(both) == 1 and (totals := self._of(arm, both[0], metric)) is not None:
-            return ratio_bootstrap(totals, self._of(baseline, both[0], metric), scale=self._scale(metric))
+        if (len(both) == 1 or self._by_examples) and (totals := self.pooled(arm, metric, both)) is not None:
+            return ratio_bootstrap(totals, self.pooled(baseline, metric, both), scale=self._scale(metric))
         return t_interval([ours[s][metric] - theirs[s][metric] for s in both])
 
     def value(self, arm: str, metric: str) -> Interval | None:
@@ -66,9 +75,15 @@ class Arms:
         values = {seed: row[metric] for seed, row in self.figures[arm].items() if row.get(metric) is not None}
         if not values:
             return None
-        if len(values) == 1 and (totals := self._of(arm, next(iter(values)), metric)) is not None:
+        if (len(values) == 1 or self._by_examples) and (totals := self.pooled(arm, metric, [*values])) is not None:
             return ratio_bootstrap(totals, scale=self._scale(metric))
         return t_interval(list(values.values()))
+
+    def pooled(self, arm: str, metric: str, seeds: Sequence[int]) -> np.ndarray | None:
+        """`(examples, 2)` totals of a metric, of each example summed over the seeds; None where a seed has none."""
+        found = [self._of(arm, seed, metric) for seed in seeds]
+        there = [totals for totals in found if totals is not None]
+        return np.sum(there, axis=0) if found and len(there) == len(found) else None
 
     def _of(self, arm: str, seed: int, metric: str) -> np.ndarray | None:
         """`(examples, 2)` totals of a metric in one piece of work; an example without it counts for nothing."""
@@ -92,7 +107,7 @@ def judge(claim: Claim, arms: Arms) -> dict[str, str] | None:
     """
     if claim.arm not in arms.figures or claim.baseline not in arms.figures or claim.metric not in arms.metrics:
         return None
-    found = arms.difference(claim.arm, claim.metric)
+    found = arms.difference(claim.arm, claim.metric, claim.baseline)
     if found is None or found.low is None or found.high is None:
         return None
     metric = arms.metrics[claim.metric]
@@ -168,7 +183,7 @@ def _guard(claim: Claim, arms: Arms) -> tuple[bool, str]:
     if claim.guard is None:
         return True, ""
     name, worst = claim.guard
-    found = arms.difference(claim.arm, name)
+    found = arms.difference(claim.arm, name, claim.baseline)
     if found is None or found.high is None or found.low is None:
         return False, f"; {arms.metrics[name].label.lower()} was not measured"
     metric = arms.metrics[name]

@@ -1,0 +1,70 @@
+"""How many times a figure is another's: the interval, and the four words."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kilter.lab.ratios import ratio_interval, ratio_verdict
+from kilter.lab.recipe import Metric
+from kilter.lab.summary import Arms
+
+METRICS = {"distinct_4": Metric("Distinct 4-grams", "%", "higher", 1)}
+
+
+def arms(folder: Path, factor: float, seeds: int, noise: float = 0.02) -> Arms:
+    """Fifty inputs; the method's figure is so many times the baseline's, give or take."""
+    pieces: dict[str, dict[int, Path]] = {"beam": {}, "dbs": {}}
+    for seed in range(seeds):
+        rng = np.random.default_rng(seed)
+        beam = rng.uniform(0.1, 0.2, 50)
+        for arm, values in (("beam", beam), ("dbs", factor * beam * (1 + noise * rng.standard_normal(50)))):
+            piece = folder / arm / str(seed)
+            piece.mkdir(parents=True)
+            (piece / "metrics.json").write_text(json.dumps({"distinct_4": 100 * float(values.mean())}))
+            rows = [json.dumps({"totals": {"distinct_4": [value, 1]}}) for value in values]
+            (piece / "utterances.jsonl").write_text("\n".join(rows) + "\n")
+            pieces[arm][seed] = piece
+    return Arms(pieces, METRICS, "beam", "examples")
+
+
+@pytest.mark.parametrize(
+    ("factor", "seeds", "noise", "verdict"),
+    [
+        (2.0, 5, 0.02, "holds"),
+        (2.0, 3, 0.02, "holds in direction"),  # too few seeds
+        (1.3, 5, 0.02, "holds in direction"),  # too small
+        (1.0, 5, 0.5, "not seen here"),
+        (0.8, 5, 0.02, "contradicted"),
+    ],
+)
+def test_verdicts(tmp_path: Path, factor: float, seeds: int, noise: float, verdict: str) -> None:
+    found = ratio_verdict(arms(tmp_path, factor, seeds, noise), "distinct_4", "dbs", "beam", 1.5)
+    assert found is not None
+    assert found["verdict"] == verdict
+    assert found["claim"] == "Distinct 4-grams of dbs at least 1.5 times those of beam"
+    assert f"{seeds} seeds" in found["why"]
+
+
+def test_nothing_is_said_without_the_pair(tmp_path: Path) -> None:
+    there = arms(tmp_path, 2.0, 1)
+    assert ratio_verdict(there, "distinct_4", "sibling", "beam", 1.5) is None
+    assert ratio_verdict(there, "oracle_20", "dbs", "beam", 1.5) is None
+
+
+def test_the_interval_is_paired_and_covers(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    ones = np.ones(40)
+    hits = 0
+    for _ in range(100):
+        base = rng.gamma(2.0, 1.0, 40)
+        ours = 2 * base * rng.uniform(0.8, 1.2, 40)
+        found = ratio_interval(np.stack([ours, ones], 1), np.stack([base, ones], 1), draws=400)
+        assert found.low is not None
+        assert found.high is not None
+        hits += found.low <= 2 <= found.high
+        assert found.high - found.low < 0.25  # unpaired it would be about 0.9
+    assert hits >= 85
+    with pytest.raises(ValueError, match="same examples"):
+        ratio_interval(np.ones((3, 2)), np.ones((4, 2)))
