@@ -1,7 +1,8 @@
 """Step a model for a decoder: one prefill for each prompt, then one forward and one cache reorder for each token.
 
 The only file that touches what transformers keeps private in generation: `_prefill`, `_expand_inputs_for_generation`,
-`_update_model_kwargs_for_generation`, `_reorder_cache`, `_setup_cache`, the special tokens on its config, and the layers of its caches.
+`_update_model_kwargs_for_generation`, `_reorder_cache`, `_setup_cache`, the special tokens on its config, and the
+layers of its caches.
 Tested with transformers 5.21 to 5.23.
 """
 
