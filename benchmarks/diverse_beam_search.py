@@ -76,7 +76,7 @@ def main() -> None:
 def load(name: str | None) -> Any:
     """The model, which must not end early."""
     if name is None:
-        from kilter.models.language_models import small_lm
+        from kilter.data.pretrained import small_lm
 
         model = small_lm()[0]
     else:
