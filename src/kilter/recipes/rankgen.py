@@ -41,6 +41,8 @@ _ARMS = {
 _JUDGE = 1000
 """Added to the seed of the ranker that judges, so that it is another than those it judges."""
 _HELD = " (held out)"
+_SPREAD = 0.25
+"""Standard deviation of a prefix's scores at which training begins."""
 
 
 @dataclass(kw_only=True)
@@ -355,7 +357,7 @@ class RankGenRecipe(Recipe):
 
             pairs = [pair for pair in pairs if pair.id in self._machine]
             start, work = folder.with_name("start"), folder.with_name("checkpoints")
-            ranker = self._fresh_ranker(seed)
+            ranker = _tempered(self._fresh_ranker(seed), pairs[:32])
             prompts = dict(zip(("prefix", "continuation"), ranker.words, strict=True))
             ranker.save_pretrained(start)
             encoder = SentenceTransformer(str(start), device=self.device)
@@ -586,6 +588,19 @@ class RankGenRecipe(Recipe):
 
 
 RECIPE = RankGenRecipe
+
+
+def _tempered(ranker: Any, pairs: "Sequence[Pair]") -> Any:
+    """The ranker with a projection at which its scores begin close together.
+
+    Raw dot products of an encoder's states differ by so much that the first hundred steps would go into shrinking them.
+    """
+    import torch
+
+    scores = ranker.score_matrix([pair.prefix for pair in pairs], [pair.continuation for pair in pairs])
+    with torch.no_grad():
+        ranker.projection.weight.mul_((_SPREAD / scores.std(1).mean().clamp_min(1e-6)).sqrt())
+    return ranker
 
 
 def _percent(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
