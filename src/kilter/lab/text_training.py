@@ -95,5 +95,5 @@ def fit_texts(
             model.load_state_dict(SentenceTransformer(last, device="cpu").state_dict())
         else:
             trainer.train(resume_from_checkpoint=last)
-    if not all(parameter.isfinite().all() for parameter in model.parameters()):
+    if not all(torch.isfinite(parameter).all() for parameter in model.parameters()):
         raise ValueError(f"the training in {folder} diverged (parameters are not finite); lower the learning rate")

@@ -16,7 +16,7 @@ def tiny_tokenizer(texts: Iterable[str], size: int = 400) -> Any:
     trained.train_from_iterator(
         list(texts), vocab_size=size, min_frequency=1, special_tokens=marks, show_progress=False
     )
-    names = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"}
+    names: Any = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"}
     return PreTrainedTokenizerFast(tokenizer_object=trained._tokenizer, model_max_length=512, **names)
 
 
@@ -24,7 +24,7 @@ def tiny_encoder(tokenizer: Any, seed: int = 0) -> Any:
     """A BERT of two small layers with random weights."""
     from transformers import BertConfig, BertModel
 
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    sizes: Any = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
     torch.manual_seed(seed)
     return BertModel(BertConfig(vocab_size=len(tokenizer), pad_token_id=0, **sizes)).eval()
 
@@ -33,8 +33,8 @@ def tiny_lm(tokenizer: Any, seed: int = 0) -> Any:
     """A Llama of two small layers with random weights."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-    marks = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    sizes: Any = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    marks: Any = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
     torch.manual_seed(seed)
     return LlamaForCausalLM(
         LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=1024, **sizes, **marks)
