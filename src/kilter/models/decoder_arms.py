@@ -29,14 +29,14 @@ def _dbs(label: str, diversity: str, grid: tuple[float, ...], usual: float) -> K
 
 
 KINDS = {
-    "sibling": Kind("Sibling ranks", "γ", (0.1, 0.3, 1.0, 3.0), 1.0, "sibling", "rank_penalty"),
-    "mmi": Kind("MMI", "λ", (0.1, 0.2, 0.4, 0.6), 0.3, "mmi", "mmi_weight"),
+    "sibling": Kind("Sibling ranks", "γ", (0.3, 1.0, 3.0, 6.0), 1.0, "sibling", "rank_penalty"),
+    "mmi": Kind("MMI", "λ", (0.1, 0.2, 0.4, 0.8), 0.4, "mmi", "mmi_weight"),
     "dbs": _dbs("Hamming", "hamming", (0.1, 0.2, 0.4, 0.8, 1.6), 0.5),
     "dbs-cumulative": _dbs("cumulative", "cumulative", (0.5, 1.0, 2.0, 4.0), 1.0),
     "dbs-overlap": _dbs("overlap", "overlap", (0.05, 0.1, 0.2, 0.4), 0.2),
     "dbs-ngram": _dbs("2-grams", "ngram", (0.1, 0.2, 0.4, 0.8), 0.4),
-    "dbs-embedding": _dbs("embeddings", "embedding", (0.1, 0.2, 0.4, 0.8), 0.4),
-    "nucleus": Kind("Nucleus sampling", "p", (0.7, 0.8, 0.9, 0.95), 0.9, "sample", "top_p"),
+    "dbs-embedding": _dbs("embeddings", "embedding", (0.2, 0.4, 0.8, 1.6), 0.4),
+    "nucleus": Kind("Nucleus sampling", "p", (0.6, 0.7, 0.8, 0.9, 0.95), 0.9, "sample", "top_p"),
 }
 """The decoders that have a strength; beam search has none."""
 
