@@ -72,17 +72,17 @@ class RankGenRecipe(Recipe):
     """most words of a continuation (published: 128)"""
     pairs: int = 384
     """passages to learn from, in all documents together; each has one machine continuation"""
-    steps: int = 100
+    steps: int = 80
     """optimiser steps of every ranker (published: 100,000)"""
     batch_size: int = 16
     """passages in a batch, all of one document (published: 4,096)"""
-    learning_rate: float = 1e-4
+    learning_rate: float = 2e-4
     """of AdamW, falling to 0 (published: Adafactor at a constant 2e-3)"""
     judge_pairs: int = 192
     """other passages, from which the judge of the samples learns; 0 for no judge"""
-    test_pairs: int = 120
+    test_pairs: int = 100
     """passages to judge the rankers on"""
-    prompts: int = 24
+    prompts: int = 20
     """passages to continue; 0 for no decoding"""
     samples: int = 20
     """samples of each, among which a ranker chooses (published: 20)"""
@@ -98,7 +98,7 @@ class RankGenRecipe(Recipe):
     """L of the search in blocks, in tokens (published: 20)"""
     judgements: bool = True
     """ask whether the rankers prefer what people preferred, where the published judgements can be had"""
-    save_steps: int = 50
+    save_steps: int = 40
     """steps between checkpoints; what a kill can cost"""
 
     paper = cards()["rankgen"]
