@@ -117,3 +117,29 @@ def test_the_front_of_two_metrics(shift: list[float], errors: float, verdict: st
 
 def test_no_front_without_rivals(tmp_path: Path) -> None:
     assert front(two(tmp_path, [-1.0], [0.0]), "delay_ms", "wer", ["awp"], [], "AWP") is None
+
+
+def test_intervals_may_be_over_examples_with_the_seeds_pooled(tmp_path: Path) -> None:
+    """Three seeds that disagree widely, on examples that all say the same: the intervals tell which was asked for."""
+    found = two(tmp_path, [-200.0, -100.0, -300.0], [0.5, 0.5, 0.5])
+    pooled = Arms(found._folders, METRICS, "ctc", "examples")
+    assert pooled.interval_name() == "95 % bootstrap over inputs, 3 seeds pooled"
+    by_seeds, by_examples = (one.difference("awp", "delay_ms") for one in (found, pooled))
+    assert by_seeds is not None
+    assert by_examples is not None
+    assert by_examples.mean == pytest.approx(by_seeds.mean) == pytest.approx(-200)
+    assert by_examples.high == pytest.approx(-200)
+    assert by_seeds.high is not None
+    assert by_seeds.high > 0
+    totals = pooled.pooled("ctc", "delay_ms", [0, 1, 2])
+    assert totals is not None
+    np.testing.assert_allclose(totals, [[k * 1141, 3 * k] for k in (1, 2, 3)])
+    assert pooled.pooled("ctc", "no such metric", [0]) is None
+
+
+def test_a_figure_without_totals_is_over_seeds_anyway(tmp_path: Path) -> None:
+    found = two(tmp_path, [-200.0, -100.0, -300.0], [0.5, 0.5, 0.5])
+    for file in tmp_path.rglob("utterances.jsonl"):
+        file.write_text('{"totals": {}}\n')
+    pooled = Arms(found._folders, METRICS, "ctc", "examples").difference("awp", "delay_ms")
+    assert pooled == found.difference("awp", "delay_ms")

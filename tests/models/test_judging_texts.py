@@ -29,6 +29,11 @@ def test_figures_of_one_input_by_hand() -> None:
     assert "oracle_5" not in figures
 
 
+def test_a_row_shows_the_input_with_its_values() -> None:
+    item = Referenced("name[NAME]", values={"NAME": "The Mill"})
+    assert judge_texts([item], [outputs("a bus")])[0]["prompt"] == "name[The Mill]"
+
+
 def test_the_oracle_chooses_from_the_first_ones() -> None:
     found = outputs(*(f"word{place} and more of it" for place in range(5)), "the very words of the reference")
     (row,) = judge_texts([Referenced("x", ("the very words of the reference",))], [found])

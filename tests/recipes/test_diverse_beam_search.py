@@ -140,7 +140,7 @@ def test_every_decoder_runs(smoke: Path, tmp_path: Path) -> None:
     summary = read_json(out / "summary.json")
     assert set(summary["arms"]) == set(arms)
     assert {summary["arms"][arm]["series"] for arm in ("dbs-0.5", "dbs-2")} == {"dbs"}
-    assert [summary["arms"][arm]["role"] for arm in ("beam", "mmi-0.3", "nucleus-0.8")] == [
+    assert [summary["arms"][arm]["role"] for arm in ("beam", "dbs-2", "mmi-0.3")] == [
         "baseline",
         "method",
         "context",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from kilter.lab.summary import Arms
     from kilter.models.text_model import TextModel
 
-_ALL = ("beam", "sibling", "mmi", "dbs", "dbs-cumulative", "dbs-overlap", "dbs-ngram", "dbs-embedding", "nucleus")
+_ALL = ("beam", "dbs", "dbs-cumulative", "dbs-overlap", "dbs-ngram", "dbs-embedding", "sibling", "mmi", "nucleus")
 _WIDELY = 1.5
 """So many times the distinct 4-grams of beam search are expected of DBS."""
 PUBLISHED = {
@@ -164,7 +164,7 @@ class DiverseBeamSearchRecipe(Recipe):
     def describe(self, arm: str) -> Arm:
         """Label and role of an arm."""
         found = DecoderArm.parse(arm)
-        role = "baseline" if arm == "beam" else "context" if found.name == "nucleus" else "method"
+        role = "baseline" if arm == "beam" else "method" if found.name.startswith("dbs") else "context"
         named = found.strength is not None
         return Arm(found.label(), role, found.name if named else "", f"{found.strength:g}" if named else "")
 
