@@ -115,7 +115,7 @@ class DiverseBeamSearchRecipe(Recipe):
             "max_new_tokens": 40,
             "dropout": 0.1,
             "vocabulary": 4000,
-            "steps": 2000,
+            "steps": 3000,
             "batch_size": 64,
             "jobs": 2,
         },
