@@ -115,8 +115,10 @@ class DiverseBeamSearchRecipe(Recipe):
             "max_new_tokens": 40,
             "dropout": 0.1,
             "vocabulary": 4000,
-            "steps": 3000,
+            "steps": 2000,
             "batch_size": 64,
+            "test_inputs": 200,
+            "dev_inputs": 40,
             "jobs": 2,
         },
         "own": {  # what --model means
