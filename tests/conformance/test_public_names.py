@@ -43,8 +43,8 @@ SIGNATURES = {
     "kilter.speech:TrimTail": "rows, *, max_frames=20, frame=1, column='audio', seed=0",
     "kilter.speech:ctc_prefix_beam_search": "log_probs, input_lengths, *, beam_size=16, n_best=1, blank=0, fuse=None",
     "kilter.speech:ctc_forced_align": "log_probs, input_lengths, targets, target_lengths, *, blank=0",
-    "kilter.decoding:DiverseBeamSearch": "*, diversity='hamming', n=2, temperature=1.0, discount=1.0, charge_eos=False, "
-    "order='score', sample_groups=False",
+    "kilter.decoding:DiverseBeamSearch": "*, diversity='hamming', n=2, temperature=1.0, discount=1.0, "
+    "charge_eos=False, order='score', sample_groups=False",
     "kilter.decoding:SiblingBeamSearch": "*, rank_penalty",
     "kilter.decoding:MMIBeamSearch": "*, weight, unconditional=None",
     "kilter.decoding:BestOfN": "scorer, n=20, *, tokenizer=None, generator=None",

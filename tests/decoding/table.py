@@ -72,18 +72,20 @@ class TableLM(PreTrainedModel, GenerationMixin):
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
         past_key_values: Any = None,
+        cache: Any = None,
         use_cache: bool | None = None,
         return_dict: bool | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
         new = input_ids.shape[1]
         seen = input_ids if attention_mask is None else input_ids.where(attention_mask[:, -new:].bool(), -1)
-        if past_key_values is not None:
-            kept, _ = past_key_values.update(seen[:, None, :, None].float(), seen[:, None, :, None].float(), 0)
+        cache = past_key_values if cache is None else cache  # renamed in transformers 5.24
+        if cache is not None:
+            kept, _ = cache.update(seen[:, None, :, None].float(), seen[:, None, :, None].float(), 0)
             seen = kept[:, 0, :, 0].long()
         ends = range(seen.shape[1] - new + 1, seen.shape[1] + 1)
         rows = [[self.state([token for token in row[:t] if token >= 0]) for t in ends] for row in seen.tolist()]
-        return CausalLMOutputWithPast(logits=self.table[torch.tensor(rows)], past_key_values=past_key_values)
+        return CausalLMOutputWithPast(logits=self.table[torch.tensor(rows)], past_key_values=cache)
 
 
 def table_lm(seed: int = 0, **kwargs: Any) -> TableLM:

@@ -276,7 +276,7 @@ def test_a_scorer_that_does_not_score(scorer: Any, error: str) -> None:
 @pytest.mark.parametrize(
     ("asked", "error"),
     [
-        ({"num_beams": 3}, "num_beams=3: BestOfN samples and ranks; leave num_beams out"),
+        ({"num_beams": 3}, "num_beams=3: BestOfN samples and ranks; set num_beams=1"),
         ({"num_return_sequences": 5}, "num_return_sequences=5 is more than the 4 that BestOfN keeps"),
         ({"do_sample": False, "top_p": 0.9}, "top_p=0.9 has no effect without do_sample=True"),
         ({"do_sample": False, "temperature": 0.7}, "temperature=0.7 has no effect without do_sample=True"),

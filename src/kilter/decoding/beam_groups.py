@@ -114,12 +114,12 @@ def search(
     prompts = session.prompts
     device, (inputs, start), width = prompts.device, prompts.shape, beams // groups
     shape = (inputs, groups, width)
-    ids = torch.full((*shape, max_length), fill, dtype=torch.long, device=device)
-    ids[..., :start] = prompts[:, None, None]
+    ids = prompts[:, None, None].expand(*shape, start)
     running = torch.full(shape, _OUT, device=device)
     running[..., 0] = 0.0  # before the first token all beams are alike
     sums = torch.zeros(shape, device=device)
-    pool = Found(ids.clone(), torch.full_like(running, _OUT), sums, torch.zeros_like(sums, dtype=torch.long))
+    nothing = torch.full_like(running, -torch.inf)
+    pool = Found(ids, torch.full_like(running, _OUT), nothing, torch.zeros_like(sums, dtype=torch.long))
     taken = torch.zeros(shape, dtype=torch.bool, device=device)  # places of the pool
     done = taken[..., 0]
     first_row = torch.arange(0, inputs * beams, width, device=device).view(inputs, groups, 1)
@@ -130,7 +130,7 @@ def search(
     vocab = log_probs.shape[-1]
     count = min(count, width * vocab)
     for now in range(start, max_length):
-        flat = ids[..., :now].flatten(0, 2)
+        flat = ids.flatten(0, 2)
         scores = processors(flat, log_probs.clone()).view(inputs, beams, vocab)
         scores = (rescore(scores, flat, parents, count) if rescore else scores).view(*shape, vocab)
         log_probs = log_probs.view(*shape, vocab)
@@ -139,9 +139,9 @@ def search(
         for group in range(groups):
             totals = scores[:, group] + running[:, group, :, None]
             if charged:
-                totals -= strength * _charge(penalty, charged, ids[:, group, :, start:now], vocab)
+                totals -= strength * _charge(penalty, charged, ids[:, group, :, start:], vocab)
             top, index = _candidates(totals.flatten(1), count, noise)
-            sequences = torch.cat([_rows(ids[:, group, :, :now], index // vocab), (index % vocab)[..., None]], -1)
+            sequences = torch.cat([_rows(ids[:, group], index // vocab), (index % vocab)[..., None]], -1)
             ends = criteria(sequences.flatten(0, 1), None).view(inputs, count)
             before = sums[:, group].gather(1, index // vocab)
             so_far = before + log_probs[:, group].flatten(1).gather(1, index)
@@ -159,7 +159,7 @@ def search(
         value, order = torch.cat([pool.scores, value], -1).sort(descending=True, stable=True)
         value, order = value[..., :width], order[..., :width]
         pool = Found(
-            _rows(torch.cat([pool.sequences, pad(step.sequences, (0, max_length - now - 1), value=fill)], 2), order),
+            _rows(torch.cat([pad(pool.sequences, (0, 1), value=fill), step.sequences], 2), order),
             value,
             torch.cat([pool.log_probs, step.log_probs], -1).gather(-1, order),
             torch.cat([pool.lengths, torch.full_like(step.parents, length)], -1).gather(-1, order),
@@ -168,7 +168,7 @@ def search(
 
         running = (step.scores + step.ends * _OUT).gather(-1, step.on)
         sums = step.log_probs.gather(-1, step.on)
-        ids[..., : now + 1] = _rows(step.sequences, step.on)
+        ids = _rows(step.sequences, step.on)
         parents = (step.parents.gather(-1, step.on) + first_row).flatten()
 
         reach = max_length - start if early_stopping == "never" and length_penalty > 0 else length
@@ -178,7 +178,7 @@ def search(
         if last or bool(done.all()):
             break
         session.select(parents)
-        log_probs = session.step(ids[..., : now + 1].flatten(0, 2)).log_softmax(-1)
+        log_probs = session.step(ids.flatten(0, 2)).log_softmax(-1)
     return pool
 
 

@@ -10,6 +10,16 @@ from kilter.decoding.beam_groups import Found, search
 from kilter.decoding.streams import Streams
 
 Order = Literal["score", "group"]
+_IDLE = {
+    "temperature": (1.0,),
+    "top_k": (0, 50),
+    "top_p": (1.0,),
+    "min_p": (0.0,),
+    "typical_p": (1.0,),
+    "epsilon_cutoff": (0.0,),
+    "eta_cutoff": (0.0,),
+}
+"""Sampling settings, and with which values they do nothing."""
 
 
 def decode(
@@ -28,7 +38,7 @@ def decode(
     **how: Any,
 ) -> Any:
     """Search with `kilter.decoding.beam_groups.search` and return what `generate` should."""
-    from kilter.hosts.generation import Continuations, criteria_and_length, special_tokens
+    from kilter.hosts.generation import Continuations, criteria_and_length, end_and_pad
 
     config = generation_config
     check_outputs(config)
@@ -39,8 +49,8 @@ def decode(
         )
     _check_sampling(decoder, config, sample)
     session = Continuations(model, input_ids, config, model_kwargs)
-    end, fill = special_tokens(config)
-    criteria, max_length = criteria_and_length(stopping_criteria, config)
+    end, pad = end_and_pad(config)
+    criteria, max_length = criteria_and_length(stopping_criteria, config, session.prompts.shape[1])
     found = search(
         session,
         logits_processor,
@@ -51,10 +61,12 @@ def decode(
         length_penalty=config.length_penalty,
         early_stopping=config.early_stopping,
         end=end,
-        fill=fill,
+        fill=pad if pad or end is None else int(end[0]),  # so does beam search of transformers
         noise=Streams(session.contents(inputs_tensor)).gumbel if sample else None,
         **how,
     )
+    if bool(found.scores.isnan().any()):
+        raise ValueError(f"{decoder}: scores are NaN; look at the model's logits and at logits_processor")
     return _returned(found, order, config, session.prompts.shape[1])
 
 
@@ -105,12 +117,24 @@ def _check_sampling(decoder: str, config: Any, sample: bool) -> None:
             f"do_sample=True, but {decoder} takes the best of the beams: set do_sample=False"
             + (", or make it DiverseBeamSearch(sample_groups=True)" if decoder == "DiverseBeamSearch" else "")
         )
-    if sample and not config.do_sample:
-        for name, neutral in (("temperature", 1.0), ("top_p", 1.0), ("typical_p", 1.0)):
-            if (value := getattr(config, name, None)) not in (None, neutral):
-                raise ValueError(f"{name}={value} has no effect without do_sample=True; set that too")
+    if sample:
+        check_sampling(config)
+
+
+def check_sampling(config: Any) -> None:
+    """Say so where a setting would be ignored, because transformers reads it with `do_sample=True` only."""
+    for name, idle in _IDLE.items():
+        if not config.do_sample and (value := getattr(config, name, None)) not in (None, *idle):
+            raise ValueError(f"{name}={value} has no effect without do_sample=True; set that too")
+
+
+def check_no_groups(decoder: str, config: Any) -> None:
+    """Say so where groups are asked for of a decoder that has none."""
+    for name, idle in (("num_beam_groups", 1), ("diversity_penalty", 0)):
+        if (value := getattr(config, name, None)) not in (None, idle):
+            raise ValueError(f"{name}={value}: {decoder} has no groups; leave it out, or use DiverseBeamSearch")
 
 
 def warn(text: str) -> None:
     """A warning that points at the caller of `generate`."""
-    warnings.warn(text, stacklevel=4)
+    warnings.warn(text, stacklevel=6)

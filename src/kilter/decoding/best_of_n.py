@@ -60,3 +60,6 @@ class BestOfN:
         given = (model, input_ids, logits_processor, stopping_criteria, generation_config, inputs_tensor, model_kwargs)
         how = {name: getattr(self, name) for name in ("scorer", "tokenizer", "generator")}
         return decode_blocks("BestOfN", *given, kept=self.n, samples=self.n, block=None, first_stage="single", **how)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.scorer!r}, n={self.n!r})"

@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor
 
 from kilter.decoding.beam_groups import best
-from kilter.decoding.beam_search import check_outputs, returned
+from kilter.decoding.beam_search import check_no_groups, check_outputs, check_sampling, returned
 from kilter.decoding.streams import Streams
 
 Scorer = Callable[[Sequence[Any], Sequence[Any]], Any]
@@ -51,7 +51,7 @@ def decode_blocks(
     generator: Generator | Sequence[Generator] | None,
 ) -> Any:
     """Search and return what `generate` should; the settings are those of `RankGenSearch`."""
-    from kilter.hosts.generation import Continuations, criteria_and_length, for_rows, special_tokens
+    from kilter.hosts.generation import Continuations, criteria_and_length, end_and_pad, for_rows
 
     config = generation_config
     check_outputs(config)
@@ -60,29 +60,34 @@ def decode_blocks(
     contents = session.contents(inputs_tensor)
     streams = Streams(contents, generator)
     rank = _Ranker(scorer, tokenizer, contents)
-    fill = max(special_tokens(config)[1], 0)  # it is read by the model too
-    criteria, limit = criteria_and_length(stopping_criteria, config)
+    criteria, limit = criteria_and_length(stopping_criteria, config, session.prompts.shape[1])
     prompts = session.prompts
     (inputs, start), device = prompts.shape, prompts.device
     rows = samples * (kept if first_stage == "copies" else 1)
+    if rows < config.num_return_sequences and limit - start <= (block or limit):
+        raise ValueError(
+            f"num_return_sequences={config.num_return_sequences}, but the only block has {rows} candidates; draw more "
+            "samples, make the block shorter, or set first_stage='copies'"
+        )
 
     logits = session.prefill().repeat_interleave(rows, 0)
     session.spread(rows)
-    beams = _Beams.of(prompts, rows, limit, fill)
+    beams = _Beams.of(prompts, rows, end_and_pad(config)[1])
     now = start
     while True:
         processors: Any = for_rows(logits_processor, rows)
         stop = limit if block is None else min(now + block, limit)
         while True:  # one block
-            scores = processors(beams.ids[..., :now].flatten(0, 1), logits.clone())
-            tokens = streams.draw(scores.softmax(-1).view(inputs, rows, -1))
-            beams.append(now, tokens, logits.log_softmax(-1).view(inputs, rows, -1))
+            probabilities = processors(beams.ids.flatten(0, 1), logits.clone()).softmax(-1)
+            if bool(probabilities.isnan().any()):
+                raise ValueError(f"{decoder}: no token can be drawn; look at the model's logits and logits_processor")
+            tokens = streams.draw(probabilities.view(inputs, rows, -1))
+            beams.append(tokens, logits.log_softmax(-1).view(inputs, rows, -1))
             now += 1
-            ends = criteria(beams.ids[..., :now].flatten(0, 1), None)
-            beams.done |= ends.view(inputs, rows)
+            beams.done |= criteria(beams.ids.flatten(0, 1), None).view(inputs, rows)
             if now == stop or bool(beams.done.all()):
                 break
-            logits = session.step(beams.ids[..., :now].flatten(0, 1))
+            logits = session.step(beams.ids.flatten(0, 1))
         rank(beams, start)
         order = best(beams.scores, min(kept, rows))[1]
         if now == limit or bool(beams.done.gather(1, order).all()):
@@ -91,9 +96,14 @@ def decode_blocks(
         session.select((order + torch.arange(inputs, device=device)[:, None] * rows).flatten())
         rows = order.shape[1]
         beams = beams.take(order)
-        logits = session.step(beams.ids[..., :now].flatten(0, 1))
+        logits = session.step(beams.ids.flatten(0, 1))
         beams.open_stage(samples)
     chosen = beams.take(order[:, : config.num_return_sequences])
+    if (missing := config.num_return_sequences - order.shape[1]) > 0:  # all ended before there were so many
+        chosen = chosen.take(
+            torch.arange(config.num_return_sequences, device=device).clamp_max(order.shape[1] - 1).expand(inputs, -1)
+        )
+        chosen.scores[:, -missing:] = -torch.inf
     longest = start + int(chosen.lengths.max())
     scores = chosen.scores.flatten()
     return returned(
@@ -119,16 +129,14 @@ class _Beams:
         self.fill, self.new = fill, torch.ones_like(done)
 
     @classmethod
-    def of(cls, prompts: Tensor, rows: int, limit: int, fill: int) -> "_Beams":
-        (inputs, start), device = prompts.shape, prompts.device
-        ids = torch.full((inputs, rows, limit), fill, dtype=torch.long, device=device)
-        ids[..., :start] = prompts[:, None]
-        nothing = torch.zeros(inputs, rows, device=device)
+    def of(cls, prompts: Tensor, rows: int, fill: int) -> "_Beams":
+        ids = prompts[:, None].expand(-1, rows, -1)
+        nothing = torch.zeros(ids.shape[:2], device=prompts.device)
         return cls(ids, nothing, nothing.long(), nothing.bool(), nothing.clone(), fill)
 
-    def append(self, now: int, tokens: Tensor, log_probs: Tensor) -> None:
-        """Put `tokens (N, W)` at `now`, with their `log_probs (N, W, V)`."""
-        self.ids[..., now] = torch.where(self.done, self.fill, tokens)
+    def append(self, tokens: Tensor, log_probs: Tensor) -> None:
+        """Add `tokens (N, W)`, of which `log_probs (N, W, V)` knows the probability."""
+        self.ids = torch.cat([self.ids, torch.where(self.done, self.fill, tokens)[..., None]], -1)
         gained = log_probs.gather(-1, tokens[..., None])[..., 0]
         self.log_probs = self.log_probs + gained.masked_fill(self.done, 0)
         self.lengths = self.lengths + ~self.done
@@ -178,7 +186,12 @@ class _Ranker:
         return self.scorer(prefixes, continuations)
 
     def _checked(self, scores: Any, count: int) -> Tensor:
-        scores = torch.as_tensor(scores)
+        try:
+            scores = torch.as_tensor(scores)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(
+                f"scorer: it must return {count} numbers, one for each pair, not {scores!r:.60}"
+            ) from error
         if scores.shape != (count,):
             raise ValueError(
                 f"scorer: {count} pairs were given and scores of shape {tuple(scores.shape)} came back; it must return "
@@ -201,6 +214,11 @@ def check_scorer(scorer: Any, generator: Any, **counts: int | None) -> None:
         )
     if not isinstance(scorer, str) and not callable(scorer) and not hasattr(scorer, "predict"):
         raise TypeError(f"scorer: {type(scorer).__name__} is no callable (prefixes, continuations) -> scores")
+    own = generator if isinstance(generator, Sequence) else [] if generator is None else [generator]
+    if not all(isinstance(one, Generator) for one in own):
+        raise TypeError(
+            "generator: give a torch.Generator, or one for each input in a sequence; a seed is no generator"
+        )
     for name, count in counts.items():
         if count is not None and (not isinstance(count, int) or count < 1):
             raise ValueError(f"{name}={count} must be a whole number from 1")
@@ -208,13 +226,13 @@ def check_scorer(scorer: Any, generator: Any, **counts: int | None) -> None:
 
 def _check_settings(decoder: str, config: Any, kept: int) -> None:
     if config.num_beams != 1:
-        raise ValueError(f"num_beams={config.num_beams}: {decoder} samples and ranks; leave num_beams out")
+        raise ValueError(f"num_beams={config.num_beams}: {decoder} samples and ranks; set num_beams=1")
     if config.num_return_sequences > kept:
         raise ValueError(
             f"num_return_sequences={config.num_return_sequences} is more than the {kept} that {decoder} keeps; "
             "ask for fewer, or keep more"
         )
-    if not config.do_sample:
-        for name, neutral in (("temperature", 1.0), ("top_p", 1.0), ("typical_p", 1.0)):
-            if (value := getattr(config, name, None)) not in (None, neutral):
-                raise ValueError(f"{name}={value} has no effect without do_sample=True; set that too")
+    if getattr(config, "guidance_scale", None) not in (None, 1):
+        raise ValueError(f"guidance_scale={config.guidance_scale}: its processor cannot follow {decoder}; leave it out")
+    check_no_groups(decoder, config)
+    check_sampling(config)

@@ -93,10 +93,12 @@ class DiverseBeamSearch:
         order: Order = "score",
         sample_groups: bool = False,
     ) -> None:
+        if not isinstance(diversity, str) and not callable(diversity):
+            raise TypeError(f"diversity: {type(diversity).__name__} is neither a name nor a callable")
         if isinstance(diversity, str) and diversity not in get_args(Diversity):
             raise ValueError(f"diversity={diversity!r} is not known{suggest(diversity, get_args(Diversity))}")
-        if n < 1:
-            raise ValueError(f"n={n}: an n-gram has at least one token")
+        if not isinstance(n, int) or n < 1:
+            raise ValueError(f"n={n} must be a whole number from 1")
         if not temperature > 0:
             raise ValueError(f"temperature={temperature} must be above 0; it says how soon the charge fades")
         if not discount >= 0:
@@ -142,7 +144,9 @@ class DiverseBeamSearch:
         if callable(self.diversity):
             return partial(_own, self.diversity)
         if self.diversity == "embedding":
-            return partial(penalties.embedding, vectors=model.get_input_embeddings().weight.detach())
+            writer = model.get_decoder() if model.config.is_encoder_decoder else model
+            vectors = writer.get_input_embeddings().weight.detach()
+            return partial(penalties.embedding, vectors=vectors, norms=penalties.lengths(vectors))
         options = {
             "hamming": {},
             "cumulative": {"temperature": self.temperature},
@@ -162,7 +166,7 @@ diverse_beam_search = DiverseBeamSearch()
 
 def _settings(config: Any, num_beam_groups: int | None, diversity_penalty: float | None) -> tuple[int, float]:
     """G and λ, from the arguments of `generate` or from its config, where 1 and 0 may mean that they are unset."""
-    groups = int(config.num_beam_groups or 1) if num_beam_groups is None else num_beam_groups
+    groups = (config.num_beam_groups or 1) if num_beam_groups is None else num_beam_groups
     strength = float(config.diversity_penalty or 0.0) if diversity_penalty is None else float(diversity_penalty)
     if diversity_penalty is not None and num_beam_groups is None and groups == 1:
         raise ValueError(
@@ -174,7 +178,9 @@ def _settings(config: Any, num_beam_groups: int | None, diversity_penalty: float
             f"num_beam_groups={groups} is given but diversity_penalty is not: add it (the paper: 0.2 to 0.8; with 0 "
             "all groups find the same)"
         )
-    if groups < 1 or config.num_beams % groups:
+    if not isinstance(groups, int) or groups < 1:
+        raise ValueError(f"num_beam_groups={groups} must be a whole number from 1, which is beam search")
+    if config.num_beams % groups:
         raise ValueError(
             f"num_beams={config.num_beams} cannot be divided into num_beam_groups={groups}; make num_beams a multiple"
         )

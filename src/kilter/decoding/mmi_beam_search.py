@@ -10,7 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kilter.decoding.beam_search import decode
+from kilter.decoding.beam_search import check_no_groups, decode
+
+_LEAST = -100.0
+"""log U of what the prior rules out, so that it is no infinite gain."""
 
 
 class MMIBeamSearch:
@@ -47,11 +50,12 @@ class MMIBeamSearch:
         **model_kwargs: Any,
     ) -> Any:
         """Decode; `generate` calls this."""
+        check_no_groups("MMIBeamSearch", generation_config)
         given = (model, input_ids, logits_processor, stopping_criteria, generation_config, inputs_tensor, model_kwargs)
         prior = _Prior(self.unconditional or model, input_ids, generation_config)
 
         def less(log_probs: Tensor, ids: Tensor, parents: Tensor | None, count: int) -> Tensor:
-            return log_probs - self.weight * prior(ids, parents, log_probs)
+            return log_probs - self.weight * prior(ids, parents, log_probs).clamp_min(_LEAST)
 
         return decode("MMIBeamSearch", *given, rescore=less if self.weight else None)
 

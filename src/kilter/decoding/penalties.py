@@ -35,7 +35,7 @@ def cumulative(chosen: Tensor, history: Tensor, prefix: Tensor, vocab_size: int,
     return at_chosen + (near.sum(-1) * other)[..., None]
 
 
-def overlap(chosen: Tensor, history: Tensor, prefix: Tensor, vocab_size: int, *, discount: float = 0.8) -> Tensor:
+def overlap(chosen: Tensor, history: Tensor, prefix: Tensor, vocab_size: int, *, discount: float = 1.0) -> Tensor:
     """Hamming that grows as two sequences agree: tokens of beam j count 1 + Σ_τ discount^(t−τ) 1[i and j agree at τ].
 
     What fairseq calls cumulative; a discount of 0 is `hamming`. fairseq compares groups, this each pair of beams.
@@ -60,16 +60,24 @@ def ngram(chosen: Tensor, history: Tensor, prefix: Tensor, vocab_size: int, *, n
     return _at(windows[..., -1], same.float(), vocab_size)
 
 
-def embedding(chosen: Tensor, history: Tensor, prefix: Tensor, vocab_size: int, *, vectors: Tensor) -> Tensor:
+def embedding(
+    chosen: Tensor, history: Tensor, prefix: Tensor, vocab_size: int, *, vectors: Tensor, norms: Tensor | None = None
+) -> Tensor:
     """Hamming with cosines in place of equality: Σ_u cos(e_v, e_u) over the tokens u just taken, `(N, 1, V)`.
 
     `vectors (≥V, D)` are the model's input embeddings here (word2vec in the paper). Every token is charged, so that λ
-    is to be smaller than for `hamming`.
+    is to be smaller than for `hamming`. `norms (≥V,)` are the vectors' lengths, where they are known.
     """
-    vectors = vectors[:vocab_size]
-    norms = vectors.norm(dim=-1).clamp_min(torch.finfo(vectors.dtype).tiny)
+    if len(vectors) < vocab_size:
+        raise ValueError(f"vectors: there are {len(vectors)} for a vocabulary of {vocab_size}; give one for each token")
+    norms = lengths(vectors) if norms is None else norms
     taken = (vectors[chosen] / norms[chosen][..., None]).sum(1)
-    return (taken @ vectors.T / norms).float()[:, None]
+    return (taken @ vectors[:vocab_size].T / norms[:vocab_size]).float()[:, None]
+
+
+def lengths(vectors: Tensor) -> Tensor:
+    """Length of each of `vectors (V, D)`, none of them 0: `(V,)`."""
+    return vectors.norm(dim=-1).clamp_min(torch.finfo(vectors.dtype).tiny)
 
 
 def _at(tokens: Tensor, weights: Tensor, vocab_size: int) -> Tensor:

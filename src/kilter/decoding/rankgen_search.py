@@ -1,7 +1,7 @@
 """RankGen's beam search: sampled blocks of tokens, and a scorer that keeps the best continuations after each.
 
-Krishna et al., "RankGen: Improving Text Generation with Large Ranking Models", EMNLP 2022, §2.3; how it differs from the
-published code is told by `kilter.decoding.block_search`, which does the work.
+Krishna et al., "RankGen: Improving Text Generation with Large Ranking Models", EMNLP 2022, §2.3; how it differs from
+the published code is told by `kilter.decoding.block_search`, which does the work.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ class RankGenSearch:
     A valid `custom_generate`. How tokens are sampled is said to `generate` (the paper: `do_sample=True, top_p=0.9,
     top_k=0`; transformers takes the 50 most likely where `top_k` is left out); without `do_sample=True` they are drawn
     from the model's own distribution. Returns one sequence for each prompt, or as many of the kept ones as
-    `num_return_sequences` says, best first.
+    `num_return_sequences` says (which transformers allows with `do_sample=True`), best first.
 
     An input draws the same alone and in a batch, for the same seed (`torch.manual_seed` or `generator`).
 
@@ -85,3 +85,7 @@ class RankGenSearch:
             for name in ("scorer", "samples", "block", "first_stage", "tokenizer", "generator")
         }
         return decode_blocks("RankGenSearch", *given, kept=self.beams, **how)
+
+    def __repr__(self) -> str:
+        options = ", ".join(f"{name}={getattr(self, name)!r}" for name in ("beams", "samples", "block", "first_stage"))
+        return f"{type(self).__name__}({self.scorer!r}, {options})"

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from kilter.decoding.beam_groups import best
-from kilter.decoding.beam_search import decode
+from kilter.decoding.beam_search import check_no_groups, decode
 
 
 class SiblingBeamSearch:
@@ -46,6 +46,7 @@ class SiblingBeamSearch:
         **model_kwargs: Any,
     ) -> Any:
         """Decode; `generate` calls this."""
+        check_no_groups("SiblingBeamSearch", generation_config)
         given = (model, input_ids, logits_processor, stopping_criteria, generation_config, inputs_tensor, model_kwargs)
         return decode("SiblingBeamSearch", *given, rescore=self._charge)
 

@@ -3,7 +3,7 @@
 The only file that touches what transformers keeps private in generation: `_prefill`, `_expand_inputs_for_generation`,
 `_update_model_kwargs_for_generation`, `_reorder_cache`, `_setup_cache`, the special tokens on its config, and the
 layers of its caches.
-Tested with transformers 5.21 to 5.23.
+Tested with transformers 5.18 to 5.24.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import EncoderDecoderCache, GenerationConfig, GenerationMixin, LogitsProcessorList
 from transformers.cache_utils import DynamicLayer
 from transformers.generation.logits_process import PrefixConstrainedLogitsProcessor
@@ -103,13 +103,17 @@ class Continuations:
         copies = max(generation_config.num_beams or 1, generation_config.num_return_sequences or 1)
         own = type(model)._expand_inputs_for_generation is not vars(GenerationMixin)["_expand_inputs_for_generation"]
         self._copies = copies if own else 1  # a model that copies in its own way is prefilled with its copies
-        self.prompts = input_ids[::copies]
+        self.prompts = input_ids[::copies].contiguous()
         self._rows = self._copies
         self._ids = input_ids if own else self.prompts
         self._kwargs = model_kwargs if own else self._fewer(model_kwargs, input_ids, copies)
-        self._check(len(self.prompts))
+        self._check()
+        _, cache = self._cache()
+        keys = getattr(next(iter(getattr(cache, "layers", ())), None), "keys", None)
+        if copies > 1 and not own and keys is not None and len(keys) == len(input_ids):
+            _move(cache, torch.arange(0, len(input_ids), copies))  # a user's cache, with the copies beam search wants
 
-    def _check(self, inputs: int) -> None:
+    def _check(self) -> None:
         mask = None if self.model.config.is_encoder_decoder else self._kwargs.get("attention_mask")
         if not self.prompts.shape[1] and self._kwargs.get("inputs_embeds") is None:
             raise ValueError("input_ids: the prompts are empty; give each at least one token, such as bos_token_id")
@@ -118,11 +122,18 @@ class Continuations:
                 f"input_ids: prompt {int(empty[0])} is empty (all padding); leave it out or give it a token"
             )
         positions = getattr(self.model.config.get_text_config(decoder=True), "max_position_embeddings", None)
-        length = self.prompts.shape[1]
-        if isinstance(positions, int) and length > positions and not self.model.config.is_encoder_decoder:
+        length, most = self.prompts.shape[1], self.config.max_length
+        if not isinstance(positions, int):
+            return
+        if length > positions:
             raise ValueError(
                 f"input_ids: the prompt has {length} tokens, but {type(self.model).__name__} has positions for "
                 f"{positions}; shorten it (truncation_side='left' keeps its end)"
+            )
+        if most > positions and _learnt_positions(self.model, positions):
+            raise ValueError(
+                f"max_new_tokens={most - length}: with a prompt of {length} tokens that is more than the {positions} "
+                f"positions of {type(self.model).__name__}; ask for at most {positions - length}"
             )
 
     def contents(self, inputs: Tensor | None) -> list[Tensor]:
@@ -137,7 +148,7 @@ class Continuations:
         """Run the prompts; the logits of what comes next, `(N, V)`."""
         outputs = self.model._prefill(self._ids, self.config, self._kwargs, is_first_iteration=True)
         self._update(outputs)
-        return outputs.logits[:: self._copies, -1].float()
+        return self._logits(outputs)[:: self._copies]
 
     def step(self, sequences: Tensor) -> Tensor:
         """Run the last tokens of `sequences (rows, t)`; the logits of what comes next, `(rows, V)`."""
@@ -145,7 +156,7 @@ class Continuations:
         given = self.model.prepare_inputs_for_generation(sequences, next_sequence_length=length, **self._kwargs)
         outputs = self.model(**given, return_dict=True)
         self._update(outputs)
-        return outputs.logits[:, -1].float()
+        return self._logits(outputs)
 
     def spread(self, rows: int) -> None:
         """Go on with `rows` continuations of each prompt, all alike so far."""
@@ -172,13 +183,16 @@ class Continuations:
             self._rows = rows
         self._reorder(parents, changed)
 
+    def _logits(self, outputs: ModelOutput) -> Tensor:
+        return outputs.logits[:, -1].to(self.prompts.device, torch.float32)  # type: ignore[attr-defined]
+
     def _update(self, outputs: ModelOutput) -> None:
         self._kwargs = self.model._update_model_kwargs_for_generation(
             outputs, self._kwargs, is_encoder_decoder=self.model.config.is_encoder_decoder
         )
 
     def _cache(self) -> tuple[str, Any]:
-        names = ("past_key_values", "cache_params")
+        names = ("cache", "past_key_values", "cache_params")  # "cache" from transformers 5.24 on
         return next(
             ((name, self._kwargs[name]) for name in names if self._kwargs.get(name) is not None), (names[0], None)
         )
@@ -208,10 +222,10 @@ class Continuations:
         fewer = {}
         for name, value in kwargs.items():
             if isinstance(value, Tensor):
-                fewer[name] = value[:, ::copies] if name == "position_ids" and value.ndim == 3 else value[::copies]
+                by_rows = value[:, ::copies] if name == "position_ids" and value.ndim == 3 else value[::copies]
+                fewer[name] = by_rows.contiguous()
             elif name == "encoder_outputs" and isinstance(value, Mapping):
-                kept = {key: state[::copies] if isinstance(state, Tensor) else state for key, state in value.items()}
-                fewer[name] = type(value)(**kept)
+                fewer[name] = type(value)(**self._fewer(value, ids, copies))
             elif name == "mm_encoder_outputs" and value:
                 fewer[name] = {kind: self._fewer_images(kind, found, ids, copies) for kind, found in value.items()}
             else:
@@ -234,6 +248,15 @@ class Continuations:
         return fewer
 
 
+def _learnt_positions(model: Any, positions: int) -> bool:
+    """Whether the model looks its positions up in a table, which then has an end."""
+    return any(
+        isinstance(module, nn.Embedding) and "po" in name.rpartition(".")[2] + "po" * name.endswith("wpe")
+        for name, module in model.named_modules()
+        if getattr(module, "num_embeddings", None) in (positions, positions + 2)
+    )
+
+
 def _move(cache: Any, parents: Any) -> None:
     """Reorder a cache; layers that only grow are exchanged for ones that need not copy their prompt."""
     for index, layer in enumerate(cache.layers):
@@ -246,11 +269,20 @@ def _move(cache: Any, parents: Any) -> None:
 
 def without_condition(model: Any, inputs: int, generation_config: GenerationConfig) -> tuple[Tensor, dict[str, Any]]:
     """The prompts `(inputs, 1)` and model arguments with which a model says what it would say to nothing."""
+    if not hasattr(model, "generation_config"):
+        raise TypeError(f"unconditional: {type(model).__name__} is not a model of transformers that generates")
     config, device = model.generation_config, model.device
     end = generation_config.eos_token_id if config.eos_token_id is None else config.eos_token_id
     end = end[0] if isinstance(end, list) else end
     seq2seq = model.config.is_encoder_decoder
-    first = config.decoder_start_token_id if seq2seq else config.bos_token_id
+    if seq2seq and model.main_input_name != "input_ids":
+        raise ValueError(
+            f"{type(model).__name__} reads no text, so there is no empty one to give it: give MMIBeamSearch a language "
+            "model of the same vocabulary as unconditional"
+        )
+    asked = generation_config if config.eos_token_id == generation_config.eos_token_id else config
+    first = asked.decoder_start_token_id if seq2seq else asked.bos_token_id
+    first = (config.decoder_start_token_id if seq2seq else config.bos_token_id) if first is None else first
     first = end if first is None else first
     if first is None or (seq2seq and end is None):
         raise ValueError(
@@ -276,16 +308,15 @@ def for_rows(processors: LogitsProcessorList, rows: int) -> LogitsProcessorList:
     return told
 
 
-def criteria_and_length(criteria: Any, generation_config: GenerationConfig) -> tuple[Any, int]:
-    """What ends a sequence beside its length, and the length, prompt included."""
+def criteria_and_length(criteria: Any, generation_config: GenerationConfig, start: int) -> tuple[Any, int]:
+    """What ends a sequence beside its length, and the length, of which `start` is the prompt's."""
     by_length = [criterion for criterion in criteria if isinstance(criterion, MaxLengthCriteria)]
     others = StoppingCriteriaList([criterion for criterion in criteria if criterion not in by_length])
-    return others, min([criterion.max_length for criterion in by_length] or [generation_config.max_length])
+    limit = min([criterion.max_length for criterion in by_length] or [generation_config.max_length])
+    return others, max(limit, start + 1)
 
 
-def special_tokens(generation_config: GenerationConfig) -> tuple[Tensor | None, int]:
-    """Ids that end a sequence `(E,)`, and the id that fills what is behind the end, as beam search fills it."""
+def end_and_pad(generation_config: GenerationConfig) -> tuple[Tensor | None, int]:
+    """Ids that end a sequence `(E,)`, and the id that fills what is behind the end."""
     end, pad = generation_config._eos_token_tensor, generation_config._pad_token_tensor
-    if end is None:
-        return None, -1 if pad is None else int(pad)
-    return end, int(pad) if pad else int(end[0])  # transformers too takes the end where the pad is 0
+    return end, int(pad) if pad is not None else int(end[0]) if end is not None else 0

@@ -35,6 +35,7 @@ class Arms:
         }
         self._folders = pieces
         self._totals: dict[tuple[str, int], dict[str, np.ndarray]] = {}
+        self._inputs: dict[tuple[str, int], list[Any]] = {}
 
     def interval_name(self) -> str:
         """What the intervals are over."""
@@ -80,15 +81,26 @@ class Arms:
         return t_interval(list(values.values()))
 
     def pooled(self, arm: str, metric: str, seeds: Sequence[int]) -> np.ndarray | None:
-        """`(examples, 2)` totals of a metric, of each example summed over the seeds; None where a seed has none."""
+        """`(inputs, 2)` totals of a metric, each input's rows and seeds summed up; None where a seed has none.
+
+        Rows are of one input if they say so (`input`), else by their place: the bootstrap draws inputs, not rows.
+        """
         found = [self._of(arm, seed, metric) for seed in seeds]
         there = [totals for totals in found if totals is not None]
-        return np.sum(there, axis=0) if found and len(there) == len(found) else None
+        if not found or len(there) != len(found):
+            return None
+        places: dict[Any, int] = {}
+        of_row = [places.setdefault(name, len(places)) for seed in seeds for name in self._inputs[arm, seed]]
+        summed = np.zeros((len(places), 2))
+        np.add.at(summed, of_row, np.concatenate(there))
+        return summed
 
     def _of(self, arm: str, seed: int, metric: str) -> np.ndarray | None:
         """`(examples, 2)` totals of a metric in one piece of work; an example without it counts for nothing."""
         if (arm, seed) not in self._totals:
-            rows = [row["totals"] for row in read_rows(self._folders[arm][seed] / "utterances.jsonl")]
+            kept = read_rows(self._folders[arm][seed] / "utterances.jsonl")
+            self._inputs[arm, seed] = [row.get("input", place) for place, row in enumerate(kept)]
+            rows = [row["totals"] for row in kept]
             names = {name for row in rows for name in row}
             found = {name: np.array([row.get(name, (0, 0)) for row in rows], float) for name in names}
             self._totals[arm, seed] = found

@@ -1,7 +1,8 @@
 """A language model's own continuations of many prefixes, in batches, kept in a file that a killed run goes on with.
 
 Source: RankGen (Krishna et al., 2022), §2.2: one continuation a prefix by nucleus sampling (p = 0.9), of varied
-length. The departure: each ends at a sentence, as the true ones do, so that a ranker cannot tell them by their ends.
+length. The departure: each is whole sentences and no shorter than a true one can be, so that its shape tells little;
+what the model cannot bring to an end in a few tries is left out.
 """
 
 import random
@@ -16,7 +17,7 @@ import torch
 from kilter.models.kept import KeptRows
 from kilter.models.passages import cut
 
-_TRIES = 3
+_TRIES = 4
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class Writing:
     batch_size: int = 32
     tokens_per_word: float = 1.5
     seed: int = 0
+    whole: bool = True
+    """end at a sentence; a model that makes none, as a random one, is cut anywhere"""
 
 
 def write_continuations(
@@ -54,7 +57,7 @@ def write_continuations(
         advance: Called with how many are done, of how many.
 
     Returns:
-        Texts by id; a prefix to which the model had nothing to say is left out.
+        Texts by id; a prefix after which the model came to no end is left out.
 
     Raises:
         ValueError: The file was made with other settings or prefixes (see `KeptRows`); a prefix is empty or has, with
@@ -86,20 +89,23 @@ def _write_batch(model: Any, tokenizer: Any, prefixes: Mapping[str, str], writin
         raise ValueError(f"prefix {empty[0]!r} is empty; leave it out")
     longest = max(_length(key, writing) for key in keys)
     new = 16 + round(writing.tokens_per_word * longest)
-    ids = [tokenizer(prefixes[key].strip())["input_ids"] for key in keys]
-    width = max(map(len, ids))
+    ids = {key: tokenizer(prefixes[key].strip())["input_ids"] for key in keys}
+    width = max(map(len, ids.values()))
     limit = getattr(model.config, "max_position_embeddings", None)
     if limit and width + new > limit:
         raise ValueError(
-            f"prefix {max(zip(map(len, ids), keys, strict=True))[1]!r} has {width} tokens, which with {new} new ones "
+            f"prefix {max(keys, key=lambda key: len(ids[key]))!r} has {width} tokens, which with {new} new ones "
             f"exceeds the model's {limit} positions; use shorter prefixes (prefix_words) or continuations"
         )
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0
-    rows = torch.tensor([[pad] * (width - len(row)) + row for row in ids], device=model.device)
-    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids], device=model.device)
     texts = dict.fromkeys(keys, "")
     devices = [model.device.index or 0] if model.device.type == "cuda" else []
-    for attempt in range(_TRIES):  # a model may say nothing but white space
+    for attempt in range(_TRIES):
+        left = [key for key in keys if not texts[key]]
+        if not left:
+            break
+        rows = torch.tensor([[pad] * (width - len(ids[key])) + ids[key] for key in left], device=model.device)
+        mask = torch.tensor([[0] * (width - len(ids[key])) + [1] * len(ids[key]) for key in left], device=model.device)
         with torch.random.fork_rng(devices), torch.no_grad():
             torch.manual_seed(int(_mark(f"{writing.seed} {attempt} {keys}"), 16))
             written = model.generate(
@@ -113,10 +119,10 @@ def _write_batch(model: Any, tokenizer: Any, prefixes: Mapping[str, str], writin
                 max_new_tokens=new,
                 pad_token_id=pad,
             )
-        for key, text in zip(keys, tokenizer.batch_decode(written[:, width:], skip_special_tokens=True), strict=True):
-            texts[key] = texts[key] or cut(text, _length(key, writing), writing.words[1])
-        if all(texts.values()):
-            break
+        for key, text in zip(left, tokenizer.batch_decode(written[:, width:], skip_special_tokens=True), strict=True):
+            words = _length(key, writing)
+            whole = cut(text, writing.words[0], words, writing.words[1])
+            texts[key] = whole if writing.whole else " ".join(text.split()[:words])
     return texts
 
 

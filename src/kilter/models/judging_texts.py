@@ -77,7 +77,7 @@ def judge_texts(items: Sequence[Item], outputs: Sequence[Sequence[Mapping[str, A
     for index, (item, found) in enumerate(zip(items, outputs, strict=True)):
         texts = [output["text"] for output in found]
         figures = {"log_prob": found[0]["log_prob"], "repeated": 1 - len(set(texts)) / len(texts)}
-        row = {"index": index, "prompt": item.filled(item.source), "outputs": list(found)}
+        row = {"index": index, "input": item.source, "prompt": item.filled(item.source), "outputs": list(found)}
         if any(text.split() for text in texts):
             figures |= {f"distinct_{n}": distinct_n(texts, n) for n in ORDERS}
         if item.references:

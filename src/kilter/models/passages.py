@@ -74,12 +74,13 @@ def last_words(parts: Sequence[str], words: int) -> str | None:
     return text if 2 * len(text.split()) >= words else None
 
 
-def cut(text: str, words: int, most: int) -> str:
-    """A machine's continuation, cut as a person's is: whole sentences that fit, else its first `words` words.
+def cut(text: str, least: int, words: int, most: int) -> str:
+    """A machine's continuation, cut as a person's is: whole sentences that fit in `words`; nothing if too short.
 
     Example:
-        >>> cut("It is so. And then they", 4, 8), cut("and then they went", 2, 8)
-        ('It is so.', 'and then')
+        >>> cut("It is so. And then they", 3, 4, 8), cut("and then they went", 3, 4, 8)
+        ('It is so.', '')
     """
     parts = [part for part in sentences(text) if whole(part)]
-    return first_words(parts, words, most) or " ".join(text.split()[:words])
+    found = first_words(parts, words, most) or ""
+    return found if len(found.split()) >= least else ""

@@ -8,6 +8,7 @@ parameters on PG19 and more: 256 words a prefix, 100,000 steps of 4,096 pairs. I
 import random
 import shutil
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -37,6 +38,7 @@ _ARMS = {
     "perplexity": Arm("The generator's own probability, best of the samples", "context"),
     "nucleus": Arm("Nucleus sampling, not ranked", "context"),
     "human": Arm("What the author wrote", "context"),
+    "judge": Arm("The ranker that judges the samples", "context"),
 }
 _JUDGE = 1000
 """Added to the seed of the ranker that judges, so that it is another than those it judges."""
@@ -166,6 +168,10 @@ class RankGenRecipe(Recipe):
 
     def prepare(self) -> None:
         """Check that the options fit each other."""
+        if not (self.judge_pairs and self.prompts):
+            self.arms = tuple(arm for arm in self.arms if arm != "judge")
+        if self.eval_data and self.train_data and Path(self.eval_data).resolve() == Path(self.train_data).resolve():
+            raise ValueError(f"--eval and --train are both {self.train_data}: judge on texts that are not trained on")
         if self.eval_data and not self.train_data:
             raise ValueError("--eval needs --train: a folder of your long texts to learn from")
         if not 0 < self.shortest <= self.longest:
@@ -198,7 +204,6 @@ class RankGenRecipe(Recipe):
         from kilter.data.books import load_pairs
 
         how: dict[str, Any] = {"prefix_words": self.prefix_words, "words": (self.shortest, self.longest)}
-        self._judgements = None
         if self.train_data is None:
             found = locate("books")
             self._documents, self._own_held = load_pairs(found.path, **how), ()
@@ -234,8 +239,11 @@ class RankGenRecipe(Recipe):
         return random.Random(f"{half} {document}").sample(rows, len(rows))[:count]
 
     def _spread(self, documents: Sequence[str], half: int, total: int) -> "list[Pair]":
-        each = -(-total // len(documents))
-        return [pair for document in documents for pair in self._some(document, half, each)][:total]
+        each, found = -(-total // len(documents)), []
+        for document in documents:
+            some = self._some(document, half, min(each, total - len(found)))
+            found += some if len(some) > 1 or not found else []  # one alone has no other passage of its document
+        return found
 
     # What arms share: machine text, samples, a judge -----------------------------------------------------------
 
@@ -278,7 +286,7 @@ class RankGenRecipe(Recipe):
     def _write_negatives(self, seed: int, advance: Advance) -> None:
         from kilter.models.continuations import Writing, write_continuations
 
-        writing = Writing(words=(self.shortest, self.longest), top_p=self.top_p)
+        writing = Writing((self.shortest, self.longest), self.top_p, whole=self.generator != "random")
         wanted = self._wanted(seed)
         files = list(wanted)[seed % len(wanted) :] + list(wanted)[: seed % len(wanted)]
         self._machine: dict[str, str] = {}
@@ -356,6 +364,8 @@ class RankGenRecipe(Recipe):
             from kilter.lab.text_training import fit_texts
 
             pairs = [pair for pair in pairs if pair.id in self._machine]
+            many = Counter(pair.document for pair in pairs)
+            pairs = [pair for pair in pairs if many[pair.document] > 1]
             start, work = folder.with_name("start"), folder.with_name("checkpoints")
             ranker = _tempered(self._fresh_ranker(seed), pairs[:32])
             prompts = dict(zip(("prefix", "continuation"), ranker.words, strict=True))
@@ -428,18 +438,20 @@ class RankGenRecipe(Recipe):
 
     def evaluate(self, arm: str, seed: int, model: Path) -> Judged:
         """How well the ranker tells the true passage, and the text it chooses."""
-        scorer = self._scorer(arm, model)
+        scorer = self._scorer(arm, seed, model)
         ranks = None if arm.endswith(_BLOCKS) else scorer
         rows = self._identify(ranks, seed) + self._agree(None if arm == "perplexity" else ranks)
         if self.prompts:
             rows += self._decode(arm, scorer, seed)
         return Judged(_percent(rows), rows)  # the same rows for every arm, so that arms can be paired
 
-    def _scorer(self, arm: str, model: Path) -> "TextScorer | None":
+    def _scorer(self, arm: str, seed: int, model: Path) -> "TextScorer | None":
         from kilter.models.ranking import MeanLogProb, Similarity, word_overlap
 
         if arm in ("nucleus", "human"):
             return None
+        if arm == "judge":
+            return self._judge(seed)
         if arm == "overlap":
             return word_overlap
         if arm == "perplexity":
@@ -456,6 +468,11 @@ class RankGenRecipe(Recipe):
             return Similarity(str(minilm_folder()), self.device)
         return Similarity(self.model, self.device)
 
+    def _judge(self, seed: int) -> Any:
+        from kilter.decoding import RankGenScorer
+
+        return RankGenScorer.from_pretrained(self._judge_folder(seed)).to(self.device)
+
     def _identify(self, scorer: "TextScorer | None", seed: int) -> list[dict[str, Any]]:
         """Suffix identification on passages of the held-out documents."""
         from kilter.models.ranking import suffix_identification
@@ -463,7 +480,7 @@ class RankGenRecipe(Recipe):
         rng, rows = random.Random(f"others {seed}"), []
         for pair in self._spread(self._held(seed), 0, self.test_pairs):
             other = rng.choice([one for one in self._documents[pair.document] if one.id != pair.id])
-            row = {"prefix": pair.prefix, "true": pair.continuation, "inbook": other.continuation}
+            row = {"input": pair.id, "prefix": pair.prefix, "true": pair.continuation, "inbook": other.continuation}
             rows.append(row | {"generative": self._machine.get(pair.id, "")})
         totals = suffix_identification(scorer, rows) if scorer else [{} for _ in rows]
         return [{**row, "totals": total} for row, total in zip(rows, totals, strict=True)]
@@ -481,28 +498,29 @@ class RankGenRecipe(Recipe):
         except FileNotFoundError:
             return []
         if scorer is None:
-            return [{"id": one.id, "totals": {}} for one in found]
+            return [{"input": one.id, "totals": {}} for one in found]
         agreed = wins(scorer, [(one.prefix, one.preferred, one.other) for one in found])
         return [
-            {"id": one.id, "totals": {"human_agreement": [won, 1.0], f"human_agreement_{one.source}": [won, 1.0]}}
+            {"input": one.id, "totals": {"human_agreement": [won, 1.0], f"human_agreement_{one.source}": [won, 1.0]}}
             for one, won in zip(found, agreed, strict=True)
         ]
 
     def _decode(self, arm: str, scorer: "TextScorer | None", seed: int) -> list[dict[str, Any]]:
         """What the arm writes after each prompt, and how an independent ranker finds it."""
-        from kilter.decoding import RankGenScorer
         from kilter.models.reranking import finished
 
-        judge = RankGenScorer.from_pretrained(self._judge_folder(seed)) if self.judge_pairs else None
-        rows = []
+        judge, rows = self._judge(seed) if self.judge_pairs else None, []
         for pair in self._spread(self._held(seed), 1, self.prompts):
+            if arm == "judge":  # what it chooses, it would prefer
+                rows.append({"input": pair.id, "prefix": pair.prefix, "totals": {}})
+                continue
             drawn = self._pool[pair.id]
             texts = self._chosen(arm, scorer, pair, seed)
             plain = [finished(text) for text in drawn["texts"]]
             totals = _copying(pair.prefix, [text for text in texts if text.strip()])
             if judge:
                 totals |= _preferences(judge, pair, texts, plain, arm)
-            rows.append({"id": pair.id, "prefix": pair.prefix, "text": texts[0], "totals": totals})
+            rows.append({"input": pair.id, "prefix": pair.prefix, "text": texts[0], "totals": totals})
         return rows
 
     def _chosen(self, arm: str, scorer: "TextScorer | None", pair: "Pair", seed: int) -> list[str]:
@@ -550,9 +568,9 @@ class RankGenRecipe(Recipe):
             )
         if any("preferred" in arm["metrics"] for arm in summary["arms"].values()):
             notes.append(
-                "The ranker that judges the texts has learnt from other passages of the same two novels than the "
-                "rankers judged, and from the same encoder: it is another opinion, not a person's. Plain sampling is "
-                "at 50 % by definition."
+                "The ranker that judges the texts has learnt from other passages of the same documents than the "
+                "rankers judged, and from the same encoder: it is another opinion, not a person's; the arm judge shows "
+                "how good it is. Plain sampling is at 50 % by definition."
             )
         if self.prompts:
             notes.append(
