@@ -57,7 +57,7 @@ def test_every_arm_has_its_figures(smoke: Path) -> None:
     assert figures(smoke, "nucleus")["preferred"] == 50
     summary = read_json(smoke / "summary.json")
     assert summary["arms"]["untrained"]["role"] == "baseline"
-    assert {found["name"] if "name" in found else found["title"] for found in summary["figures"]}
+    assert {found["name"] for found in summary["figures"]} == {"identification", "decoding"}
     assert any("another of the three novels" in note for note in summary["notes"])
 
 
@@ -69,8 +69,8 @@ def test_arms_have_the_same_rows_so_that_they_can_be_paired(smoke: Path) -> None
 
 
 def test_the_held_out_book_is_not_learnt_from(smoke: Path) -> None:
-    rows = [row for row in read_rows(smoke / "arms" / "both" / "seed-0" / "utterances.jsonl") if row.get("id")]
-    assert {row["id"].partition("/")[0] for row in rows} == {"frankenstein"}
+    rows = [row for row in read_rows(smoke / "arms" / "both" / "seed-0" / "utterances.jsonl") if "prefix" in row]
+    assert {row["input"].partition("/")[0] for row in rows} == {"frankenstein"}
     from kilter.recipes.rankgen import RankGenRecipe
 
     recipe = RankGenRecipe(**RankGenRecipe.presets["smoke"])
@@ -221,7 +221,7 @@ def test_people_are_asked_where_their_judgements_are(shelf: Path, tmp_path: Path
         recipe = RankGenRecipe(**RankGenRecipe.presets["smoke"] | {"judgements": True})
         rows = recipe._agree(lambda prefixes, texts: torch.tensor([float("first" in text) for text in texts]))
         assert [row["totals"]["human_agreement"] for row in rows] == [[1.0, 1.0], [0.0, 1.0]]
-        assert all(row.keys() == {"id", "totals"} for row in rows)
+        assert all(row.keys() == {"input", "totals"} for row in rows)
     finally:
         file.unlink()
         file.parent.rmdir()

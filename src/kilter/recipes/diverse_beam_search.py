@@ -115,10 +115,10 @@ class DiverseBeamSearchRecipe(Recipe):
             "max_new_tokens": 40,
             "dropout": 0.1,
             "vocabulary": 4000,
-            "steps": 2000,
+            "steps": 1200,
             "batch_size": 64,
-            "test_inputs": 200,
-            "dev_inputs": 40,
+            "test_inputs": 120,
+            "dev_inputs": 30,
             "jobs": 2,
         },
         "own": {  # what --model means

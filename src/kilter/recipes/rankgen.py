@@ -72,19 +72,19 @@ class RankGenRecipe(Recipe):
     """fewest words of a continuation (published: 10)"""
     longest: int = 48
     """most words of a continuation (published: 128)"""
-    pairs: int = 288
+    pairs: int = 192
     """passages to learn from, in all documents together; each has one machine continuation"""
-    steps: int = 60
+    steps: int = 40
     """optimiser steps of every ranker (published: 100,000)"""
     batch_size: int = 16
     """passages in a batch, all of one document (published: 4,096)"""
     learning_rate: float = 2e-4
     """of AdamW, falling to 0 (published: Adafactor at a constant 2e-3)"""
-    judge_pairs: int = 144
+    judge_pairs: int = 96
     """other passages, from which the judge of the samples learns; 0 for no judge"""
     test_pairs: int = 100
     """passages to judge the rankers on"""
-    prompts: int = 12
+    prompts: int = 8
     """passages to continue; 0 for no decoding"""
     samples: int = 20
     """samples of each, among which a ranker chooses (published: 20)"""
