@@ -69,7 +69,8 @@ def write_rows(path: Path, rows: Any) -> None:
 
 def read_rows(path: Path) -> list[Any]:
     """Read JSON lines."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = path.read_text(encoding="utf-8").split("\n")  # splitlines() would also split inside a row, at U+2028
+    return [json.loads(line) for line in lines if line]
 
 
 def _finite(value: Any) -> Any:

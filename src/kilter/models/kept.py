@@ -39,7 +39,7 @@ class KeptRows:
         content = file.read_bytes()
         if (whole := content.rfind(b"\n") + 1) < len(content):
             os.truncate(file, whole)
-        for number, line in enumerate(content[:whole].decode("utf-8").splitlines(), 1):
+        for number, line in enumerate(content[:whole].decode("utf-8").split("\n")[:-1], 1):
             try:
                 row = json.loads(line)
                 self.rows[row["id"]] = row
