@@ -12,7 +12,7 @@ from kilter.core.paper import cards
 EVERY = [[name, "--help"] for name in COMMANDS] + [
     ["--help"],
     ["run", "--help"],
-    ["run", "align-with-purpose", "--help"],
+    *(["run", method, "--help"] for method in ("align-with-purpose", "diverse-beam-search", "rankgen")),
 ]
 
 
@@ -29,13 +29,22 @@ def test_help_answers_without_heavy_imports(arguments: list[str]) -> None:
         "from kilter.cli import main\n"
         "try: main(" + repr(arguments) + ")\n"
         "except SystemExit: pass\n"
-        "heavy = {'torch', 'transformers', 'datasets', 'numpy', 'scipy', 'matplotlib'} & set(sys.modules)\n"
+        "heavy = {'torch', 'transformers', 'sentence_transformers', 'datasets', 'numpy', 'scipy', 'matplotlib'}\n"
+        "heavy &= set(sys.modules)\n"
         "print('heavy:', heavy, 'seconds:', time.process_time())\n"
     )
     *text, measured = said.strip().splitlines()
     assert "heavy: set()" in measured
     assert float(measured.rsplit(" ", 1)[1]) < 0.5
     assert len(text) > 3
+
+
+def test_diversity_asks_for_one_file_or_more(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit):
+        main(["diversity", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "(default: )" not in said
+    assert "FILE.jsonl [FILE.jsonl …]" in said
 
 
 def test_list_and_show_speak_json(capsys: pytest.CaptureFixture) -> None:

@@ -455,6 +455,32 @@ def test_other_settings_are_refused(models: Path, prompts: Path, tmp_path: Path,
     assert out.read_bytes() == before
 
 
+def test_the_device_and_the_arithmetic_are_settings_too(
+    models: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    command = ("--model", models / "gpt2", "--prompts", prompts, "--max-new-tokens", 2, "--out", tmp_path / "o.jsonl")
+    assert run(*command) == 0
+    record = tmp_path / ".o.jsonl.generate.json"
+    made = json.loads(record.read_text())
+    assert (made["device"], made["dtype"]) == ("cpu", "float32")
+    record.write_text(json.dumps(made | {"device": "cuda", "dtype": "bfloat16"}))
+    assert run(*command) == 1
+    assert "was made with device 'cuda', now 'cpu'; dtype 'bfloat16', now 'float32'" in capsys.readouterr().err
+
+
+def test_the_small_model_has_a_name(
+    models: Path, prompts: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    from kilter.data import pretrained
+
+    monkeypatch.setattr(pretrained, "small_lm_folder", lambda *, progress: models / "gpt2")
+    same, named = (
+        written(capsys, "--model", model, "--prompts", prompts, "--max-new-tokens", 3)
+        for model in (models / "gpt2", "smollm2")
+    )
+    assert named == same
+
+
 def test_a_model_trained_further_is_another(prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     command = ("--prompts", prompts, "--max-new-tokens", 2, "--out", tmp_path / "o.jsonl", "--model", tmp_path / "own")
     for seed, code in ((0, 0), (1, 1)):
@@ -506,6 +532,8 @@ def test_what_is_no_row_is_named_and_left_alone(
         (["--groups", "0"], 1, "--groups 0: must be at least 1"),
         (["--diversity-penalty", "-1"], 1, "--diversity-penalty -1.0: must be at least 0"),
         (["--diversity-penalty", "nan"], 1, "--diversity-penalty nan: must be at least 0"),
+        (["--diversity-penalty", "inf"], 1, "--diversity-penalty inf: must be a finite number"),
+        (["--length-penalty", "nan"], 1, "--length-penalty nan: must be a finite number"),
         (["--decoder", "sample", "--top-p", "0"], 1, "--top-p 0.0: must be above 0"),
         (["--decoder", "sample", "--temperature", "0"], 1, "--temperature 0.0: must be above 0"),
         (["--max-new-tokens", "0"], 1, "--max-new-tokens 0: must be at least 1"),

@@ -234,7 +234,9 @@ class Diversity:
     Compare: kilter diversity beam.jsonl diverse.jsonl sampled.jsonl
     """
 
-    files: Annotated[Positional[tuple[Path, ...]], arg(metavar="FILE.jsonl")] = ()
+    files: Annotated[
+        Positional[tuple[Path, ...]], arg(metavar="FILE.jsonl [FILE.jsonl …]", help_behavior_hint="(needed)")
+    ] = ()
     """JSON lines of kilter generate; or lines with texts, and if you have them prompt and references"""
     characters: bool = False
     """count characters instead of words, for languages without spaces"""
@@ -292,7 +294,7 @@ class Generate:
     """
 
     model: str
-    """folder or hub id of a causal or encoder–decoder transformers model, or the path of a .gguf file"""
+    """folder or hub id of a causal or encoder–decoder transformers model, path of a .gguf file, or smollm2"""
     prompts: Annotated[str, arg(metavar="FILE|-")]
     """a .txt with a prompt a line, or a .jsonl with column prompt (id and references are kept); - is standard input"""
     decoder: Literal["diverse-beam", "sibling", "mmi", "best-of", "rankgen", "beam", "sample"] = "diverse-beam"

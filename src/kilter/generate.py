@@ -8,6 +8,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from hashlib import sha256
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +56,12 @@ def generate(
         raise ValueError(f"{out}: is where the prompts come from; {ELSEWHERE}")
     rows = read_prompts(prompts)
     extra("transformers", "generation")
+    from kilter.data.pretrained import small_model
     from kilter.models.text_decoding import decoding, load_scorer, seeds
     from kilter.models.text_model import TextModel, weights_digest
 
     quiet_hosts()
-    text = TextModel.load(model, gguf=gguf, device=device)
+    text = TextModel.load(small_model(model), gguf=gguf, device=device)
     ids = text.encode([row.text for row in rows], chat=chat)
     lengths = [len(tokens) for tokens in ids]
     text.check_fit([*zip([row.where for row in rows], lengths, strict=True)], max_new_tokens)
@@ -96,6 +98,8 @@ def generate(
         "max_new_tokens": max_new_tokens,
         "chat": chat,
         "seed": seed,
+        "device": text.model.device.type,
+        "dtype": str(text.model.dtype).removeprefix("torch."),
     }
     if hasattr(scorer, "state_dict"):
         made |= {"scorer": _place(options["scorer"]), "scorer_weights": weights_digest(scorer)}
@@ -143,6 +147,8 @@ def check_options(options: Mapping[str, Any]) -> None:
     for name, value in options.items():
         if name in _AT_LEAST and not value >= _AT_LEAST[name]:
             raise ValueError(f"{flag(name)}: must be at least {_AT_LEAST[name]}")
+        if isinstance(value, float) and not isfinite(value):
+            raise ValueError(f"{flag(name)}: must be a finite number")
     if not 0 < options.get("top_p", 1) <= 1:
         raise ValueError(f"{flag('top_p')}: must be above 0 and at most 1 (which keeps every token)")
     if not options.get("temperature", 1) > 0:

@@ -30,6 +30,11 @@ def small_lm_folder(*, progress: bool = False) -> Path:
     return folder
 
 
+def small_model(name: str) -> str:
+    """The folder of the model that is called smollm2 here; any other name as it is."""
+    return str(small_lm_folder(progress=True)) if name == "smollm2" else name
+
+
 def small_lm(*, device: str = "cpu") -> tuple[Any, Any]:
     """SmolLM2-135M-Instruct in float32 and its tokenizer, which pads on the left; see `small_lm_folder`."""
     from kilter.models.text_model import TextModel
@@ -39,13 +44,13 @@ def small_lm(*, device: str = "cpu") -> tuple[Any, Any]:
     return found.model, found.tokenizer
 
 
-def minilm_folder(*, progress: bool = False) -> Path:
+def minilm_folder() -> Path:
     """Folder of all-MiniLM-L6-v2, for transformers and sentence-transformers.
 
     Raises:
         FileNotFoundError: The model is not here and cannot be fetched.
     """
-    return locate("minilm", progress=progress).path
+    return locate("minilm", progress=False).path
 
 
 def minilm() -> tuple[Any, Any]:

@@ -295,14 +295,11 @@ class DiverseBeamSearchRecipe(Recipe):
         return f"oracle_{max(found)}" if found else ""
 
     def _text(self, seed: int, folder: Path) -> "TextModel":
+        from kilter.data.pretrained import small_model
         from kilter.models.text_model import TextModel
 
-        if self.model == "smollm2":
-            from kilter.data.pretrained import small_lm_folder
-
-            return TextModel.load(str(small_lm_folder(progress=True)), device=self.device)
         shared = folder.parents[2] / "warm-up" / f"seed-{seed}" / "model"
-        return TextModel.load(self.model or str(shared), device=self.device)
+        return TextModel.load(small_model(self.model or str(shared)), device=self.device)
 
     def _judge(
         self, text: "TextModel", parts: DecoderArm, strength: float | None, items: Sequence["Referenced"], seed: int
