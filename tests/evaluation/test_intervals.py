@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from kilter.evaluation.intervals import Interval, ratio_bootstrap, t_interval
+from kilter.evaluation.intervals import Interval, ratio_bootstrap, ratio_interval, t_interval
 
 
 def test_students_interval_is_scipys() -> None:
@@ -51,3 +51,20 @@ def test_it_repeats_and_ignores_scale_of_examples() -> None:
 def test_paired_arms_have_the_same_examples() -> None:
     with pytest.raises(ValueError, match="paired arms must have the same examples, got 2 and 1"):
         ratio_bootstrap(np.ones((2, 2)), np.ones((1, 2)))
+
+
+def test_the_interval_of_a_multiple_is_paired_and_covers() -> None:
+    rng = np.random.default_rng(0)
+    ones = np.ones(40)
+    hits = 0
+    for _ in range(100):
+        base = rng.gamma(2.0, 1.0, 40)
+        ours = 2 * base * rng.uniform(0.8, 1.2, 40)
+        found = ratio_interval(np.stack([ours, ones], 1), np.stack([base, ones], 1), draws=400)
+        assert found.low is not None
+        assert found.high is not None
+        hits += found.low <= 2 <= found.high
+        assert found.high - found.low < 0.25  # unpaired it would be about 0.9
+    assert hits >= 85
+    with pytest.raises(ValueError, match="same examples"):
+        ratio_interval(np.ones((3, 2)), np.ones((4, 2)))

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kilter.lab.ratios import ratio_interval, ratio_verdict
+from kilter.lab.ratios import ratio_verdict
 from kilter.lab.recipe import Metric
 from kilter.lab.summary import Arms
 
@@ -51,20 +51,3 @@ def test_nothing_is_said_without_the_pair(tmp_path: Path) -> None:
     there = arms(tmp_path, 2.0, 1)
     assert ratio_verdict(there, "distinct_4", "sibling", "beam", 1.5) is None
     assert ratio_verdict(there, "oracle_20", "dbs", "beam", 1.5) is None
-
-
-def test_the_interval_is_paired_and_covers(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    ones = np.ones(40)
-    hits = 0
-    for _ in range(100):
-        base = rng.gamma(2.0, 1.0, 40)
-        ours = 2 * base * rng.uniform(0.8, 1.2, 40)
-        found = ratio_interval(np.stack([ours, ones], 1), np.stack([base, ones], 1), draws=400)
-        assert found.low is not None
-        assert found.high is not None
-        hits += found.low <= 2 <= found.high
-        assert found.high - found.low < 0.25  # unpaired it would be about 0.9
-    assert hits >= 85
-    with pytest.raises(ValueError, match="same examples"):
-        ratio_interval(np.ones((3, 2)), np.ones((4, 2)))

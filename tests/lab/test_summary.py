@@ -143,3 +143,47 @@ def test_a_figure_without_totals_is_over_seeds_anyway(tmp_path: Path) -> None:
         file.write_text('{"totals": {}}\n')
     pooled = Arms(found._folders, METRICS, "ctc", "examples").difference("awp", "delay_ms")
     assert pooled == found.difference("awp", "delay_ms")
+
+
+def judged(folder: Path, arms: dict[str, list[list[tuple[str, float]]]]) -> Arms:
+    """Arms whose seeds were judged on these inputs, each with its error rate."""
+    pieces: dict[str, dict[int, Path]] = {}
+    for arm, seeds in arms.items():
+        for seed, rows in enumerate(seeds):
+            piece = folder / arm / str(seed)
+            piece.mkdir(parents=True)
+            (piece / "metrics.json").write_text(json.dumps({"wer": sum(v for _, v in rows) / len(rows)}))
+            lines = [json.dumps({"input": name, "totals": {"wer": [value, 1]}}) for name, value in rows]
+            (piece / "utterances.jsonl").write_text("\n".join(lines) + "\n")
+            pieces.setdefault(arm, {})[seed] = piece
+    return Arms(pieces, METRICS, "ctc", "examples")
+
+
+SEEDS = [[("a", 1.0), ("b", 2.0), ("a", 4.0)], [("b", 8.0), ("c", 16.0)], [("d", 32.0)]]
+"""An input twice in a seed, one in two seeds, and a seed with none of the others'."""
+
+
+def test_the_rows_and_seeds_of_an_input_are_summed_up(tmp_path: Path) -> None:
+    totals = judged(tmp_path, {"ctc": SEEDS}).pooled("ctc", "wer", [0, 1, 2])
+    assert totals is not None
+    np.testing.assert_array_equal(totals, [[5, 2], [10, 2], [16, 1], [32, 1]])
+
+
+def test_arms_are_paired_by_input_whatever_the_order(tmp_path: Path) -> None:
+    """The arm is one worse on every row: so is every resample, if and only if inputs meet their own."""
+    worse = [[(name, value + 1) for name, value in reversed(rows)] for rows in SEEDS]
+    found = judged(tmp_path, {"ctc": SEEDS, "awp": worse})
+    pair = found.paired("awp", "ctc", "wer", [0, 1, 2])
+    assert pair is not None
+    np.testing.assert_array_equal(pair[0] - pair[1], [[2, 0], [2, 0], [1, 0], [1, 0]])
+    change = found.difference("awp", "wer")
+    assert change is not None
+    assert (change.mean, change.low, change.high) == pytest.approx((100, 100, 100))
+
+
+@pytest.mark.parametrize("other", [[("a", 1.0), ("e", 2.0)], [("a", 1.0)]])
+def test_arms_judged_on_other_inputs_are_not_paired(other: list[tuple[str, float]], tmp_path: Path) -> None:
+    found = judged(tmp_path, {"ctc": [[("a", 1.0), ("b", 2.0)]], "awp": [other]})
+    with pytest.raises(ValueError, match=r"awp and ctc were judged on different inputs .* e\.g\. '[be]'"):
+        found.difference("awp", "wer")
+    assert found.value("awp", "wer") is not None

@@ -66,3 +66,28 @@ def ratio_bootstrap(
         centre, spread = centre - ratio(against.sum(0)), spread - ratio(picks @ against)
     low, high = np.nanquantile(spread, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(centre), float(low), float(high))
+
+
+def ratio_interval(ours: np.ndarray, theirs: np.ndarray, *, draws: int = 2000, seed: int = 0) -> Interval:
+    """Paired percentile bootstrap interval of one mean divided by another.
+
+    Args:
+        ours: `(examples, 2)` totals, numerator and denominator, as `ratio_bootstrap` has them.
+        theirs: the same examples under the baseline.
+        draws: resamples.
+        seed: of the resampling.
+
+    Example:
+        >>> ratio_interval(np.array([[2.0, 1.0], [4.0, 1.0]]), np.array([[1.0, 1.0], [2.0, 1.0]]))
+        Interval(mean=2.0, low=2.0, high=2.0)
+    """
+    if len(ours) != len(theirs):
+        raise ValueError(f"paired arms must have the same examples, got {len(ours)} and {len(theirs)}")
+    picks = np.random.default_rng(seed).multinomial(len(ours), np.full(len(ours), 1 / len(ours)), size=draws)
+
+    def ratio(a: np.ndarray, b: np.ndarray) -> Any:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return (a[..., 0] / a[..., 1]) / (b[..., 0] / b[..., 1])
+
+    low, high = np.nanquantile(ratio(picks @ ours, picks @ theirs), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(float(ratio(ours.sum(0), theirs.sum(0))), float(low), float(high))

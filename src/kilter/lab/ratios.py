@@ -1,38 +1,11 @@
 """A verdict on how many times a figure is another's, where a paper promises a multiple."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from kilter.evaluation.intervals import LEVEL, Interval
+from kilter.evaluation.intervals import ratio_interval
 
 if TYPE_CHECKING:
     from kilter.lab.summary import Arms
-
-
-def ratio_interval(ours: np.ndarray, theirs: np.ndarray, *, draws: int = 2000, seed: int = 0) -> Interval:
-    """Paired percentile bootstrap interval of one mean divided by another.
-
-    Args:
-        ours: `(examples, 2)` totals, numerator and denominator, as `kilter.evaluation.intervals` has them.
-        theirs: the same examples under the baseline.
-        draws: resamples.
-        seed: of the resampling.
-
-    Example:
-        >>> ratio_interval(np.array([[2.0, 1.0], [4.0, 1.0]]), np.array([[1.0, 1.0], [2.0, 1.0]]))
-        Interval(mean=2.0, low=2.0, high=2.0)
-    """
-    if len(ours) != len(theirs):
-        raise ValueError(f"paired arms must have the same examples, got {len(ours)} and {len(theirs)}")
-    picks = np.random.default_rng(seed).multinomial(len(ours), np.full(len(ours), 1 / len(ours)), size=draws)
-
-    def ratio(a: np.ndarray, b: np.ndarray) -> Any:
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return (a[..., 0] / a[..., 1]) / (b[..., 0] / b[..., 1])
-
-    low, high = np.nanquantile(ratio(picks @ ours, picks @ theirs), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(ratio(ours.sum(0), theirs.sum(0))), float(low), float(high))
 
 
 def ratio_verdict(arms: "Arms", metric: str, arm: str, baseline: str, times: float) -> dict[str, str] | None:
@@ -43,10 +16,10 @@ def ratio_verdict(arms: "Arms", metric: str, arm: str, baseline: str, times: flo
     if arm not in arms.figures or baseline not in arms.figures:
         return None
     seeds = sorted(arms.figures[arm].keys() & arms.figures[baseline].keys())
-    ours, theirs = arms.pooled(arm, metric, seeds), arms.pooled(baseline, metric, seeds)
-    if ours is None or theirs is None or not theirs[:, 0].sum():
+    pair = arms.paired(arm, baseline, metric, seeds)
+    if pair is None or not pair[1][:, 0].sum():
         return None
-    found = ratio_interval(ours, theirs)
+    found = ratio_interval(*pair)
     low, high = float(found.low or 0), float(found.high or 0)
     if high < 1:
         verdict = "contradicted"

@@ -67,8 +67,8 @@ class Arms:
         both = [s for s in ours if s in theirs and None not in (ours[s].get(metric), theirs[s].get(metric))]
         if not both:
             return None
-        if (len(both) == 1 or self._by_examples) and (totals := self.pooled(arm, metric, both)) is not None:
-            return ratio_bootstrap(totals, self.pooled(baseline, metric, both), scale=self._scale(metric))
+        if (len(both) == 1 or self._by_examples) and (pair := self.paired(arm, baseline, metric, both)) is not None:
+            return ratio_bootstrap(*pair, scale=self._scale(metric))
         return t_interval([ours[s][metric] - theirs[s][metric] for s in both])
 
     def value(self, arm: str, metric: str) -> Interval | None:
@@ -89,11 +89,34 @@ class Arms:
         there = [totals for totals in found if totals is not None]
         if not found or len(there) != len(found):
             return None
-        places: dict[Any, int] = {}
-        of_row = [places.setdefault(name, len(places)) for seed in seeds for name in self._inputs[arm, seed]]
+        places = self._places(arm, seeds)
+        of_row = [places[name] for seed in seeds for name in self._inputs[arm, seed]]
         summed = np.zeros((len(places), 2))
         np.add.at(summed, of_row, np.concatenate(there))
         return summed
+
+    def paired(
+        self, arm: str, baseline: str, metric: str, seeds: Sequence[int]
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """`pooled` totals of two arms, row by row of the same input; None where either has none.
+
+        Raises:
+            ValueError: the arms were judged on different inputs.
+        """
+        ours, theirs = self.pooled(arm, metric, seeds), self.pooled(baseline, metric, seeds)
+        if ours is None or theirs is None:
+            return None
+        mine, other = self._places(arm, seeds), self._places(baseline, seeds)
+        if apart := [*(mine.keys() ^ other.keys())]:
+            raise ValueError(
+                f"{arm} and {baseline} were judged on different inputs ({len(mine)} and {len(other)}, of which "
+                f"{len(apart)} only one has, e.g. {apart[0]!r}): they cannot be paired; run one of them anew"
+            )
+        return ours, theirs[[other[name] for name in mine]]
+
+    def _places(self, arm: str, seeds: Sequence[int]) -> dict[Any, int]:
+        """The row of each input in what `pooled` gives."""
+        return {name: at for at, name in enumerate(dict.fromkeys(n for seed in seeds for n in self._inputs[arm, seed]))}
 
     def _of(self, arm: str, seed: int, metric: str) -> np.ndarray | None:
         """`(examples, 2)` totals of a metric in one piece of work; an example without it counts for nothing."""
