@@ -31,6 +31,10 @@ _HEADING = re.compile(
 )
 
 
+class TooShort(ValueError):
+    """A text has no two passages of the length wanted."""
+
+
 @dataclass(frozen=True)
 class Pair:
     """A passage and what follows it in one document; `half` is 0 or 1."""
@@ -79,7 +83,7 @@ def pairs_of(
         seed: Of the lengths.
 
     Raises:
-        ValueError: A length does not fit, or the text is too short for two pairs.
+        ValueError: A length does not fit, or the text is too short for two pairs (then it is `TooShort`).
     """
     low, high = words
     if not 0 < low <= high or prefix_words < 2:
@@ -98,7 +102,7 @@ def pairs_of(
         else:
             place += 1
     if len(found) < 2:
-        raise ValueError(
+        raise TooShort(
             f"{document}: too short ({len(flat)} sentences of prose) for passages of {prefix_words} words and what "
             f"follows them; give longer texts, or set a smaller prefix_words"
         )
@@ -129,6 +133,34 @@ def load_texts(folder: str | Path) -> dict[str, str]:
 def load_pairs(folder: str | Path, **options: Any) -> dict[str, list[Pair]]:
     """The pairs of every text of a folder, by document; `options` are those of `pairs_of`."""
     return {name: pairs_of(name, text, **options) for name, text in load_texts(folder).items()}
+
+
+def load_long_pairs(folder: str | Path, **options: Any) -> tuple[dict[str, list[Pair]], list[tuple[str, str]]]:
+    """As `load_pairs`, and which files were left out because they are too short, each with the reason.
+
+    Raises:
+        ValueError: As `load_texts` and `pairs_of` do, and if no text is long enough.
+    """
+    found, skipped = {}, []
+    for name, text in load_texts(folder).items():
+        try:
+            found[name] = pairs_of(name, text, **options)
+        except TooShort as error:
+            skipped.append((f"{name}.txt", str(error).removeprefix(f"{name}: ")))
+    if not found:
+        raise ValueError(f"{folder}: none of {len(skipped)} texts is long enough; {skipped[0][0]}: {skipped[0][1]}")
+    return found, skipped
+
+
+def before(pairs: Sequence[Pair], cut: int) -> list[Pair]:
+    """The pairs of a text before the one at `cut`, without those whose continuation that one's prefix shows."""
+    first = _place(pairs[cut]) - len(sentences(pairs[cut].prefix))
+    return [pair for pair in pairs[:cut] if _place(pair) + len(sentences(pair.continuation)) <= first]
+
+
+def _place(pair: Pair) -> int:
+    """Sentence of the text at which the continuation begins."""
+    return int(pair.id.rpartition("/")[2])
 
 
 def fetch_books(repositories: Sequence[str], checksums: Mapping[str, str], folder: Path, *, progress: bool) -> None:

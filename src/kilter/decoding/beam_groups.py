@@ -96,7 +96,7 @@ def search(
 
     Args:
         session: `kilter.hosts.generation.Continuations` of N prompts.
-        processors: changes log-probabilities `(N·B, V)`, given the ids so far `(N·B, t)`.
+        processors: change log-probabilities `(N·B, V)`, given the ids so far `(N·B, t)`; perhaps none.
         criteria: says which of the ids `(rows, t)` end here `(rows,)`, for other reasons than their length.
         beams: B, in all groups together.
         groups: G, which divides B into groups of B'.
@@ -131,7 +131,8 @@ def search(
     count = min(count, width * vocab)
     for now in range(start, max_length):
         flat = ids.flatten(0, 2)
-        scores = processors(flat, log_probs.clone()).view(inputs, beams, vocab)
+        scores = processors(flat, log_probs.clone()) if processors else log_probs
+        scores = scores.view(inputs, beams, vocab)
         scores = (rescore(scores, flat, parents, count) if rescore else scores).view(*shape, vocab)
         log_probs = log_probs.view(*shape, vocab)
 

@@ -20,7 +20,7 @@ from transformers.generation.stopping_criteria import MaxLengthCriteria, Stoppin
 from transformers.utils.generic import ModelOutput
 
 _ROOM = 64
-"""Tokens a cache makes room for at a time."""
+"""Tokens a cache makes room for at a time, at most; a short one for an eighth of its own."""
 
 
 @dataclass
@@ -49,8 +49,9 @@ class PromptLayer(DynamicLayer):
     reorder among them moves only what follows the prompt.
     """
 
-    def __init__(self, layer: Any, parents: Tensor) -> None:
+    def __init__(self, layer: Any, parents: Tensor, limit: int) -> None:
         super().__init__()
+        self._limit = limit
         self.dtype, self.device, self.is_initialized = layer.keys.dtype, layer.keys.device, True
         self._prompt = layer.keys.shape[-2]
         self._hold(layer.keys, layer.values, parents)
@@ -59,7 +60,8 @@ class PromptLayer(DynamicLayer):
         length = keys.shape[-2]
         self._buffers = []
         for states in (keys, values):
-            buffer = states.new_empty(len(parents), states.shape[1], length + _ROOM, states.shape[3])
+            room = max(1, min(_ROOM, 1 + length // 8, self._limit - length))
+            buffer = states.new_empty(len(parents), states.shape[1], length + room, states.shape[3])
             buffer[:, :, :length] = states[parents.to(states.device)]
             self._buffers.append(buffer)
         self._show(length)
@@ -111,7 +113,7 @@ class Continuations:
         _, cache = self._cache()
         keys = getattr(next(iter(getattr(cache, "layers", ())), None), "keys", None)
         if copies > 1 and not own and keys is not None and len(keys) == len(input_ids):
-            _move(cache, torch.arange(0, len(input_ids), copies))  # a user's cache, with the copies beam search wants
+            cache.reorder_cache(torch.arange(0, len(input_ids), copies))  # a user's, copied as beam search wants it
 
     def _check(self) -> None:
         mask = None if self.model.config.is_encoder_decoder else self._kwargs.get("attention_mask")
@@ -209,11 +211,11 @@ class Continuations:
         if hasattr(self.model, "_reorder_cache"):
             self._kwargs[name] = self.model._reorder_cache(cache, parents)
         elif isinstance(cache, EncoderDecoderCache):
-            _move(cache.self_attention_cache, parents)
+            _move(cache.self_attention_cache, parents, self.config.max_length - 1)
             if changed:  # what beams of one prompt attend to is the same
-                _move(cache.cross_attention_cache, parents)
+                _move(cache.cross_attention_cache, parents, 0)
         elif hasattr(cache, "reorder_cache"):
-            _move(cache, parents)
+            _move(cache, parents, self.config.max_length - 1)
         else:
             raise ValueError(f"{type(cache).__name__} of {type(self.model).__name__} has no order: set use_cache=False")
 
@@ -257,12 +259,12 @@ def _learnt_positions(model: Any, positions: int) -> bool:
     )
 
 
-def _move(cache: Any, parents: Any) -> None:
+def _move(cache: Any, parents: Any, limit: int) -> None:
     """Reorder a cache; layers that only grow are exchanged for ones that need not copy their prompt."""
     for index, layer in enumerate(cache.layers):
         grows = type(layer) is DynamicLayer and not getattr(cache, "offloading", False)
         if grows and layer.get_seq_length():
-            cache.layers[index] = PromptLayer(layer, parents)
+            cache.layers[index] = PromptLayer(layer, parents, limit)
         else:
             layer.reorder_cache(parents)
 

@@ -5,11 +5,13 @@ other passages of the same book and from what SmolLM2 writes there. The paper tr
 parameters on PG19 and more: 256 words a prefix, 100,000 steps of 4,096 pairs. Its weights could not be had here.
 """
 
+import os
 import random
 import shutil
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -17,12 +19,13 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from tyro.conf import arg
 
 from kilter.core.paper import Claim, cards
-from kilter.lab.files import MAIN_PROCESS, full_disk_said
+from kilter.lab.files import full_disk_said
 from kilter.lab.locks import in_any_order, one_at_a_time
 from kilter.lab.recipe import Advance, Arm, Judged, Metric, Picture, Provenance, Recipe
 
 if TYPE_CHECKING:
     from kilter.data.books import Pair
+    from kilter.data.judgements import Preference
     from kilter.models.ranking import TextScorer
 
 _LOSSES = {"inbook": "inbook", "generative": "generative", "both": "all"}
@@ -73,9 +76,9 @@ class RankGenRecipe(Recipe):
     longest: int = 48
     """most words of a continuation (published: 128)"""
     pairs: int = 192
-    """passages to learn from, in all documents together; each has one machine continuation"""
+    """passages to learn from, in all documents together, each with one machine continuation; many texts do not raise it"""
     steps: int = 40
-    """optimiser steps of every ranker (published: 100,000)"""
+    """optimiser steps of every ranker, however many texts there are (published: 100,000)"""
     batch_size: int = 16
     """passages in a batch, all of one document (published: 4,096)"""
     learning_rate: float = 2e-4
@@ -99,9 +102,11 @@ class RankGenRecipe(Recipe):
     block: int = 20
     """L of the search in blocks, in tokens (published: 20)"""
     judgements: bool = True
-    """ask whether the rankers prefer what people preferred, where the published judgements can be had"""
+    """without --train: ask whether the rankers prefer what people did, where the published judgements can be had"""
     save_steps: int = 40
     """steps between checkpoints; what a kill can cost"""
+
+    _preferences: ClassVar[Sequence["Preference"]] = ()
 
     paper = cards()["rankgen"]
     baseline: ClassVar[str] = "untrained"
@@ -168,6 +173,11 @@ class RankGenRecipe(Recipe):
 
     def prepare(self) -> None:
         """Check that the options fit each other."""
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise ValueError(
+                f"WORLD_SIZE={os.environ['WORLD_SIZE']}: rankgen trains in one process; start it without torchrun, and "
+                "let --jobs do several arms and seeds side by side"
+            )
         if not (self.judge_pairs and self.prompts):
             self.arms = tuple(arm for arm in self.arms if arm != "judge")
         if self.eval_data and self.train_data and Path(self.eval_data).resolve() == Path(self.train_data).resolve():
@@ -201,28 +211,50 @@ class RankGenRecipe(Recipe):
     def build_data(self) -> Provenance:
         """The novels, or the user's documents, as passages and what follows them."""
         from kilter.data.assets import locate
-        from kilter.data.books import load_pairs
+        from kilter.data.books import load_long_pairs, load_pairs
 
         how: dict[str, Any] = {"prefix_words": self.prefix_words, "words": (self.shortest, self.longest)}
         if self.train_data is None:
             found = locate("books")
             self._documents, self._own_held = load_pairs(found.path, **how), ()
             asset = found.asset
+            self._find_preferences()
             self._provenance = Provenance(
-                asset.title, asset.licence, asset.attribution, asset.page, found.source, note=found.note
+                asset.title, asset.licence, asset.attribution, asset.page, found.source, note=self._credits()
             )
         else:
-            own = load_pairs(self.train_data, **how)
-            judged = load_pairs(self.eval_data, **how) if self.eval_data else {}
-            self._documents = _with_held_out(own, judged)
+            own, skipped = load_long_pairs(self.train_data, **how)
+            judged, left = load_long_pairs(self.eval_data, **how) if self.eval_data else ({}, [])
+            self._documents, short = _with_held_out(own, judged)
             self._own_held = tuple(name for name in self._documents if name.endswith(_HELD))
             total = sum(map(len, self._documents.values()))
             self._provenance = Provenance(
                 f"your documents: {len(own)} texts, {total} passages",
                 source=", ".join(filter(None, (self.train_data, self.eval_data))),
                 digest=_digest(self._documents),
+                note=self._credits(),
+                skipped=[*skipped, *left, *short],
             )
         return self._provenance
+
+    def _find_preferences(self) -> None:
+        """What people preferred, where that can be had."""
+        from kilter.data.assets import locate
+        from kilter.data.judgements import load_judgements
+
+        if self.judgements:
+            with suppress(FileNotFoundError):
+                self._preferences = load_judgements(locate("rankgen-judgements", progress=False).path)
+
+    def _credits(self) -> str:
+        """Whom else to credit, of the small models and the judgements that this run uses."""
+        from kilter.data.catalogue import ASSETS
+
+        used = {"smollm2": self.generator == "smollm2", "minilm": self.model == "minilm"}
+        used["rankgen-judgements"] = bool(self._preferences)
+        found = [ASSETS[name] for name, uses in used.items() if uses]
+        said = "; ".join(f"{one.title} ({one.licence}; {one.attribution}; {one.page})" for one in found)
+        return f"Also used: {said}." if said else ""
 
     def _held(self, seed: int) -> Sequence[str]:
         """Documents that the rankers of this seed do not see: of the novels another one for each seed."""
@@ -239,9 +271,9 @@ class RankGenRecipe(Recipe):
         return random.Random(f"{half} {document}").sample(rows, len(rows))[:count]
 
     def _spread(self, documents: Sequence[str], half: int, total: int) -> "list[Pair]":
-        each, found = -(-total // len(documents)), []
+        found: list[Pair] = []
         for document in documents:
-            some = self._some(document, half, min(each, total - len(found)))
+            some = self._some(document, half, min(_each(total, documents), total - len(found)))
             found += some if len(some) > 1 or not found else []  # one alone has no other passage of its document
         return found
 
@@ -273,14 +305,19 @@ class RankGenRecipe(Recipe):
     def _wanted(self, seed: int) -> "dict[Path, list[Pair]]":
         """Which pairs need a machine continuation, by file; of a novel, those to learn from and those to judge on."""
         wanted: dict[Path, list[Pair]] = {}
-        seen, held = self._seen(seed), self._held(seed)
+        seen, held, judging = self._seen(seed), self._held(seed), self.judge_pairs and self.prompts
+        if self._own_held:
+            some = [(0, self._spread(seen, 0, self.pairs) + self._spread(held, 0, self.test_pairs))]
+            some += [(1, self._spread(seen, 1, self.judge_pairs))] if judging else []
+            for half, pairs in some:
+                for pair in pairs:
+                    wanted.setdefault(self._negatives_file(pair.document, half), []).append(pair)
+            return wanted
         for document in self._documents:
-            learn = -(-self.pairs // len(seen)) if document in seen or not self._own_held else 0
-            judge = -(-self.test_pairs // len(held)) if document in held or not self._own_held else 0
-            wanted[self._negatives_file(document, 0)] = self._some(document, 0, max(learn, judge))
-            if self.judge_pairs and self.prompts and (document in seen or not self._own_held):
-                count = -(-self.judge_pairs // len(seen))
-                wanted[self._negatives_file(document, 1)] = self._some(document, 1, count)
+            most = max(_each(self.pairs, seen), _each(self.test_pairs, held))
+            wanted[self._negatives_file(document, 0)] = self._some(document, 0, most)
+            if judging:
+                wanted[self._negatives_file(document, 1)] = self._some(document, 1, _each(self.judge_pairs, seen))
         return wanted
 
     def _write_negatives(self, seed: int, advance: Advance) -> None:
@@ -366,6 +403,11 @@ class RankGenRecipe(Recipe):
             pairs = [pair for pair in pairs if pair.id in self._machine]
             many = Counter(pair.document for pair in pairs)
             pairs = [pair for pair in pairs if many[pair.document] > 1]
+            if not pairs:
+                raise ValueError(
+                    f"{label}: no document has two passages to learn from that the generator could continue; give "
+                    "longer texts, more --pairs, or another --generator"
+                )
             start, work = folder.with_name("start"), folder.with_name("checkpoints")
             ranker = _tempered(self._fresh_ranker(seed), pairs[:32])
             prompts = dict(zip(("prefix", "continuation"), ranker.words, strict=True))
@@ -419,8 +461,6 @@ class RankGenRecipe(Recipe):
         from kilter.decoding import RankGenScorer
         from kilter.lab.card import write_model_card
 
-        if not MAIN_PROCESS:
-            return
         trained, part = folder.with_name("trained"), folder.with_name(f"{folder.name}.part")
         for old in (trained, part):
             shutil.rmtree(old, ignore_errors=True)
@@ -438,12 +478,15 @@ class RankGenRecipe(Recipe):
 
     def evaluate(self, arm: str, seed: int, model: Path) -> Judged:
         """How well the ranker tells the true passage, and the text it chooses."""
+        from kilter.models.judging_texts import means
+
         scorer = self._scorer(arm, seed, model)
         ranks = None if arm.endswith(_BLOCKS) else scorer
         rows = self._identify(ranks, seed) + self._agree(None if arm == "perplexity" else ranks)
         if self.prompts:
             rows += self._decode(arm, scorer, seed)
-        return Judged(_percent(rows), rows)  # the same rows for every arm, so that arms can be paired
+        figures = means(rows, [*dict.fromkeys(name for row in rows for name in row["totals"])])  # all are shares
+        return Judged(figures, rows)  # the same rows for every arm, so that arms can be paired
 
     def _scorer(self, arm: str, seed: int, model: Path) -> "TextScorer | None":
         from kilter.models.ranking import MeanLogProb, Similarity, word_overlap
@@ -487,17 +530,10 @@ class RankGenRecipe(Recipe):
 
     def _agree(self, scorer: "TextScorer | None") -> list[dict[str, Any]]:
         """Whether the ranker prefers what people preferred; no texts are kept."""
-        from kilter.data.assets import locate
-        from kilter.data.judgements import load_judgements
         from kilter.models.ranking import wins
 
-        if not self.judgements:
-            return []
-        try:
-            found = load_judgements(locate("rankgen-judgements", progress=False).path)
-        except FileNotFoundError:
-            return []
-        if scorer is None:
+        found = self._preferences
+        if scorer is None or not found:
             return [{"input": one.id, "totals": {}} for one in found]
         agreed = wins(scorer, [(one.prefix, one.preferred, one.other) for one in found])
         return [
@@ -621,14 +657,6 @@ def _tempered(ranker: Any, pairs: "Sequence[Pair]") -> Any:
     return ranker
 
 
-def _percent(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Each figure over all rows that have it."""
-    names = dict.fromkeys(name for row in rows for name in row["totals"])
-    return {
-        name: 100 * statistics.fmean(row["totals"][name][0] for row in rows if name in row["totals"]) for name in names
-    }
-
-
 def _copying(prefix: str, texts: Sequence[str]) -> dict[str, list[float]]:
     from kilter.evaluation.copying import overlap, repetition
 
@@ -652,19 +680,30 @@ def _preferences(
     return {"preferred": [beats(theirs), 1.0]} | ({} if arm == "human" else {"near_human": [beats([author]), 1.0]})
 
 
-def _with_held_out(own: "Mapping[str, list[Pair]]", judged: "Mapping[str, list[Pair]]") -> "dict[str, list[Pair]]":
-    """The user's documents; those to judge on under names of their own, or the last tenth of each."""
+def _each(total: int, documents: Sequence[str]) -> int:
+    """Passages of each document, so that there are `total` in all; two at least, of which each is the other's negative."""
+    return max(2, -(-total // len(documents)))
+
+
+def _with_held_out(
+    own: "Mapping[str, list[Pair]]", judged: "Mapping[str, list[Pair]]"
+) -> "tuple[dict[str, list[Pair]], list[tuple[str, str]]]":
+    """The user's documents; those to judge on under names of their own, or the last tenth of each; what is left out."""
+    from kilter.data.books import before
+
     if judged:
-        return {**own, **{f"{name}{_HELD}": pairs for name, pairs in judged.items()}}
+        return {**own, **{f"{name}{_HELD}": pairs for name, pairs in judged.items()}}, []
     found: dict[str, list[Pair]] = {}
+    skipped = []
     for name, pairs in own.items():
         cut = len(pairs) - max(2, len(pairs) // 10)
-        if cut < 2:
-            raise ValueError(
-                f"{name}: only {len(pairs)} passages, too few to hold some out; add longer texts, or --eval"
-            )
-        found |= {name: pairs[:cut], f"{name}{_HELD}": pairs[cut:]}
-    return found
+        if cut < 2 or len(learnt := before(pairs, cut)) < 2:
+            skipped.append((f"{name}.txt", f"only {len(pairs)} passages, too few to hold some out"))
+        else:
+            found |= {name: learnt, f"{name}{_HELD}": pairs[cut:]}
+    if not found:
+        raise ValueError(f"{skipped[0][0]}: {skipped[0][1]}; add longer texts, or --eval")
+    return found, skipped
 
 
 def _short(text: str) -> str:
