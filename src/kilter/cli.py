@@ -705,7 +705,7 @@ def show_run(run: Path, report: Path) -> None:
     for found in summary["verdicts"]:
         print(f"{found['verdict']}: {found['claim']} ({found['why']})")
     if skipped := summary["data"]["skipped"]:
-        print(f"skipped: {len(skipped)} recording{'s' * (len(skipped) > 1)}, listed in the report")
+        print(f"skipped: {len(skipped)} of your files or rows, listed in the report")
     if any((run / "arms").glob("*/seed-*/model")) and summary["settings"].get("model"):
         print(f"models: {run / 'arms' / '<arm>' / 'seed-<n>' / 'model'}")
     for note in summary["notes"]:

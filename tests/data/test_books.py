@@ -17,6 +17,8 @@ from kilter.data.books import (
     BOOKS,
     OneDocumentBatches,
     Pair,
+    before,
+    load_long_pairs,
     load_pairs,
     load_texts,
     pairs_of,
@@ -117,6 +119,33 @@ def test_a_folder_without_texts_and_a_text_that_is_too_short_are_named(tmp_path)
     (tmp_path / "short.txt").write_bytes(b"na\xefve")
     with pytest.raises(ValueError, match=r"short\.txt: not UTF-8 .* at byte 2"):
         load_pairs(tmp_path)
+
+
+def test_short_texts_are_left_out_and_named_unless_none_is_long_enough(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "short.txt").write_text("It is so. It was so.")
+    with pytest.raises(ValueError, match=r"none of 1 texts is long enough; sub/short\.txt: too short \(2 sentences"):
+        load_long_pairs(tmp_path)
+    (tmp_path / "long.txt").write_text(prose(300))
+    found, skipped = load_long_pairs(tmp_path, prefix_words=30)
+    assert found == {"long": pairs_of("long", prose(300), prefix_words=30)}
+    assert [name for name, _ in skipped] == ["sub/short.txt"]
+    assert skipped[0][1].startswith("too short (2 sentences")
+    with pytest.raises(ValueError, match="prefix_words=1"):
+        load_long_pairs(tmp_path, prefix_words=1)
+
+
+def test_a_held_out_part_shows_nothing_that_was_learnt(pairs):
+    """The prefix of the first pair held out reaches back; what it shows is no continuation to learn from."""
+    numbered = pairs_of("tale", " ".join(f"This is the sentence number {n}." for n in range(400)), prefix_words=40)
+    for cut in (5, 12, len(numbered) - 2):
+        learnt = before(numbered, cut)
+        assert 0 < len(learnt) < cut
+        assert learnt == numbered[: len(learnt)]
+        shown = {sentence for pair in numbered[cut:] for sentence in sentences(pair.prefix)}
+        told = {sentence for pair in learnt for sentence in sentences(f"{pair.prefix} {pair.continuation}")}
+        assert not shown & told
+        assert shown & {*sentences(numbered[len(learnt)].continuation)}, "more was left out than needs be"
 
 
 @pytest.mark.parametrize("bad", [{"prefix_words": 1}, {"words": (0, 5)}, {"words": (9, 5)}])

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,7 @@ def test_every_arm_has_its_figures(smoke: Path) -> None:
     assert figures(smoke, "nucleus")["preferred"] == 50
     summary = read_json(smoke / "summary.json")
     assert summary["arms"]["untrained"]["role"] == "baseline"
-    assert {found["name"] for found in summary["figures"]} == {"identification", "decoding"}
+    assert {Path(found["file"]).stem for found in summary["figures"]} == {"identification", "decoding"}
     assert any("another of the three novels" in note for note in summary["notes"])
 
 
@@ -163,6 +164,71 @@ def test_own_documents_to_judge_on(shelf: Path, tmp_path: Path) -> None:
     assert list(recipe._held(0)) == ["frankenstein (held out)"]
 
 
+@pytest.mark.parametrize("count", [1, 42, 47, 300])
+def test_many_short_documents_all_have_a_negative(count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shares that end in one passage, of no other of its document, leave it out; hundreds of texts give two each."""
+    from kilter.data import assets
+    from kilter.recipes.rankgen import RankGenRecipe
+
+    for number in range(count):
+        (tmp_path / f"note {number}.txt").write_text(prose(150, number), encoding="utf-8")
+    (tmp_path / "word.txt").write_text("It is so.", encoding="utf-8")
+    monkeypatch.setattr(assets, "locate", lambda *_, **__: pytest.fail("one's own documents need no asset"))
+    recipe = RankGenRecipe(**RankGenRecipe.presets["own"], train_data=str(tmp_path), prefix_words=24, longest=16)
+    provenance = recipe.build_data()
+    assert [name for name, _ in provenance.skipped] == ["word.txt"]
+    recipe._run = tmp_path
+    asked = {pair.id for pairs in recipe._wanted(0).values() for pair in pairs}
+    for documents, total in ((recipe._seen(0), recipe.pairs), (recipe._held(0), recipe.test_pairs)):
+        there = sum(len(recipe._documents[document]) for document in documents)
+        found = recipe._spread(documents, 0, total)
+        assert min(there, total) - 1 <= len(found) <= total
+        assert len({pair.id for pair in found}) == len(found)
+        assert all(many > 1 for many in Counter(pair.document for pair in found).values())
+        assert {pair.id for pair in found} <= asked
+    assert len(asked) <= recipe.pairs + recipe.test_pairs
+
+
+def test_own_documents_are_held_out_with_a_gap(tmp_path: Path) -> None:
+    from kilter.recipes.rankgen import RankGenRecipe
+
+    text = " ".join(f"This is the sentence number {n}." for n in range(900))
+    (tmp_path / "long.txt").write_text(text, encoding="utf-8")
+    (tmp_path / "short.txt").write_text(" ".join(text.split()[:150]), encoding="utf-8")
+    recipe = RankGenRecipe(**RankGenRecipe.presets["own"], train_data=str(tmp_path))
+    provenance = recipe.build_data()
+    assert recipe._documents.keys() == {"long", "long (held out)"}
+    assert [name for name, _ in provenance.skipped] == ["short.txt"]
+    assert not any(
+        learnt.continuation in held.prefix or held.prefix in learnt.continuation
+        for learnt in recipe._documents["long"]
+        for held in recipe._documents["long (held out)"]
+    )
+    (tmp_path / "long.txt").unlink()
+    with pytest.raises(ValueError, match=r"short\.txt: only \d passages, too few to hold some out; add longer texts"):
+        recipe.build_data()
+
+
+def test_models_and_judgements_are_credited(shelf: Path) -> None:
+    from kilter.recipes.rankgen import RankGenRecipe
+
+    smoke = RankGenRecipe.presets["smoke"]
+    assert RankGenRecipe(**smoke).build_data().note == ""
+    note = RankGenRecipe(**smoke | {"model": "minilm", "generator": "smollm2"}).build_data().note
+    for said in ("SmolLM2", "Hugging Face TB", "all-MiniLM-L6-v2", "sentence-transformers project", "Apache-2.0"):
+        assert said in note
+    assert "Krishna" not in note
+
+
+def test_several_processes_are_refused(
+    shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main([*RUN, "--out", str(tmp_path / "run")]) == 1
+    assert "WORLD_SIZE=2: rankgen trains in one process" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.slow
 def test_a_run_killed_at_any_moment_ends_with_the_numbers_of_an_unbroken_one(
     smoke: Path, shelf: Path, tmp_path: Path
@@ -219,6 +285,7 @@ def test_people_are_asked_where_their_judgements_are(shelf: Path, tmp_path: Path
     write(file, votes("a", "Text 1", "Text 1") + votes("bb", "Text 2"))
     try:
         recipe = RankGenRecipe(**RankGenRecipe.presets["smoke"] | {"judgements": True})
+        assert "RankGen's human judgements" in recipe.build_data().note
         rows = recipe._agree(lambda prefixes, texts: torch.tensor([float("first" in text) for text in texts]))
         assert [row["totals"]["human_agreement"] for row in rows] == [[1.0, 1.0], [0.0, 1.0]]
         assert all(row.keys() == {"input", "totals"} for row in rows)

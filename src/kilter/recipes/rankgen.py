@@ -76,9 +76,9 @@ class RankGenRecipe(Recipe):
     longest: int = 48
     """most words of a continuation (published: 128)"""
     pairs: int = 192
-    """passages to learn from, in all documents together, each with one machine continuation; many texts do not raise it"""
+    """passages to learn from, of all texts together, each with one machine continuation; raise it if you have many"""
     steps: int = 40
-    """optimiser steps of every ranker, however many texts there are (published: 100,000)"""
+    """optimiser steps of every ranker, however many texts or pairs there are (published: 100,000)"""
     batch_size: int = 16
     """passages in a batch, all of one document (published: 4,096)"""
     learning_rate: float = 2e-4
@@ -105,8 +105,6 @@ class RankGenRecipe(Recipe):
     """without --train: ask whether the rankers prefer what people did, where the published judgements can be had"""
     save_steps: int = 40
     """steps between checkpoints; what a kill can cost"""
-
-    _preferences: ClassVar[Sequence["Preference"]] = ()
 
     paper = cards()["rankgen"]
     baseline: ClassVar[str] = "untrained"
@@ -213,12 +211,12 @@ class RankGenRecipe(Recipe):
         from kilter.data.assets import locate
         from kilter.data.books import load_long_pairs, load_pairs
 
+        self._preferences = self._find_preferences()
         how: dict[str, Any] = {"prefix_words": self.prefix_words, "words": (self.shortest, self.longest)}
         if self.train_data is None:
             found = locate("books")
             self._documents, self._own_held = load_pairs(found.path, **how), ()
             asset = found.asset
-            self._find_preferences()
             self._provenance = Provenance(
                 asset.title, asset.licence, asset.attribution, asset.page, found.source, note=self._credits()
             )
@@ -227,9 +225,10 @@ class RankGenRecipe(Recipe):
             judged, left = load_long_pairs(self.eval_data, **how) if self.eval_data else ({}, [])
             self._documents, short = _with_held_out(own, judged)
             self._own_held = tuple(name for name in self._documents if name.endswith(_HELD))
+            texts = len(self._documents) - len(self._own_held)
             total = sum(map(len, self._documents.values()))
             self._provenance = Provenance(
-                f"your documents: {len(own)} texts, {total} passages",
+                f"your documents: {texts} texts, {total} passages",
                 source=", ".join(filter(None, (self.train_data, self.eval_data))),
                 digest=_digest(self._documents),
                 note=self._credits(),
@@ -237,14 +236,15 @@ class RankGenRecipe(Recipe):
             )
         return self._provenance
 
-    def _find_preferences(self) -> None:
-        """What people preferred, where that can be had."""
+    def _find_preferences(self) -> "Sequence[Preference]":
+        """What people preferred, where that can be had; nothing is fetched for one's own documents."""
         from kilter.data.assets import locate
         from kilter.data.judgements import load_judgements
 
-        if self.judgements:
+        if self.judgements and self.train_data is None:
             with suppress(FileNotFoundError):
-                self._preferences = load_judgements(locate("rankgen-judgements", progress=False).path)
+                return load_judgements(locate("rankgen-judgements", progress=False).path)
+        return ()
 
     def _credits(self) -> str:
         """Whom else to credit, of the small models and the judgements that this run uses."""
@@ -681,7 +681,7 @@ def _preferences(
 
 
 def _each(total: int, documents: Sequence[str]) -> int:
-    """Passages of each document, so that there are `total` in all; two at least, of which each is the other's negative."""
+    """Passages of each document, so that there are `total` in all; two at least, each of them the other's negative."""
     return max(2, -(-total // len(documents)))
 
 
