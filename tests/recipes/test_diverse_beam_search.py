@@ -1,14 +1,17 @@
 """The recipe from end to end on a few restaurants: what a run leaves, kills, one's own model, and bad options."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from kilter.cli import main
 from kilter.data.catalogue import Asset
+from kilter.data.e2e import load_e2e
 from kilter.evaluation.diversity import distinct_n, oracle_at_k
 from kilter.lab.files import read_json, read_rows
+from kilter.lab.progress import Bar
 from kilter.recipes.diverse_beam_search import PUBLISHED, DiverseBeamSearchRecipe
 
 pytestmark = [pytest.mark.recipe, pytest.mark.host]
@@ -115,9 +118,25 @@ def test_the_model_of_a_seed_is_one_of_transformers(smoke: Path) -> None:
     assert "vijayakumar" in (folder / "README.md").read_text().lower()
 
 
-def test_another_run_gives_the_same_numbers_also_in_parts(smoke: Path, tmp_path: Path) -> None:
+def test_test_inputs_that_the_model_was_trained_on_are_counted(smoke: Path) -> None:
+    """Here every test input is, but for its name, one of the development set, of which a part is held out."""
+    held_out = {item.source for item in load_e2e(Path(os.environ["KILTER_DATA"], "e2e")).dev}
+    rows = read_rows(smoke / "arms" / "beam" / "seed-0" / "utterances.jsonl")
+    known = sum(row["input"] not in held_out for row in rows)
+    assert known
+    notes = read_json(smoke / "summary.json")["notes"]
+    assert any(f"{known} of the 6 test inputs read to the model as an input it was trained" in note for note in notes)
+
+
+def test_another_run_gives_the_same_numbers_also_in_parts(
+    smoke: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told, advance = [], Bar.advance
+    monkeypatch.setattr(Bar, "advance", lambda bar, *moved: told.append(moved) or advance(bar, *moved))
     out = tmp_path / "run"
     assert main([*RUN, "--out", str(out), "--only", "dbs/seed-0"]) == 0
+    inputs = [done for done, total in told if total == 5 * 3 + 6]  # of the grid, then of the test
+    assert inputs == [3, 6, 9, 12, 15, 21]
     assert figures(out, "dbs") == figures(smoke, "dbs")
     assert not (out / "arms" / "beam").exists()
     choice = out / "arms" / "dbs" / "seed-0" / "choice.json"
@@ -190,6 +209,8 @@ def test_own_prompts_with_references(smoke: Path, tmp_path: Path) -> None:
     [
         (["--arms", "bean"], "there is no 'bean'"),
         (["--model", "x"], "--model and --data go together"),
+        (["--chat"], "--chat needs --model"),
+        (["--model", "x", "--data", "-"], "--data -: a run reads its prompts more than once"),
         (["--data", "x.txt"], "--model and --data go together"),
         (["--groups", "3"], "outputs=4 cannot be divided into groups=3"),
         (["--outputs", "1"], "outputs must be at least 2"),

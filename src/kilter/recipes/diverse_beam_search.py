@@ -5,8 +5,9 @@ translating captions from German (Multi30k). The paper decoded captions, questio
 """
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -144,6 +145,10 @@ class DiverseBeamSearchRecipe(Recipe):
         """Check that the options fit each other, before any work."""
         if (self.model is None) != (self.data is None):
             raise ValueError("--model and --data go together: give both, or neither to train a small model here")
+        if self.chat and not self.model:
+            raise ValueError("--chat needs --model: the small model that is trained here has no chat template")
+        if self.data == "-":
+            raise ValueError("--data -: a run reads its prompts more than once; put them into a file")
         if self.model and self.seeds > 1 and not any("nucleus" in arm for arm in self.arms):
             raise ValueError(f"seeds={self.seeds}: without sampling each seed decodes the same; leave --seeds out")
         self.groups = self.groups or self.outputs
@@ -270,22 +275,24 @@ class DiverseBeamSearchRecipe(Recipe):
 
     def train(self, arm: str, seed: int, folder: Path, advance: Advance) -> Path:
         """Choose the decoder's strength on the development inputs, unless its name says it."""
-        parts, file = DecoderArm.parse(arm), folder / "choice.json"
+        parts, file, before = DecoderArm.parse(arm), folder / "choice.json", 0
         found = read_json(file) if file.exists() else {"strength": parts.strength, "grid": []}
         if parts.kind and parts.strength is None and self.model:
             found["strength"] = parts.kind.usual
         elif parts.kind and parts.strength is None:
             text, items, grid = self._text(seed, folder), self._items("dev"), parts.kind.grid
+            before = len(grid) * len(items)
             for place, strength in enumerate(grid):
                 if place < len(found["grid"]):
                     continue
-                advance(place, len(grid) + 1)
-                figures = self._judge(text, parts, strength, items, seed)[0]
+                at = partial(_of, advance, place * len(items), before + len(self._items("test")))
+                figures = self._judge(text, parts, strength, items, seed, at)[0]
                 found["grid"].append({"strength": strength, **figures})
                 write_json(file, found)
             best = max(found["grid"], key=lambda figures: figures[self._oracle(figures)])
             found["strength"] = best["strength"]
         write_json(file, found)
+        self._at = partial(_of, advance, before, before + len(self._items("test")))
         return folder
 
     @staticmethod
@@ -302,7 +309,13 @@ class DiverseBeamSearchRecipe(Recipe):
         return TextModel.load(small_model(self.model or str(shared)), device=self.device)
 
     def _judge(
-        self, text: "TextModel", parts: DecoderArm, strength: float | None, items: Sequence["Referenced"], seed: int
+        self,
+        text: "TextModel",
+        parts: DecoderArm,
+        strength: float | None,
+        items: Sequence["Referenced"],
+        seed: int,
+        at: Callable[[int], None],
     ) -> tuple[dict[str, float], list[dict[str, Any]]]:
         from kilter.models.judging_texts import judge_texts, means, write_texts
         from kilter.models.text_decoding import decoding
@@ -317,6 +330,7 @@ class DiverseBeamSearchRecipe(Recipe):
             "batch_size": self.inputs_at_once,
             "max_new_tokens": self.max_new_tokens,
             "chat": self.chat,
+            "advance": at,
         }
         rows = judge_texts(items, write_texts(text, write, items, **at_once))
         return means(rows, [name for name, metric in self.metrics.items() if metric.unit == "%"]), rows
@@ -329,7 +343,8 @@ class DiverseBeamSearchRecipe(Recipe):
 
         choice = read_json(model / "choice.json")
         text, started = self._text(seed, model), time.process_time()
-        figures, rows = self._judge(text, DecoderArm.parse(arm), choice["strength"], self._items("test"), seed)
+        parts, items = DecoderArm.parse(arm), self._items("test")
+        figures, rows = self._judge(text, parts, choice["strength"], items, seed, self._at)
         figures["cost_decoding_and_judging_cpu_seconds"] = time.process_time() - started
         if choice["strength"] is not None:
             figures["strength"] = choice["strength"]
@@ -362,6 +377,7 @@ class DiverseBeamSearchRecipe(Recipe):
                 "The model is small and trained for minutes on a small set: read the differences between decoders, not "
                 "the height of BLEU."
             ]
+            notes += [note] if (note := self._seen_in_training()) else []
         notes += [note for arm in ("dbs", "sibling", "mmi") if (note := _beside_published(arms, arm))]
         if not any(name.startswith("oracle") for name in summary["metrics"]):
             notes.append(
@@ -372,6 +388,14 @@ class DiverseBeamSearchRecipe(Recipe):
             "among an input's outputs, by the words of these outputs; the paper's normalisation is not published."
         )
         return notes
+
+    def _seen_in_training(self) -> str:
+        """How many of the test inputs the model was trained on, as it reads them; nothing if none."""
+        trained, items = {source for source, _ in self._splits.train}, self._items("test")
+        known = sum(item.source in trained for item in items)
+        why = ": names, kinds of place and cuisines are placeholders to it" if self.task == "e2e" else ""
+        said = f"{known} of the {len(items)} test inputs read to the model as an input it was trained on{why}."
+        return said if known else ""
 
     def _run(self) -> Path:
         from kilter.lab.run import default_folder
@@ -433,6 +457,11 @@ class DiverseBeamSearchRecipe(Recipe):
 
 
 RECIPE = DiverseBeamSearchRecipe
+
+
+def _of(advance: Advance, before: int, total: int, done: int) -> None:
+    """So many of some inputs are done, after `before` others."""
+    advance(before + done, total)
 
 
 def _choice(run: Path, arm: str, seed: int) -> dict[str, Any]:
