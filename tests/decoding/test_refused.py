@@ -1,5 +1,6 @@
 """What was once silently wrong or failed deep inside: each is right now, or says what to do."""
 
+import inspect
 from typing import Any
 
 import pytest
@@ -152,14 +153,15 @@ def test_a_length_that_the_prompt_has_already(decoder: Any) -> None:
 
 def test_a_cache_of_the_users_own() -> None:
     made = tiny.model("llama")
+    name = "cache" if "cache" in inspect.signature(type(made).forward).parameters else "past_key_values"
     inputs = tiny.prompt(made, 2)
     expected = tiny.generate(made, inputs, custom_generate=diverse_beam_search, max_new_tokens=4, **GROUPS)
     for copies in (1, 4):
         rows = {name: value.repeat_interleave(copies, 0) for name, value in inputs.items()}
         cache = DynamicCache(config=made.config)
-        made(**{name: value[:, :5] for name, value in rows.items()}, past_key_values=cache)
+        made(**{name: value[:, :5] for name, value in rows.items()}, **{name: cache})
         found = tiny.generate(
-            made, inputs, custom_generate=diverse_beam_search, max_new_tokens=4, past_key_values=cache, **GROUPS
+            made, inputs, custom_generate=diverse_beam_search, max_new_tokens=4, **{name: cache}, **GROUPS
         )
         assert torch.equal(found.sequences, expected.sequences)
 

@@ -142,6 +142,7 @@ class Continuations:
         """What tells the N inputs apart: an encoder's inputs or the prompt, without padding."""
         inputs = self.prompts if inputs is None else inputs
         mask = self._kwargs.get("attention_mask")
+        mask = None if mask is None else mask[:: self._copies]
         if mask is None or mask.shape != inputs.shape:
             return list(inputs)
         return [row[here.bool()] for row, here in zip(inputs, mask, strict=True)]
