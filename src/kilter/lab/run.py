@@ -37,6 +37,7 @@ def run(recipe: Recipe, command: str) -> Path:
     out = recipe.out or default_folder(recipe)
     pieces = _pieces(recipe)
     card = _card(recipe)
+    recipe.out = out  # where the recipe finds its pieces again
     _check_folder(out, _identity(recipe), {f.name: _plain(f.default) for f in fields(recipe)})
     _set_up(recipe)
     data = recipe.build_data()

@@ -364,7 +364,7 @@ class DiverseBeamSearchRecipe(Recipe):
     def notes(self, summary: Mapping[str, Any]) -> Sequence[str]:
         """Strengths, the published figures beside ours, and what to bear in mind."""
         arms, notes = summary["arms"], []
-        run = self._run()
+        run = self.out or Path()
         if not self.model:
             chosen = [
                 f"{found['label']} {', '.join(f'{kind.symbol} {strength:g}' for strength in strengths)}"
@@ -396,11 +396,6 @@ class DiverseBeamSearchRecipe(Recipe):
         why = ": names, kinds of place and cuisines are placeholders to it" if self.task == "e2e" else ""
         said = f"{known} of the {len(items)} test inputs read to the model as an input it was trained on{why}."
         return said if known else ""
-
-    def _run(self) -> Path:
-        from kilter.lab.run import default_folder
-
-        return self.out or default_folder(self)
 
     def pictures(self, summary: Mapping[str, Any], run: Path) -> Sequence[Picture]:
         """Quality against diversity on test and development inputs, and the outputs for a few inputs."""
