@@ -411,7 +411,10 @@ class DiverseBeamSearchRecipe(Recipe):
             svg = tradeoff(summary, x="distinct_4", y=quality)
             pictures.append(Picture("tradeoff", "Quality against diversity", caption, svg))
         if swept := self._swept(summary, run):
-            caption = "Each decoder at every strength that was tried, on the development inputs, mean over the seeds."
+            caption = (
+                "Each decoder at every strength that was tried, on the development inputs, mean over the seeds; those "
+                "that fall below four fifths of the best are left out."
+            )
             svg = tradeoff(swept, x="distinct_4", y=self._oracle(swept["metrics"]))
             pictures.append(Picture("strengths", "What the strength does", caption, svg))
         shown = [arm for arm in ("beam", "dbs", "dbs-0.5", "nucleus", *summary["arms"]) if arm in summary["arms"]]
@@ -448,6 +451,8 @@ class DiverseBeamSearchRecipe(Recipe):
                     "metrics": {name: {"mean": value} for name, value in figures.items()},
                 }
         metrics = {name: metric for name, metric in summary["metrics"].items() if name in names}
+        heights = {point: found["metrics"][names[1]]["mean"] for point, found in tried.items()}
+        tried = {point: found for point, found in tried.items() if heights[point] >= 0.8 * max(heights.values())}
         return {"metrics": metrics, "arms": tried, "baseline": None} if len(metrics) == 2 else None
 
 
