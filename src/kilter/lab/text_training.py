@@ -85,8 +85,9 @@ def fit_texts(
     model.model_card_data.widget = [{"text": ""}]  # else the library looks for examples, with bars; the card is ours
     rows = Dataset.from_dict(columns)
     trainer = SentenceTransformerTrainer(model=model, args=arguments, train_dataset=rows, loss=loss)
-    if hasattr(loss, "by_name"):
-        trainer.data_collator = loss.by_name(trainer.data_collator)
+    by_name: Any = getattr(loss, "by_name", None)
+    if by_name is not None:
+        trainer.data_collator = by_name(trainer.data_collator)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Keeper(advance))
     last = last_whole(folder)
