@@ -139,6 +139,8 @@ def test_more_tokens_than_positions() -> None:
         ValueError, match=r"max_new_tokens=10: with a prompt of 60 tokens that is more than the 64 positions"
     ):
         tiny.generate(made, prompt, custom_generate=diverse_beam_search, max_new_tokens=10, **GROUPS)
+    full = tiny.generate(made, prompt, custom_generate=diverse_beam_search, max_new_tokens=5, **GROUPS)
+    assert full.sequences.shape[1] == 65  # the last token is not read, so that it needs no position
     with pytest.raises(ValueError, match="the prompt has 70 tokens, but GPT2LMHeadModel has positions for 64"):
         tiny.generate(made, {"input_ids": torch.full((1, 70), 7)}, custom_generate=BestOfN("log_prob"), max_length=71)
 

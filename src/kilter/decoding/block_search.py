@@ -100,9 +100,8 @@ def decode_blocks(
         beams.open_stage(samples)
     chosen = beams.take(order[:, : config.num_return_sequences])
     if (missing := config.num_return_sequences - order.shape[1]) > 0:  # all ended before there were so many
-        chosen = chosen.take(
-            torch.arange(config.num_return_sequences, device=device).clamp_max(order.shape[1] - 1).expand(inputs, -1)
-        )
+        again = torch.arange(config.num_return_sequences, device=device).clamp_max(order.shape[1] - 1)
+        chosen = chosen.take(again.expand(inputs, -1))
         chosen.scores[:, -missing:] = -torch.inf
     longest = start + int(chosen.lengths.max())
     scores = chosen.scores.flatten()
@@ -119,7 +118,7 @@ def decode_blocks(
 class _Beams:
     """Continuations `(N, W)`: ids with their prompt, Σ log p, new tokens, whether they ended, and their score.
 
-    A beam that ended is carried through a stage as one of its copies; the others are no candidates, as `rival` says.
+    A beam that ended is carried through a stage as one of its copies; the others score −inf, see `open_stage`.
     """
 
     def __init__(

@@ -121,7 +121,8 @@ class Continuations:
             raise ValueError("input_ids: the prompts are empty; give each at least one token, such as bos_token_id")
         if mask is not None and mask.ndim == 2 and (empty := (mask.sum(-1) == 0).nonzero()).numel():
             raise ValueError(
-                f"input_ids: prompt {int(empty[0])} is empty (all padding); leave it out or give it a token"
+                f"input_ids: prompt {int(empty[0]) // self._copies} is empty (all padding); leave it out or give it a "
+                "token"
             )
         positions = getattr(self.model.config.get_text_config(decoder=True), "max_position_embeddings", None)
         length, most = self.prompts.shape[1], self.config.max_length
@@ -132,10 +133,10 @@ class Continuations:
                 f"input_ids: the prompt has {length} tokens, but {type(self.model).__name__} has positions for "
                 f"{positions}; shorten it (truncation_side='left' keeps its end)"
             )
-        if most > positions and _learnt_positions(self.model, positions):
+        if most - 1 > positions and _learnt_positions(self.model, positions):  # the last token is not read
             raise ValueError(
                 f"max_new_tokens={most - length}: with a prompt of {length} tokens that is more than the {positions} "
-                f"positions of {type(self.model).__name__}; ask for at most {positions - length}"
+                f"positions of {type(self.model).__name__}; ask for at most {positions + 1 - length}"
             )
 
     def contents(self, inputs: Tensor | None) -> list[Tensor]:
@@ -254,7 +255,7 @@ class Continuations:
 def _learnt_positions(model: Any, positions: int) -> bool:
     """Whether the model looks its positions up in a table, which then has an end."""
     return any(
-        isinstance(module, nn.Embedding) and "po" in name.rpartition(".")[2] + "po" * name.endswith("wpe")
+        isinstance(module, nn.Embedding) and ("position" in name or name.endswith("wpe"))
         for name, module in model.named_modules()
         if getattr(module, "num_embeddings", None) in (positions, positions + 2)
     )
