@@ -104,6 +104,11 @@ class Part:
     variants: tuple[str, ...] = ()
 
     @property
+    def full_name(self) -> str:
+        """With its variants, without a strength."""
+        return "+".join((self.name, *self.variants))
+
+    @property
     def strength(self) -> float | None:
         """That of the name, else the usual one."""
         return self.term.usual if self.given is None else self.given
