@@ -58,10 +58,14 @@ def decoding(
         scorer: of a decoder that has one, as `load_scorer` gives it.
         max_new_tokens: of each text, at most.
     """
+    if options.get("groups") == "all":
+        options = {**options, "groups": options["num_beams"]}
     settings = {**_OWN_DEFAULTS, "num_return_sequences": options.get("keep", options.get("n"))}
     settings |= {name: options[name] for name in _OWN_DEFAULTS if name in options}
     settings |= {"num_beam_groups": options.get("groups", 1), "do_sample": "num_beams" not in options}
     generate: Any = text.model.generate
+
+    decoder = getattr(decoder, "name", decoder)
 
     def method(seeds: Sequence[int]) -> Any:
         streams = [torch.Generator(text.model.device).manual_seed(seed) for seed in seeds]
@@ -70,7 +74,7 @@ def decoding(
             case "beam":
                 return methods.diverse_beam_search
             case "diverse-beam":
-                return methods.DiverseBeamSearch(diversity=options["diversity"])
+                return methods.DiverseBeamSearch(diversity=options["diversity"], charge_eos=options.get("charge_eos", False))
             case "sibling":
                 return methods.SiblingBeamSearch(rank_penalty=options["rank_penalty"])
             case "mmi":

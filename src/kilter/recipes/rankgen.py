@@ -478,7 +478,7 @@ class RankGenRecipe(Recipe):
 
     def evaluate(self, arm: str, seed: int, model: Path) -> Judged:
         """How well the ranker tells the true passage, and the text it chooses."""
-        from kilter.models.judging_texts import means
+        from kilter.lab.totals import means
 
         scorer = self._scorer(arm, seed, model)
         ranks = None if arm.endswith(_BLOCKS) else scorer
