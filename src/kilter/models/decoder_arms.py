@@ -1,4 +1,4 @@
-"""Arms of a comparison of decoders, by name: `dbs-0.5` is a decoder and its strength.
+"""Arms of a comparison of decoders, by name: `dbs-0.5` is a decoder and its strength, of `kilter.models.decoders`.
 
 Imports nothing heavy: names are checked before any work.
 """
@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+from kilter.models.decoders import ARMS, DECODERS
 
 
 class Kind(NamedTuple):
@@ -24,19 +26,10 @@ class Kind(NamedTuple):
     more: Mapping[str, Any] = {}
 
 
-def _dbs(label: str, diversity: str, grid: tuple[float, ...], usual: float) -> Kind:
-    return Kind(f"DBS, {label}", "λ", grid, usual, "diverse-beam", "diversity_penalty", {"diversity": diversity})
-
-
 KINDS = {
-    "sibling": Kind("Sibling ranks", "γ", (0.3, 1.0, 3.0, 6.0), 1.0, "sibling", "rank_penalty"),
-    "mmi": Kind("MMI", "λ", (0.1, 0.2, 0.4, 0.8), 0.4, "mmi", "mmi_weight"),
-    "dbs": _dbs("Hamming", "hamming", (0.1, 0.2, 0.4, 0.8, 1.6), 0.5),
-    "dbs-cumulative": _dbs("cumulative", "cumulative", (0.5, 1.0, 2.0, 4.0), 1.0),
-    "dbs-overlap": _dbs("overlap", "overlap", (0.05, 0.1, 0.2, 0.4), 0.2),
-    "dbs-ngram": _dbs("2-grams", "ngram", (0.1, 0.2, 0.4, 0.8), 0.4),
-    "dbs-embedding": _dbs("embeddings", "embedding", (0.2, 0.4, 0.8, 1.6), 0.4),
-    "nucleus": Kind("Nucleus sampling", "p", (0.6, 0.7, 0.8, 0.9, 0.95), 0.9, "sample", "top_p"),
+    name: Kind(at.label, at.symbol, at.grid, at.usual, decoder, at.option, at.fixed)
+    for name, (decoder, at) in ARMS.items()
+    if at
 }
 """The decoders that have a strength; beam search has none."""
 
@@ -60,7 +53,7 @@ class DecoderArm:
             ValueError: a decoder that is not known, or a strength it cannot have.
         """
         kind, strength = re.fullmatch(r"(.*?)(?:-(\d+(?:\.\d+)?))?", name).groups()  # type: ignore[union-attr]
-        if kind not in ("beam", *KINDS) or (kind == "beam" and strength is not None):
+        if kind not in ARMS or (kind not in KINDS and strength is not None):
             raise ValueError(
                 f"arms: there is no {name!r}; an arm is beam, or one of {', '.join(KINDS)} with or without its "
                 "strength, e.g. dbs-0.5"
@@ -78,15 +71,11 @@ class DecoderArm:
     def label(self) -> str:
         """In words, for tables and figures."""
         if self.kind is None:
-            return "Beam search"
+            return DECODERS[self.name].plain
         return self.kind.label + ("" if self.strength is None else f", {self.kind.symbol} {self.strength:g}")
 
     def options(self, strength: float | None, *, outputs: int, groups: int, length_penalty: float) -> dict[str, Any]:
         """What `kilter.models.text_decoding` is asked for, with this strength."""
-        beams = {"num_beams": outputs, "keep": outputs, "length_penalty": length_penalty}
-        if self.kind is None:
-            return beams
-        if self.name == "nucleus":
-            return {"n": outputs, "temperature": 1.0, "top_p": strength, "top_k": 0}
-        divided = {"groups": groups} if self.kind.decoder == "diverse-beam" else {}
-        return {**beams, **divided, self.kind.option: strength, **self.kind.more}
+        decoder, kind = ARMS[self.name]
+        given = {"outputs": outputs, "groups": groups, "length_penalty": length_penalty}
+        return DECODERS[decoder].settings(kind, strength, **given)
