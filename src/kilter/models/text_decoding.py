@@ -58,14 +58,13 @@ def decoding(
         scorer: of a decoder that has one, as `load_scorer` gives it.
         max_new_tokens: of each text, at most.
     """
-    if options.get("groups") == "all":
-        options = {**options, "groups": options["num_beams"]}
     settings = {**_OWN_DEFAULTS, "num_return_sequences": options.get("keep", options.get("n"))}
     settings |= {name: options[name] for name in _OWN_DEFAULTS if name in options}
     settings |= {"num_beam_groups": options.get("groups", 1), "do_sample": "num_beams" not in options}
     generate: Any = text.model.generate
 
-    decoder = getattr(decoder, "name", decoder)
+    decoder = next((n for n, r in __import__("kilter.models.decoders").models.decoders.DECODERS.items() if r == decoder), decoder) if not isinstance(decoder, str) else decoder
+    decoder = decoder if isinstance(decoder, str) else "diverse-beam"
 
     def method(seeds: Sequence[int]) -> Any:
         streams = [torch.Generator(text.model.device).manual_seed(seed) for seed in seeds]

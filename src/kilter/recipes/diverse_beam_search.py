@@ -5,7 +5,7 @@ The paper decoded captions, questions and news from networks of its time; here i
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from kilter.core.paper import cards
@@ -66,26 +66,10 @@ class DiverseBeamSearchRecipe(SeveralAnswers):
 
     def brings(self) -> Mapping[str, Term]:
         """The paper's diversities; `dbs+compat` charges the end of a sequence too, as the authors' code does."""
-        return {
-            "dbs": self._dbs("Hamming", "hamming", 0.5, (0.1, 0.2, 0.4, 0.8, 1.6)),
-            "dbs-cumulative": self._dbs("cumulative", "cumulative", 1.0, (0.5, 1.0, 2.0, 4.0)),
-            "dbs-overlap": self._dbs("overlap", "overlap", 0.2, (0.05, 0.1, 0.2, 0.4)),
-            "dbs-ngram": self._dbs("2-grams", "ngram", 0.4, (0.1, 0.2, 0.4, 0.8)),
-            "dbs-embedding": self._dbs("embeddings", "embedding", 0.4, (0.2, 0.4, 0.8, 1.6)),
-        }
-
-    def _dbs(self, label: str, diversity: str, usual: float, grid: Sequence[float]) -> Term:
-        return decoded_by(
-            DECODERS["diverse-beam"],
-            f"DBS, {label}",
-            "diversity_penalty",
-            "λ",
-            usual=usual,
-            grid=grid,
-            variants={"compat": (", ends charged as published", {"charge_eos": True})},
-            diversity=diversity,
-            groups=self.groups or "all",
-        )
+        row = DECODERS["diverse-beam"]
+        theirs = {"compat": (", ends charged as published", replace(row, own={**row.own, "charge_eos": True}))}
+        groups = self.groups or "all"
+        return {name: decoded_by(row, at, variants=theirs, groups=groups) for name, at in row.arms.items()}
 
     # The report ---------------------------------------------------------------------------------------------
 

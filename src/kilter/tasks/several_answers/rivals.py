@@ -3,78 +3,70 @@
 Standard library only: names are read before any work.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, NamedTuple
 
 from kilter.lab.arms import Levers, Role, Term
-from kilter.models.decoders import DECODERS, Decoder
+from kilter.models.decoders import DECODERS, Row, Strength
 
-Decoded = tuple[Decoder, Mapping[str, Any]]
-"""What `Levers.decoder` is here: a row like those of `DECODERS`, and the options that are others than the row's."""
+
+class Decoded(NamedTuple):
+    """What `Levers.decoder` is here: a decoder, and the options for which the arm has others than its row."""
+
+    row: Row
+    options: Mapping[str, Any]
 
 
 def decoded_by(
-    row: Decoder,
-    label: str,
-    option: str,
-    symbol: str,
+    row: Row,
+    strength: Strength,
     *,
-    usual: float,
-    grid: Sequence[float],
     role: Role = "method",
-    variants: Mapping[str, tuple[str, Mapping[str, Any]]] | None = None,
-    strength: Callable[[float], str] = lambda value: "",
+    variants: Mapping[str, tuple[str, Row]] | None = None,
     **options: Any,
 ) -> Term:
     """The term of a decoder.
 
     Args:
-        row: the decoder, of `DECODERS` or of the recipe that brings it.
-        label: in words.
-        option: of the row, the one that is the strength.
-        symbol: how people call the strength.
-        usual: the strength for a model of the user's, for which nothing is chosen.
-        grid: strengths to choose from.
+        row: of the table of decoders, or one that the recipe makes.
+        strength: what the arm's strength is; it is chosen from the grid, or the usual one where nothing is judged.
         role: of its arms.
-        variants: words that may follow after a +, each with what the label gains and the options it changes.
-        strength: why a strength cannot be.
-        options: others than the row's; how many outputs and what else is the same for all arms says the task.
+        variants: words that may follow after a +, each with what the label gains and the decoder it is then.
+        options: others than the row's; "all" is as many as there are outputs.
 
     Example:
-        >>> term = decoded_by(DECODERS["mmi"], "MMI", "mmi_weight", "λ", usual=0.4, grid=(0.2, 0.4))
-        >>> term.make(0.2).decoder[1], term.at.format(0.2)
+        >>> term = decoded_by(DECODERS["mmi"], DECODERS["mmi"].arms["mmi"])
+        >>> term.make(0.2).decoder.options, term.at.format(0.2)
         ({'mmi_weight': 0.2}, ', λ 0.2')
     """
-    changed = variants or {}
+    others = variants or {}
 
-    def make(at: float | None, **asked: bool) -> Levers:
-        more = {name: value for word in asked for name, value in changed[word][1].items()}
-        return Levers(decoder=(row, {**options, option: usual if at is None else at, **more}))
+    def make(value: float | None, **asked: bool) -> Levers:
+        at = strength.usual if value is None else value
+        used = next((others[word][1] for word in asked), row)
+        return Levers(decoder=Decoded(used, {**options, **strength.fixed, strength.option: at}))
 
-    gains = {word: gain for word, (gain, _) in changed.items()}
-    return Term(label, make, usual, grid, f", {symbol} {{:g}}", role=role, variants=gains, strength=strength)
+    return Term(
+        strength.label,
+        make,
+        usual=strength.usual,
+        grid=strength.grid,
+        at=f", {strength.symbol} {{:g}}",
+        role=role,
+        variants={word: gain for word, (gain, _) in others.items()},
+        strength=partial(_refused, strength.option),
+    )
 
 
 def rivals() -> dict[str, Term]:
     """Terms of the task, by name."""
-    rank, anti, drawn = DECODERS["sibling"], DECODERS["mmi"], DECODERS["sample"]
-    return {
-        "sibling": decoded_by(
-            rank, "Sibling ranks", "rank_penalty", "γ", usual=1.0, grid=(0.3, 1.0, 3.0, 6.0), role="context"
-        ),
-        "mmi": decoded_by(anti, "MMI", "mmi_weight", "λ", usual=0.4, grid=(0.1, 0.2, 0.4, 0.8), role="context"),
-        "nucleus": decoded_by(
-            drawn,
-            "Nucleus sampling",
-            "top_p",
-            "p",
-            usual=0.9,
-            grid=(0.6, 0.7, 0.8, 0.9, 0.95),
-            role="context",
-            strength=_share,
-        ),
-    }
+    rows = {"sibling": "sibling", "mmi": "mmi", "nucleus": "sample"}
+    return {name: decoded_by(DECODERS[row], DECODERS[row].arms[name], role="context") for name, row in rows.items()}
 
 
-def _share(top_p: float) -> str:
-    return "" if 0 < top_p <= 1 else f"it samples from the share {top_p:g} of probability; give one above 0 and up to 1"
+def _refused(option: str, value: float) -> str:
+    """Why a strength cannot be."""
+    if option == "top_p" and not 0 < value <= 1:
+        return f"it samples from the share {value:g} of probability; give one above 0 and up to 1"
+    return ""

@@ -121,7 +121,7 @@ class SeveralAnswers(Recipe):
             raise ValueError("--chat needs --model: the small model that is trained here has no chat template")
         if self.data == "-":
             raise ValueError("--data -: a run reads its prompts more than once; put them into a file")
-        if self.model and self.seeds > 1 and not any("n" in self._decoded(arm)[0].options for arm in self.arms):
+        if self.model and self.seeds > 1 and not any(self._decoded(arm).row.samples for arm in self.arms):
             raise ValueError(f"seeds={self.seeds}: without sampling each seed decodes the same; leave --seeds out")
         if not self.model and not self.withheld and any(arm.startswith("mmi") for arm in self.arms):
             raise ValueError("withheld=0 leaves MMI without p(text); give a share, e.g. 0.1, or leave the arm mmi out")
@@ -164,7 +164,7 @@ class SeveralAnswers(Recipe):
         return next(iter(self.mixture(arm).parts), None)
 
     def _decoded(self, arm: str, strength: float | None = None) -> Decoded:
-        return self.mixture(arm).levers(strength).decoder or (DECODERS["beam"], {})
+        return self.mixture(arm).levers(strength).decoder or Decoded(DECODERS["beam"], {})
 
     # Data ---------------------------------------------------------------------------------------------------
 
@@ -235,8 +235,8 @@ class SeveralAnswers(Recipe):
         from kilter.tasks.several_answers.judging import judge_texts, write_texts
 
         row, own = self._decoded(arm, strength)
-        same = {**dict.fromkeys(("num_beams", "n", "keep"), self.outputs), "length_penalty": self.length_penalty}
-        options = {**row.options, **{name: value for name, value in same.items() if name in row.options}, **own}
+        same = row.settings(None, None, outputs=self.outputs, length_penalty=self.length_penalty)
+        options = {**same, **{name: self.outputs if value == "all" else value for name, value in own.items()}}
         write = decoding(text, row, options, max_new_tokens=self.max_new_tokens)
         at_once: Any = {
             "seed": seed,
