@@ -10,6 +10,7 @@ from transformers import PreTrainedConfig
 
 from kilter import decoding as methods
 from kilter.core.errors import extra
+from kilter.models.decoders import DECODERS, OPTIONS, Row
 from kilter.models.text_model import TextModel
 
 LOG_PROB = "log-prob"
@@ -47,45 +48,29 @@ def seeds(prompts: Sequence[Sequence[int]], seed: int) -> list[int]:
 
 
 def decoding(
-    text: TextModel, decoder: str, options: Mapping[str, Any], *, scorer: Any = None, max_new_tokens: int
+    text: TextModel, decoder: str | Row, options: Mapping[str, Any], *, scorer: Any = None, max_new_tokens: int
 ) -> Callable[[Sequence[Sequence[int]], Sequence[int]], list[list[Output]]]:
     """What writes the texts of a batch, best first, given the token ids of its prompts and a seed for each.
 
     Args:
         text: the model that writes.
-        decoder: a key of `DECODERS` in `kilter.cli`.
+        decoder: a key of `kilter.models.decoders.DECODERS`, or a row of one's own.
         options: that decoder's, all of them.
         scorer: of a decoder that has one, as `load_scorer` gives it.
         max_new_tokens: of each text, at most.
     """
+    row = DECODERS[decoder] if isinstance(decoder, str) else decoder
     settings = {**_OWN_DEFAULTS, "num_return_sequences": options.get("keep", options.get("n"))}
-    settings |= {name: options[name] for name in _OWN_DEFAULTS if name in options}
-    settings |= {"num_beam_groups": options.get("groups", 1), "do_sample": "num_beams" not in options}
+    settings |= {name: options[name] for name in _OWN_DEFAULTS if options.get(name) is not None}
+    settings |= {"num_beam_groups": options.get("groups", 1), "do_sample": row.samples}
     generate: Any = text.model.generate
 
-    decoder = next((n for n, r in __import__("kilter.models.decoders").models.decoders.DECODERS.items() if r == decoder), decoder) if not isinstance(decoder, str) else decoder
-    decoder = decoder if isinstance(decoder, str) else "diverse-beam"
-
     def method(seeds: Sequence[int]) -> Any:
-        streams = [torch.Generator(text.model.device).manual_seed(seed) for seed in seeds]
-        drawn = {"tokenizer": text.tokenizer, "generator": streams}
-        match decoder:
-            case "beam":
-                return methods.diverse_beam_search
-            case "diverse-beam":
-                return methods.DiverseBeamSearch(diversity=options["diversity"], charge_eos=options.get("charge_eos", False))
-            case "sibling":
-                return methods.SiblingBeamSearch(rank_penalty=options["rank_penalty"])
-            case "mmi":
-                return methods.MMIBeamSearch(weight=options["mmi_weight"])
-            case "best-of":
-                return methods.BestOfN(scorer, n=options["n"], **drawn)
-            case "rankgen":
-                sizes = {name: options[name] for name in ("beams", "samples", "block")}
-                return methods.RankGenSearch(scorer, **sizes, **drawn)
-            case "sample":
-                return methods.BestOfN(_all_alike, n=options["n"], **drawn)  # with a stream for each prompt
-        raise ValueError(f"decoder: there is no {decoder!r}")
+        own = {_called(name): options[name] for name in row.own if options.get(name) is not None}
+        if row.samples:  # with a stream for each prompt
+            streams = [torch.Generator(text.model.device).manual_seed(seed) for seed in seeds]
+            own |= {"scorer": _all_alike if scorer is None else scorer, "tokenizer": text.tokenizer, "generator": streams}
+        return getattr(methods, row.method)(**own)
 
     def write(rows: Sequence[Sequence[int]], seeds: Sequence[int]) -> list[list[Output]]:
         given = text.batch(rows)
@@ -97,7 +82,7 @@ def decoding(
             pad_token_id=text.tokenizer.pad_token_id,
             return_dict_in_generate=True,
         )
-        outputs = _outputs(found, text.texts(found.sequences, given["input_ids"].shape[1]), decoder)
+        outputs = _outputs(found, text.texts(found.sequences, given["input_ids"].shape[1]), row, scorer)
         each = settings["num_return_sequences"]
         return [outputs[start : start + each] for start in range(0, len(outputs), each)]
 
@@ -128,14 +113,19 @@ def load_scorer(name: str, text: TextModel) -> Any:
         ) from error
 
 
+def _called(name: str) -> str:
+    """What the constructor calls an option; one that the shell does not know has one name."""
+    return (OPTIONS[name].called if name in OPTIONS else "") or name
+
+
 def _all_alike(_: Sequence[Any], continuations: Sequence[Any]) -> torch.Tensor:
     """The scorer of plain sampling."""
     return torch.zeros(len(continuations))
 
 
-def _outputs(found: Any, texts: Sequence[str], decoder: str) -> list[Output]:
-    ranked = found.ranker_scores if decoder in ("best-of", "rankgen") else None
-    scores = found.sequences_log_probs if decoder == "sample" else found.sequences_scores
+def _outputs(found: Any, texts: Sequence[str], row: Row, scorer: Any) -> list[Output]:
+    ranked = None if scorer is None else found.ranker_scores
+    scores = found.sequences_log_probs if row.samples and scorer is None else found.sequences_scores
     columns = zip(
         texts,
         _numbers(scores),
