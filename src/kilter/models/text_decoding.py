@@ -69,7 +69,11 @@ def decoding(
         own = {_called(name): options[name] for name in row.own if options.get(name) is not None}
         if row.samples:  # with a stream for each prompt
             streams = [torch.Generator(text.model.device).manual_seed(seed) for seed in seeds]
-            own |= {"scorer": _all_alike if scorer is None else scorer, "tokenizer": text.tokenizer, "generator": streams}
+            own |= {
+                "scorer": _all_alike if scorer is None else scorer,
+                "tokenizer": text.tokenizer,
+                "generator": streams,
+            }
         return getattr(methods, row.method)(**own)
 
     def write(rows: Sequence[Sequence[int]], seeds: Sequence[int]) -> list[list[Output]]:

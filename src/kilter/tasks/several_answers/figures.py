@@ -55,8 +55,8 @@ def what_strength_does(summary: Mapping[str, Any], run: Path, terms: Mapping[str
     heights = {point: found["metrics"][names[1]]["mean"] for point, found in tried.items()}
     kept = {point: found for point, found in tried.items() if heights[point] >= _FALLEN * max(heights.values())}
     caption = (
-        "Each decoder at every strength that was tried, on the development inputs, mean over the seeds; those that fall "
-        "below four fifths of the best are left out."
+        "Each decoder at every strength that was tried, on the development inputs, mean over the seeds; those that "
+        "fall below four fifths of the best are left out."
     )
     svg = tradeoff({"metrics": metrics, "arms": kept, "baseline": None}, x="distinct_4", y=names[1])
     return [Picture("strengths", "What the strength does", caption, svg)]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from kilter.models.text_model import TextModel
     from kilter.tasks.several_answers.sources import Source
 
+
 @dataclass(kw_only=True)
 class SeveralAnswers(Recipe):
     """Ask a model for several outputs of each input, and judge the best of them and how different they are."""

@@ -41,7 +41,7 @@ def train_small(task: "SeveralAnswers", source: "Source", seed: int, folder: Pat
         max_grad_norm=1.0,
         remove_unused_columns=False,
     )
-    batches = PairBatches(pairs, tokenizer, **plan)
+    batches: Any = PairBatches(pairs, tokenizer, **plan)
     fit(Trainer(model, made, train_dataset=batches, data_collator=only_batch), advance)
     if MAIN_PROCESS:
         part = folder / "model.part"
