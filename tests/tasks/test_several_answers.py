@@ -215,6 +215,6 @@ def test_a_row_that_no_table_has(text: TextModel, monkeypatch: pytest.MonkeyPatc
     real = DiverseBeamSearch.__init__
     monkeypatch.setattr(DiverseBeamSearch, "__init__", lambda self, **own: made.append(own) or real(self, **own))
     written(Elsewhere(outputs=4, max_new_tokens=8, width=3), text, "else")
-    assert made == [{"diversity": "ngram", "n": 3}]
+    assert [(own["diversity"], own["n"]) for own in made] == [("ngram", 3)]
     write = decoding(text, ROW, ROW.settings(None, None, outputs=2, groups=2), max_new_tokens=3)
     assert len(write([[5, 1]], [0])[0]) == 2
