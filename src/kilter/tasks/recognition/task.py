@@ -137,7 +137,7 @@ class Recognition(Recipe):
 
     def describe(self, arm: str) -> Arm:
         """Label and role of an arm."""
-        if arm == "before":
+        if arm == "before" and self.model:
             return Arm("The model as given", "context" if "ctc" in self.arms else "baseline")
         if arm == "warm-up" and not self.model:
             return Arm("After the warm-up, before the extra steps", "context")
