@@ -1,18 +1,22 @@
-"""Sampled continuations for rankers to choose from: the same twenty for all of them, or a search with one of them.
+"""Sampled continuations for rankers to choose from: the same twenty for all of them, or a decoder with one of them.
 
 Source: RankGen (Krishna et al., 2022), §2.3 and appendix A. The departure: rankers share samples, which costs the
 samples once and makes their comparison a paired one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from kilter.decoding import BestOfN, RankGenSearch
-from kilter.models.passages import sentences, whole
-from kilter.models.ranking import TextScorer
+from kilter.data.passages import sentences, whole
+from kilter.decoding import BestOfN
+from kilter.tasks.continuations.ranking import TextScorer
+from kilter.tasks.continuations.rivals import OwnProbability
+
+Decoding = Callable[..., Any]
+"""`(scorer, *, tokenizer, generator) -> custom_generate`, such as `partial(RankGenSearch, beams=2)`."""
 
 
 @dataclass(frozen=True)
@@ -56,23 +60,23 @@ def sample(model: Any, tokenizer: Any, prefix: str, n: int, sampling: Sampling, 
     )
 
 
-def search(
-    model: Any,
-    tokenizer: Any,
-    prefix: str,
-    scorer: TextScorer,
-    sampling: Sampling,
-    seed: int,
-    *,
-    beams: int = 2,
-    samples: int = 10,
-    block: int = 20,
+def decode(
+    model: Any, tokenizer: Any, prefix: str, make: Decoding, scorer: TextScorer | None, sampling: Sampling, seed: int
 ) -> str:
-    """The continuation that block search with a scorer ends with."""
-    how = {"beams": beams, "samples": samples, "block": block, "tokenizer": tokenizer}
-    decoder = RankGenSearch(scorer, **how, generator=_generator(model, seed))
+    """The continuation that a decoder with a scorer ends with."""
+    decoder = make(scorer, tokenizer=tokenizer, generator=_generator(model, seed))
     found = _generate(model, tokenizer, prefix, decoder, 1, sampling)
     return tokenizer.decode(found.sequences[0, len(_ids(tokenizer, prefix)) :], skip_special_tokens=True)
+
+
+def best(prefix: str, drawn: Mapping[str, Any], scorer: TextScorer) -> str:
+    """The one of the samples that the scorer likes most; their own probability is known since they were drawn."""
+    texts: Sequence[str] = drawn["texts"]
+    if isinstance(scorer, OwnProbability):
+        scores = drawn["likelihoods"]
+    else:
+        scores = [float(one) for one in scorer([prefix] * len(texts), texts)]
+    return texts[max(range(len(scores)), key=scores.__getitem__)]
 
 
 def _generate(model: Any, tokenizer: Any, prefix: str, decoder: Any, rows: int, sampling: Sampling) -> Any:

@@ -1,11 +1,15 @@
 """What scorers are good for: suffix identification, preferences, likelihood, and what they choose among samples."""
 
+from functools import partial
+
 import pytest
 import torch
 
-from kilter.models.ranking import MeanLogProb, suffix_identification, wins, word_overlap
-from kilter.models.reranking import Sampling, finished, sample, search
+from kilter.decoding import RankGenSearch
 from kilter.models.tiny_text import tiny_lm, tiny_tokenizer
+from kilter.tasks.continuations.ranking import MeanLogProb, suffix_identification, wins, word_overlap
+from kilter.tasks.continuations.reranking import Sampling, best, decode, finished, sample
+from kilter.tasks.continuations.rivals import OwnProbability
 from tests.prose import prose
 
 pytestmark = pytest.mark.host
@@ -75,7 +79,7 @@ def test_samples_are_the_seeds_and_their_likelihoods_the_models(tiny):
     assert all(value < 0 for value in first.likelihoods)
 
 
-def test_a_search_follows_its_scorer(tiny):
+def test_a_decoder_follows_its_scorer(tiny):
     model, tokenizer = tiny
     seen = []
 
@@ -83,11 +87,18 @@ def test_a_search_follows_its_scorer(tiny):
         seen.append((set(prefixes), len(continuations)))
         return length(prefixes, continuations)
 
-    text = search(model, tokenizer, PREFIX, scorer, Sampling(new_tokens=8), 0, beams=2, samples=3, block=4)
+    blocks = partial(RankGenSearch, beams=2, samples=3, block=4)
+    text = decode(model, tokenizer, PREFIX, blocks, scorer, Sampling(new_tokens=8), 0)
     assert [count for _, count in seen] == [3, 6]
     assert all(prefixes == {PREFIX} for prefixes, _ in seen)
     plain = sample(model, tokenizer, PREFIX, 1, Sampling(new_tokens=8), 0).texts[0]
     assert len(text) > len(plain)
+
+
+def test_the_best_of_the_samples_is_the_scorers_and_their_own_probability_is_known():
+    drawn = {"texts": ["aa", "aaaa", "a"], "likelihoods": [-3.0, -2.0, -1.0]}
+    assert best(PREFIX, drawn, length) == "aaaa"
+    assert best(PREFIX, drawn, OwnProbability(lambda: pytest.fail("the generator was loaded for nothing"))) == "a"
 
 
 @pytest.mark.parametrize(

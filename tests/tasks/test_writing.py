@@ -1,15 +1,10 @@
 """Machine continuations: of varied length, ended at sentences, and the same texts after any kill."""
 
-import json
-
 import pytest
 import torch
 
-from kilter.lab.files import read_rows, write_rows
-from kilter.models.continuations import Writing, write_continuations
-from kilter.models.kept import KeptRows
-from kilter.models.passages import cut
 from kilter.models.tiny_text import tiny_lm, tiny_tokenizer
+from kilter.tasks.continuations.writing import Writing, write_continuations
 from tests.prose import prose
 
 pytestmark = pytest.mark.host
@@ -98,36 +93,3 @@ def test_a_model_that_says_nothing_leaves_its_prefix_out(tiny, tmp_path):
 
     assert write_continuations(lambda: (Silent(), tokenizer), PREFIXES, tmp_path / "m.jsonl", writing=WRITING) == {}
     assert len((tmp_path / "m.jsonl").read_text().splitlines()) == len(PREFIXES)
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("It is so. We go now. And then he", "It is so. We go now."),
-        ("It is so long that nobody could end it in six. No.", ""),
-        ("He went on and on without end", ""),
-        ("No. He went on and on without end", ""),
-        ("It is a bit longer than six words. No.", "It is a bit longer than six words."),
-    ],
-)
-def test_machine_text_is_cut_at_sentences(text, expected):
-    words = 5 if "nobody" in text else 6
-    assert cut(text, 3, words, 8) == expected
-
-
-def test_rows_are_kept_by_id(tmp_path):
-    kept = KeptRows(tmp_path / "new" / "rows.jsonl", {"a": (1, 2)})
-    kept.add([{"id": "x", "n": 1}, {"id": "y", "n": 2}])
-    again = KeptRows(tmp_path / "new" / "rows.jsonl", {"a": [1, 2]})
-    assert again.rows == {"x": {"id": "x", "n": 1}, "y": {"id": "y", "n": 2}}
-    again.add([{"id": "x", "n": 3}])
-    assert KeptRows(tmp_path / "new" / "rows.jsonl", {"a": [1, 2]}).rows["x"]["n"] == 3
-    assert json.loads((tmp_path / "new" / "rows.settings.json").read_text()) == {"a": [1, 2]}
-
-
-def test_rows_with_the_line_separators_of_unicode_are_resumed(tmp_path):
-    row = {"id": "x\u2028y", "texts": ["one\u2028two\x85three\x0bfour\x1cfive\u2029", "\r\n"]}
-    KeptRows(tmp_path / "rows.jsonl", {}).add([row])
-    assert KeptRows(tmp_path / "rows.jsonl", {}).rows == {row["id"]: row}
-    write_rows(tmp_path / "others.jsonl", [row, row])
-    assert read_rows(tmp_path / "others.jsonl") == [row, row]

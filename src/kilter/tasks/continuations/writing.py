@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from kilter.models.kept import KeptRows
-from kilter.models.passages import cut
+from kilter.data.passages import cut
+from kilter.lab.kept import KeptRows
 
 _TRIES = 4
 
