@@ -53,7 +53,7 @@ def decoding(
 
     Args:
         text: the model that writes.
-        decoder: a key of `DECODERS` in `kilter.cli`.
+        decoder: a key of `DECODERS` in `kilter.commands.generate`.
         options: that decoder's, all of them.
         scorer: of a decoder that has one, as `load_scorer` gives it.
         max_new_tokens: of each text, at most.
