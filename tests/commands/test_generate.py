@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from kilter.cli import DECODERS, main
+from kilter.cli import main
+from kilter.commands.generate import DECODERS
 from tests.own_text import SPECIAL, WORDS, writing_model
 
 pytestmark = pytest.mark.host
