@@ -65,6 +65,16 @@ OPTIONS: Mapping[str, Option] = {
 """In the order of the help."""
 
 
+def called(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options by the names that constructors and `generate` have for them.
+
+    Example:
+        >>> called({"mmi_weight": 0.4, "num_beams": 6})
+        {'weight': 0.4, 'num_beams': 6}
+    """
+    return {OPTIONS[name].called or name: value for name, value in options.items()}
+
+
 @dataclass(frozen=True)
 class Strength:
     """A decoder as an arm of a comparison has it: what its strength is, and which to choose from.
