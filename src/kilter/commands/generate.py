@@ -1,47 +1,71 @@
-"""kilter generate: several texts for each of your prompts: diverse, reranked by a scorer, sampled."""
+"""kilter generate: several texts for each of your prompts: diverse, reranked by a scorer, sampled.
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+Prompts of like length go together, as many as fit into memory. Whole batches are brought to the disk, so that a kill
+costs one at most. What a prompt gets depends on the seed and the prompt, not on the batch it is in.
+"""
+
+import sys
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, make_dataclass
+from hashlib import sha256
+from math import isfinite
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from tyro.conf import arg
 
-from kilter.core.errors import UsageError
+from kilter.core.errors import UsageError, extra
+from kilter.models.decoders import DECODERS, OPTIONS
+
+if TYPE_CHECKING:
+    from kilter.data.text_prompts import TextPrompt
+    from kilter.lab.growing import GrowingRows
 
 PLACE = 70
+MEMORY_SHARE = 0.5
+"""Of the free memory, for one batch."""
 
-_BEAMS = {"num_beams": 6, "keep": "all", "length_penalty": 1.0}
-_SAMPLING = {"temperature": 1.0, "top_p": 0.9, "top_k": 0}
-DECODERS: Mapping[str, Mapping[str, Any]] = {
-    "diverse-beam": {**_BEAMS, "groups": 3, "diversity_penalty": 0.5, "diversity": "hamming"},
-    "sibling": {**_BEAMS, "rank_penalty": 0.5},
-    "mmi": {**_BEAMS, "mmi_weight": 0.5},
-    "best-of": {"scorer": None, "n": 20, "keep": 1, **_SAMPLING},
-    "rankgen": {"scorer": None, "beams": 2, "samples": 10, "block": 20, "keep": 1, **_SAMPLING},
-    "beam": _BEAMS,
-    "sample": {"n": 1, **_SAMPLING},
-}
-"""The options of each decoder of `kilter generate`, and what they are unless given."""
+Row = dict[str, Any]
+Work = Callable[[Container[int]], Iterator[list[Row]]]
+"""Given the prompts that are done, the rows of the others, a batch at a time."""
 
 
-def _of_decoders(name: str, metavar: str, unless: str = "") -> Any:
-    """Help for an option that some decoders have: whose it is, and what it is unless given."""
-    found: dict[str, list[str]] = {}
-    for decoder, options in DECODERS.items():
-        if name in options:
-            found.setdefault(unless or f"{options[name]}", []).append(decoder)
+def _flag(name: str) -> Any:
+    """An option that some decoders have, as a flag: whose it is, and what it is unless given."""
+    option, found = OPTIONS[name], dict[str, list[str]]()
+    for decoder, row in DECODERS.items():
+        if name in row.options:
+            default = row.options[name]
+            found.setdefault(option.unless if default is None else f"{default}", []).append(decoder)
     hint = "; ".join(f"{', '.join(decoders)}: {default}" for default, decoders in found.items())
-    return arg(metavar=metavar, help_behavior_hint=f"({hint})")
+    choices = get_args(option.kind)
+    metavar = f"{{{','.join(choices)}}}" if choices else {int: "INT", float: "FLOAT", str: "STR"}[option.kind]
+    return Annotated[option.kind | None, arg(metavar=metavar, help=option.about, help_behavior_hint=f"({hint})")]
 
 
 @dataclass
-class Generate:
+class _Prompts:
+    model: str
+    """folder or hub id of a causal or encoder–decoder transformers model, path of a .gguf file, or smollm2"""
+    prompts: Annotated[str, arg(metavar="FILE|-")]
+    """a .txt with a prompt a line, or a .jsonl with column prompt (id and references are kept); - is standard input"""
+
+
+_Decoding: Any = make_dataclass(
+    "_Decoding",
+    [
+        ("decoder", Annotated[Literal[tuple(DECODERS)], arg(help="how the texts are chosen")], "diverse-beam"),  # type: ignore[valid-type]
+        *((name, _flag(name), None) for name in OPTIONS),
+    ],
+    bases=(_Prompts,),
+)
+
+
+@dataclass
+class Generate(_Decoding):
     """Write several texts for each prompt with any text model of transformers: diverse, reranked, or as the core does.
 
-    Decoders: diverse-beam (groups of beams that avoid each other's words), sibling (continuations of one beam pay for
-    their rank), mmi (likely with the prompt and unlikely without), best-of (the best of n samples by a scorer), rankgen
-    (a scorer picks among samples every few tokens), beam, and sample.
+    Decoders: {decoders}.
 
     Printed is a table on a terminal, else a line of JSON for each prompt: index, prompt, outputs with text, score (what
     they are ranked by), log_prob, group and ranker_score. With --out FILE a killed run goes on where it stopped when
@@ -50,52 +74,15 @@ class Generate:
     Example: kilter generate --model my-model/ --prompts prompts.txt --num-beams 6 --groups 3 --out texts.jsonl
 
     Reranked: echo "The steam train" | kilter generate --model my-model/ --prompts - --decoder best-of --scorer log-prob
+
+    By a scorer of your own, mine.py with a function (prefixes, continuations) that returns a number for each pair of
+    texts: kilter generate --model my-model/ --prompts prompts.txt --decoder best-of --scorer mine.py:function
     """
 
-    model: str
-    """folder or hub id of a causal or encoder–decoder transformers model, path of a .gguf file, or smollm2"""
-    prompts: Annotated[str, arg(metavar="FILE|-")]
-    """a .txt with a prompt a line, or a .jsonl with column prompt (id and references are kept); - is standard input"""
-    decoder: Literal["diverse-beam", "sibling", "mmi", "best-of", "rankgen", "beam", "sample"] = "diverse-beam"
-    """how the texts are chosen"""
-    num_beams: Annotated[int | None, _of_decoders("num_beams", "INT")] = None
-    """beams, all groups together"""
-    groups: Annotated[int | None, _of_decoders("groups", "INT")] = None
-    """groups the beams are divided into"""
-    diversity_penalty: Annotated[float | None, _of_decoders("diversity_penalty", "FLOAT")] = None
-    """what a token costs that earlier groups chose; 0.2 to 0.8 is a good range"""
-    diversity: Annotated[
-        Literal["hamming", "cumulative", "overlap", "ngram", "embedding"] | None,
-        _of_decoders("diversity", "{hamming,cumulative,overlap,ngram,embedding}"),
-    ] = None
-    """what is too like an earlier group; hamming is the same token at the same place"""
-    rank_penalty: Annotated[float | None, _of_decoders("rank_penalty", "FLOAT")] = None
-    """what each rank among the continuations of one beam costs"""
-    mmi_weight: Annotated[float | None, _of_decoders("mmi_weight", "FLOAT")] = None
-    """how much of the log-probability without the prompt is taken off"""
-    scorer: Annotated[str | None, _of_decoders("scorer", "STR", "needed")] = None
-    """folder or hub id of a RankGen scorer or of a sentence-transformers cross-encoder; or log-prob, the model's own
-    log-probability"""
-    n: Annotated[int | None, _of_decoders("n", "INT")] = None
-    """samples drawn"""
-    beams: Annotated[int | None, _of_decoders("beams", "INT")] = None
-    """texts that go on after each block"""
-    samples: Annotated[int | None, _of_decoders("samples", "INT")] = None
-    """samples of each of them"""
-    block: Annotated[int | None, _of_decoders("block", "INT")] = None
-    """tokens between two choices of the scorer"""
-    keep: Annotated[int | None, _of_decoders("keep", "INT")] = None
-    """texts written for each prompt, the best first"""
+    unique: bool = False
+    """of equal texts keep the first and take the next ones instead, or fewer where there are none"""
     max_new_tokens: int = 64
     """length of a text, at most"""
-    length_penalty: Annotated[float | None, _of_decoders("length_penalty", "FLOAT")] = None
-    """scores are divided by the length to this power"""
-    temperature: Annotated[float | None, _of_decoders("temperature", "FLOAT")] = None
-    """below 1 keeps to what is likely"""
-    top_p: Annotated[float | None, _of_decoders("top_p", "FLOAT")] = None
-    """draw from the likeliest tokens that have this probability together"""
-    top_k: Annotated[int | None, _of_decoders("top_k", "INT")] = None
-    """draw from so many of the likeliest tokens; 0 is all (where transformers takes 50)"""
     chat: bool = False
     """give each prompt as what a user says, in the model's chat template"""
     gguf: Annotated[str | None, arg(metavar="FILE")] = None
@@ -112,25 +99,237 @@ class Generate:
     def __call__(self) -> int:
         """Check that the options belong together, then generate and write."""
         given = {**vars(self)}
-        own = DECODERS[self.decoder]
-        for name in dict.fromkeys(name for options in DECODERS.values() for name in options):
-            value = given.pop(name)
-            if value is not None and name not in own:
-                theirs = ", ".join(decoder for decoder, options in DECODERS.items() if name in options)
+        row = DECODERS[given["decoder"]]
+        said = {name: value for name in OPTIONS if (value := given.pop(name)) is not None}
+        for name in said:
+            if name not in row.options:
+                theirs = ", ".join(decoder for decoder, other in DECODERS.items() if name in other.options)
                 raise UsageError(
-                    f"--{name.replace('_', '-')} does not belong to --decoder {self.decoder}, but to {theirs}"
+                    f"--{name.replace('_', '-')} does not belong to --decoder {given['decoder']}, but to {theirs}"
                 )
-        options = {name: default if (value := vars(self)[name]) is None else value for name, default in own.items()}
-        if "scorer" in own and options["scorer"] is None:
+        options = {**row.options, **said}
+        if "scorer" in options and options["scorer"] is None:
             raise UsageError(
-                f"--decoder {self.decoder} needs --scorer: a folder or hub id of a RankGen scorer or of a "
-                "cross-encoder, or log-prob, the model's own log-probability"
+                f"--decoder {given['decoder']} needs --scorer: a folder or hub id of a RankGen scorer or of a "
+                "cross-encoder, a function of your own as FILE.py:FUNCTION, or log-prob, the model's own "
+                "log-probability"
             )
-        if options.get("keep") == "all":
-            options["keep"] = options["num_beams"]
-        from kilter.generate import generate
-
+        if options.get("groups") == 1 and said.get("diversity_penalty"):
+            raise UsageError(
+                f"--groups 1 --diversity-penalty {said['diversity_penalty']}: a single group has no other to differ "
+                "from; raise --groups, or leave out the penalty"
+            )
+        if "keep" in options and options["keep"] is None:
+            options["keep"] = options[row.counted]
         return generate(**given, options=options)
 
 
+Generate.__doc__ = f"{Generate.__doc__}".format(
+    decoders=", ".join(f"{name} ({row.about})" for name, row in DECODERS.items())
+)
 COMMAND = Generate
+
+
+def generate(
+    *,
+    model: str,
+    prompts: str,
+    decoder: str,
+    options: Mapping[str, Any],
+    unique: bool,
+    gguf: str | None,
+    chat: bool,
+    max_new_tokens: int,
+    out: Path | None,
+    seed: int,
+    batch_size: int,
+    device: str,
+) -> int:
+    """What the command does; returns its exit code.
+
+    Raises:
+        ValueError: something the user can mend: prompts, options, the model, the scorer or what lies at `out`.
+    """
+    check_options(decoder, options, max_new_tokens=max_new_tokens, batch_size=batch_size)
+    from kilter.data.text_prompts import read_prompts
+    from kilter.lab.growing import ELSEWHERE, GrowingRows
+    from kilter.lab.progress import bar, quiet_hosts
+
+    if out is not None and Path(prompts).exists() and out.resolve() == Path(prompts).resolve():
+        raise ValueError(f"{out}: is where the prompts come from; {ELSEWHERE}")
+    rows = read_prompts(prompts)
+    extra("transformers", "generation")
+    from kilter.data.pretrained import small_model
+    from kilter.models import devices
+    from kilter.models.batches import Batch, batches, within_memory
+    from kilter.models.own_code import OwnFunction
+    from kilter.models.text_decoding import decoding, load_scorer, seeds
+    from kilter.models.text_model import TextModel, weights_digest
+
+    quiet_hosts()
+    text = TextModel.load(small_model(model), gguf=gguf, device=device)
+    ids = text.encode([row.text for row in rows], chat=chat)
+    lengths = [len(tokens) for tokens in ids]
+    text.check_fit([*zip([row.where for row in rows], lengths, strict=True)], max_new_tokens)
+    scorer: Any = load_scorer(options["scorer"], text) if "scorer" in options else None
+    write = decoding(text, decoder, options, scorer=scorer, max_new_tokens=max_new_tokens, unique=unique)
+    streams = seeds(ids, seed)
+    at_once = texts_at_once(options)
+    free = devices.free_memory(text.model.device)
+
+    def fits(count: int, length: int) -> bool:
+        return free is None or count * text.memory(at_once, length, max_new_tokens) <= MEMORY_SHARE * free
+
+    def write_batch(batch: Batch) -> list[Row]:
+        outputs = write([ids[i] for i in batch], [streams[i] for i in batch])
+        return [_row(i, rows[i], texts) for i, texts in zip(batch, outputs, strict=True)]
+
+    def work(done: Container[int]) -> Iterator[list[Row]]:
+        todo = [batch for batch in batches(lengths, batch_size, fits) if not all(i in done for i in batch)]
+        with bar("generating", len(rows)) as advance:
+            advance(len(rows) - sum(map(len, todo)))
+            for found in within_memory(todo, write_batch, lambda i: rows[i].where):
+                yield [row for row in found if row["index"] not in done]
+                advance(len(found))
+
+    if out is None:
+        _say_copies(_print(work), options, unique)
+        return 0
+    made = {
+        "model": _place(model),
+        "weights": weights_digest(text.model),
+        "prompts": sha256(repr([(row.text, row.kept) for row in rows]).encode()).hexdigest()[:12],
+        "decoder": decoder,
+        **_recorded(options, unique),
+        "max_new_tokens": max_new_tokens,
+        "chat": chat,
+        "seed": seed,
+        "device": text.model.device.type,
+        "dtype": str(text.model.dtype).removeprefix("torch."),
+    }
+    if hasattr(scorer, "state_dict"):
+        made |= {"scorer": _place(options["scorer"]), "scorer_weights": weights_digest(scorer)}
+    if isinstance(scorer, OwnFunction):
+        made |= {"scorer": scorer.place, "scorer_code": scorer.digest}
+    done = _keep(GrowingRows(out, "generate", made), rows, work)
+    _say_copies(done, options, unique)
+    print(f"{out}: {len(rows)} prompts, {sum(len(row['outputs']) for row in done)} texts", file=sys.stderr)
+    return 0
+
+
+def _recorded(options: Mapping[str, Any], unique: bool) -> dict[str, Any]:
+    """The options as a file keeps them: newer ones are None where they change nothing, as in files from before."""
+    found = {**options, "unique": unique or None}
+    if "order" in options:
+        fewer = options["keep"] < options["num_beams"] and options["groups"] > 1
+        order = options["order"] or ("rounds" if fewer else "score")
+        found["order"] = None if order == "score" else order
+    return found
+
+
+def _say_copies(rows: Collection[Row], options: Mapping[str, Any], unique: bool) -> None:
+    """Say what the texts of a prompt have in common that nobody wants: other texts of it."""
+    texts = [[output["text"] for output in row["outputs"]] for row in rows]
+    copies = [count for one in texts if (count := len(one) - len(set(one)))]
+    if copies:
+        print(
+            f"{sum(copies)} of {sum(map(len, texts))} texts, for {len(copies)} of {len(texts)} prompts, repeat another "
+            "of their prompt; --unique takes the next ones instead",
+            file=sys.stderr,
+        )
+    wanted = options.get("keep", options.get("n"))
+    if unique and (short := sum(len(one) < wanted for one in texts)):
+        print(f"{short} of {len(texts)} prompts have fewer than {wanted} texts: no more that differ", file=sys.stderr)
+
+
+def _print(work: Work) -> Collection[Row]:
+    """On a terminal a table for each prompt, in the end; else lines in the order of the prompts, as they come."""
+    from kilter.lab.files import json_line
+
+    show, done, printed = sys.stdout.isatty(), dict[int, Row](), 0
+    try:
+        for new in work(()):
+            done |= {row["index"]: row for row in new}
+            while not show and printed in done:
+                sys.stdout.write(json_line(done[printed]))
+                printed += 1
+            sys.stdout.flush()
+    finally:
+        if show:
+            from kilter.lab.side_by_side import show_texts
+
+            show_texts(done[i] for i in sorted(done))
+    return done.values()
+
+
+def _keep(kept: "GrowingRows", rows: Sequence["TextPrompt"], work: Work) -> Collection[Row]:
+    """Write what an earlier run of the command has not, and in the end all of it in the order of the prompts."""
+    from kilter.lab.locks import one_at_a_time
+
+    with one_at_a_time(kept.out.with_name(f".{kept.out.name}.generate")):
+        done = _earlier(kept, rows)
+        for new in work(done):
+            kept.add(new)
+            done |= {row["index"]: row for row in new}
+        kept.finish(done[i] for i in range(len(rows)))
+    return done.values()
+
+
+def check_options(decoder: str, options: Mapping[str, Any], **counts: int) -> None:
+    """Check what can be checked before a model is loaded.
+
+    Raises:
+        ValueError: a number outside what it may be, beams that the groups do not divide, more texts asked than come.
+    """
+    values = {**options, **counts}
+
+    def flag(name: str) -> str:
+        return f"--{name.replace('_', '-')} {values[name]}"
+
+    for name, value in values.items():
+        least = 1 if name in counts else OPTIONS[name].least
+        if least is not None and not value >= least:
+            raise ValueError(f"{flag(name)}: must be at least {least}")
+        if isinstance(value, float) and not isfinite(value):
+            raise ValueError(f"{flag(name)}: must be a finite number")
+    if not 0 < options.get("top_p", 1) <= 1:
+        raise ValueError(f"{flag('top_p')}: must be above 0 and at most 1 (which keeps every token)")
+    if not options.get("temperature", 1) > 0:
+        raise ValueError(f"{flag('temperature')}: must be above 0; for the likeliest text take --decoder beam")
+    if options.get("num_beams", 0) % options.get("groups", 1):
+        raise ValueError(f"{flag('num_beams')} {flag('groups')}: the beams must be a multiple of the groups")
+    counted = DECODERS[decoder].counted
+    if options.get("keep", 1) > options[counted]:
+        raise ValueError(
+            f"{flag('keep')} {flag(counted)}: no more texts come than that; lower the one or raise the other"
+        )
+
+
+def texts_at_once(options: Mapping[str, Any]) -> int:
+    """How many texts of one prompt are decoded together.
+
+    Example:
+        >>> texts_at_once({"beams": 2, "samples": 10, "keep": 1})
+        20
+    """
+    return options.get("num_beams") or options.get("n") or options["beams"] * options["samples"]
+
+
+def _place(name: str) -> str:
+    return str(Path(name).resolve()) if Path(name).exists() else name
+
+
+def _row(index: int, prompt: "TextPrompt", outputs: list[Row]) -> Row:
+    return {"index": index, **prompt.kept, "prompt": prompt.text, "outputs": outputs}
+
+
+def _earlier(kept: "GrowingRows", rows: Sequence["TextPrompt"]) -> dict[int, Row]:
+    from kilter.lab.growing import ELSEWHERE
+
+    found = {}
+    for number, row in enumerate(kept.earlier(), start=1):
+        index = row.get("index")
+        if not (isinstance(index, int) and 0 <= index < len(rows) and row.get("prompt") == rows[index].text):
+            raise ValueError(f"{kept.out}, line {number}: belongs to none of the prompts; remove it, or {ELSEWHERE}")
+        found[index] = row
+    return found
