@@ -8,8 +8,10 @@ import pytest
 from scipy import stats
 
 from kilter.core.paper import Claim
-from kilter.lab.recipe import Arm, Metric
-from kilter.lab.summary import Arms, front, judge, summarise
+from kilter.lab.arms import Arm
+from kilter.lab.metrics import Metric
+from kilter.lab.summary import Arms, summarise
+from kilter.lab.verdicts import front, judge
 
 METRICS = {"delay_ms": Metric("Delay", "ms", "lower", 0), "wer": Metric("Word error rate", "%", "lower", 2)}
 CLAIM = Claim("delay_ms", "lower", baseline="ctc", arm="awp", by=150.0, guard=("wer", 0.5))

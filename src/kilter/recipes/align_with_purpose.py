@@ -21,7 +21,7 @@ from kilter.lab.recipe import Advance, Arm, Judged, Metric, Picture, Provenance,
 from kilter.models.ctc_arms import STRENGTHS, CTCArm
 
 if TYPE_CHECKING:
-    from kilter.lab.summary import Arms
+    from kilter.lab.metrics import Measured
     from kilter.models.recogniser import Recogniser
 
 
@@ -245,10 +245,7 @@ class AlignWithPurposeRecipe(Recipe):
             self._takes = load_takes(found.path)
         else:
             self._prompts = load_prompts(found.path, self.language)
-        asset = found.asset
-        self._provenance = Provenance(
-            asset.title, asset.licence, asset.attribution, asset.page, found.source, found.synthetic, found.note
-        )
+        self._provenance = Provenance(**found.credit())
         return self._provenance
 
     def _own_data(self, train: str, evaluation: str) -> Provenance:
@@ -496,14 +493,16 @@ class AlignWithPurposeRecipe(Recipe):
         )
 
     def claims(self) -> Sequence[Claim]:
-        """Of the paper's two, that on the property of this run."""
+        """Of the paper's, those on the property of this run; with word errors, those of the run too."""
         if self.property == "low-latency":
-            return self.paper.claims
-        return tuple(Claim(wer, "lower", "ctc", arm) for arm in ("awp", "mwer") for wer in ("lm_wer", "wer"))
+            return [one for one in self.paper.claims if one.metric != "lm_wer"]
+        own = [(arm, wer) for arm in ("awp", "mwer") for wer in ("lm_wer", "wer") if (arm, wer) != ("awp", "lm_wer")]
+        claims = [one for one in self.paper.claims if one.metric == "lm_wer"]
+        return [*claims, *(Claim(wer, "lower", "ctc", arm) for arm, wer in own)]
 
-    def verdicts(self, arms: "Arms") -> Sequence[Mapping[str, str]]:
+    def verdicts(self, arms: "Measured") -> Sequence[Mapping[str, Any]]:
         """Whether Align With Purpose is on the front of delay and word errors among the rivals that were run."""
-        from kilter.lab.summary import front
+        from kilter.lab.verdicts import front
 
         parts = {arm: self._parts(arm) for arm in arms.figures if arm not in ("before", "warm-up")}
         here = {arm: found for arm, found in parts.items() if found.encoder in (None, self.encoder)}

@@ -216,10 +216,7 @@ class RankGenRecipe(Recipe):
         if self.train_data is None:
             found = locate("books")
             self._documents, self._own_held = load_pairs(found.path, **how), ()
-            asset = found.asset
-            self._provenance = Provenance(
-                asset.title, asset.licence, asset.attribution, asset.page, found.source, note=self._credits()
-            )
+            self._provenance = Provenance(**{**found.credit(), "note": self._credits()})
         else:
             own, skipped = load_long_pairs(self.train_data, **how)
             judged, left = load_long_pairs(self.eval_data, **how) if self.eval_data else ({}, [])
@@ -581,14 +578,14 @@ class RankGenRecipe(Recipe):
     # The report ---------------------------------------------------------------------------------------------
 
     def claims(self) -> Sequence[Claim]:
-        """What the paper says of suffix identification, people and decoding, as far as it was run."""
+        """The paper's, and what its tables say of suffix identification, people and decoding, as far as it was run."""
         return (
+            *self.paper.claims,
             *(Claim("inbook", "higher", "untrained", arm) for arm in ("both", "inbook")),
             Claim("inbook", "higher", "generative", "both"),
             *(Claim("generative", "higher", "untrained", arm) for arm in ("both", "generative")),
             Claim("generative", "higher", "inbook", "both"),
             Claim("human_agreement", "higher", "untrained", "both"),
-            Claim("preferred", "higher", "nucleus", "both"),
             Claim("preferred", "higher", "both", "both+blocks"),
             Claim("rep", "lower", "nucleus", "both"),
         )
