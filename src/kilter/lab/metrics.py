@@ -5,7 +5,7 @@ Standard library only, and below recipes and summaries, which both build on it.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from kilter.evaluation.intervals import Interval
@@ -21,6 +21,7 @@ class Metric:
     digits: int = 2
 
 
+@runtime_checkable
 class Measured(Protocol):
     """The figures of a run's arms, and the paired intervals between them; `kilter.lab.summary.Arms` is one."""
 
