@@ -15,17 +15,18 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import Positional, UseAppendAction, arg
 
-from kilter.core.errors import suggest
+from kilter.commands.compare import Compare
+from kilter.commands.list import List
+from kilter.commands.report import Report
+from kilter.commands.show import Show
+from kilter.core.errors import UsageError, suggest
+from kilter.core.paper import method_card
 from kilter.evaluation.word_times import AUDIO_SUFFIX
 
 EXIT_CODES = """exit codes: 0 done · 1 something you can mend (the message says what) · 2 wrong usage · 3 a bug of
 ours · 130 interrupted (run the same command again: it goes on where it stopped)"""
 
 _DEBUG = "KILTER_DEBUG"
-
-
-class UsageError(ValueError):
-    """The command line asks for something that does not exist."""
 
 
 @dataclass
@@ -41,78 +42,6 @@ class Demo:
     def __call__(self) -> int:
         """Run the demo."""
         return run_method("align-with-purpose", ["--preset", "demo", *(["--out", str(self.out)] if self.out else [])])
-
-
-@dataclass
-class List:
-    """List every method: what it is for, its lever, its paper and the verdict of the evidence."""
-
-    json: bool = False
-    """print JSON"""
-
-    def __call__(self) -> int:
-        """Print the table."""
-        from kilter.core.paper import cards
-
-        rows = [
-            {
-                "method": card.slug,
-                "lever": card.lever,
-                "purpose": card.purpose,
-                "paper": f"{card.authors[0].rsplit(' ', 1)[-1]} et al., {card.year}",
-                "verdict": verdict(card.slug),
-            }
-            for card in cards().values()
-        ]
-        if self.json:
-            print(json.dumps(rows, indent=2, ensure_ascii=False))
-            return 0
-        from rich.console import Console
-        from rich.table import Column, Table
-
-        method = Column("method", no_wrap=True)
-        table = Table(method, "lever", "what for", "paper", "verdict", box=None, header_style="bold", pad_edge=False)
-        for row in rows:
-            table.add_row(row["method"], row["lever"], row["purpose"], row["paper"], row["verdict"])
-        Console().print(table)
-        print("\nkilter show METHOD tells more; kilter run METHOD --help lists its options.")
-        return 0
-
-
-@dataclass
-class Show:
-    """Show one method: its paper, public names, what it claims and what was measured here."""
-
-    method: Annotated[Positional[str], arg(metavar="METHOD")]
-    """a name from `kilter list`"""
-    bibtex: bool = False
-    """print the citation only, ready to paste"""
-    json: bool = False
-    """print JSON"""
-
-    def __call__(self) -> int:
-        """Print the card."""
-        card = method_card(self.method)
-        if self.bibtex:
-            print(card.bibtex())
-            return 0
-        record = evidence(card.slug)
-        if self.json:
-            from dataclasses import asdict
-
-            print(json.dumps({**asdict(card), "evidence": record}, indent=2, ensure_ascii=False))
-            return 0
-        print(f"{card.slug} — {card.purpose}\n")
-        print(f"  {card.title}\n  {', '.join(card.authors)}\n  {card.venue}, {card.year} · {card.url}\n")
-        print(f"  lever    {card.lever}\n  names    {', '.join(card.names)}")
-        for found in (record or {}).get("verdicts", []):
-            print(f"  claim    {found['claim']}\n  verdict  {found['verdict']}: {found['why']}")
-        if record is None:
-            print("  verdict  no evidence recorded yet")
-        else:
-            print(f"  measured {record['command']}")
-        print(f"\n  try it   kilter run {card.slug} --preset demo")
-        return 0
 
 
 @dataclass
@@ -375,52 +304,6 @@ class Generate:
 
 
 @dataclass
-class Report:
-    """Print the table of a run directory again, and write its report.html anew."""
-
-    run: Annotated[Positional[Path], arg(metavar="RUN")]
-    """a run directory"""
-    json: bool = False
-    """print the summary as JSON"""
-
-    def __call__(self) -> int:
-        """Write and print."""
-        from kilter.lab.report import load_summary, write_report
-
-        summary = load_summary(self.run)
-        if self.json:
-            print(json.dumps(summary, indent=2, ensure_ascii=False))
-            return 0
-        show_run(self.run, write_report(self.run))
-        return 0
-
-
-@dataclass
-class Compare:
-    """Compare two run directories: what differs in their settings, and what in their figures."""
-
-    a: Annotated[Positional[Path], arg(metavar="RUN_A")]
-    """a run directory"""
-    b: Annotated[Positional[Path], arg(metavar="RUN_B")]
-    """another"""
-    json: bool = False
-    """print JSON"""
-
-    def __call__(self) -> int:
-        """Print the comparison."""
-        from kilter.lab.report import compare
-
-        table, found = compare(self.a, self.b)
-        if self.json:
-            print(json.dumps(found, indent=2, ensure_ascii=False))
-        else:
-            from rich.console import Console
-
-            Console().print(table)
-        return 0
-
-
-@dataclass
 class Fetch:
     """Fetch a data set or a recording pack into the cache, from the first source that has it."""
 
@@ -511,8 +394,8 @@ Say what "aligned" means; kilter trains, decodes or curates until your sequence 
   latency   when the words of your models come: table and figure
   generate  several texts for each of your prompts: diverse, reranked by a scorer, sampled
   diversity how different the outputs of a decoder are, how good the best: table
-  report    print the table of a run again, rewrite its report.html
-  compare   two run directories side by side
+  report    print the table of a run or of evidence again, write its report.html
+  compare   two runs side by side, or a run and evidence
   fetch     get a data set into the cache
   doctor    what is installed, what is missing, how to get it
   new       start the next paper from templates
@@ -602,6 +485,7 @@ def run_method(slug: str, rest: list[str]) -> int:
     )
     from kilter.lab.files import MAIN_PROCESS
     from kilter.lab.record import record_evidence, source_tree
+    from kilter.lab.report import show_run
     from kilter.lab.run import run, spoken_command
 
     if record and recipe.only is not None:
@@ -667,50 +551,6 @@ def _about(recipe_class: Any) -> str:
         f"reads options, flags win; --record writes evidence/{recipe_class.paper.slug}.json (for another preset than "
         f"full, {recipe_class.paper.slug}-PRESET.json).\n\n{EXIT_CODES}"
     )
-
-
-def method_card(slug: str) -> Any:
-    """The card of a method, or an error that names the nearest."""
-    from kilter.core.paper import cards
-
-    if slug not in cards():
-        raise UsageError(f"there is no method {slug!r}{suggest(slug, cards())}")
-    return cards()[slug]
-
-
-def evidence(slug: str) -> Any:
-    """The recorded evidence of a method, or None."""
-    package = Path(__file__).parent
-    for folder in (package / "evidence", package.parents[1] / "evidence"):
-        if (file := folder / f"{slug}.json").exists():
-            return json.loads(file.read_text(encoding="utf-8"))
-    return None
-
-
-def verdict(slug: str) -> str:
-    """The verdicts on a method's claims, in a word or two."""
-    record = evidence(slug)
-    return "no evidence yet" if record is None else "; ".join(dict.fromkeys(v["verdict"] for v in record["verdicts"]))
-
-
-def show_run(run: Path, report: Path) -> None:
-    """The table of a finished run and where its report is."""
-    from rich.console import Console
-
-    from kilter.lab.report import load_summary, table
-
-    summary = load_summary(run)
-    console = Console()
-    console.print(table(summary, most=max(2, (console.width - 24) // 18)))
-    for found in summary["verdicts"]:
-        print(f"{found['verdict']}: {found['claim']} ({found['why']})")
-    if skipped := summary["data"]["skipped"]:
-        print(f"skipped: {len(skipped)} of your files or rows, listed in the report")
-    if any((run / "arms").glob("*/seed-*/model")) and summary["settings"].get("model"):
-        print(f"models: {run / 'arms' / '<arm>' / 'seed-<n>' / 'model'}")
-    for note in summary["notes"]:
-        print(f"note: {note}")
-    print(f"report: {report}")
 
 
 if __name__ == "__main__":

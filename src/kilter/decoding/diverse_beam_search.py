@@ -205,7 +205,7 @@ PAPER = Paper(
     claims=(
         Claim(
             text="the best of twenty outputs is better than beam search's",
-            published="28.09 to 27.34 SPICE on COCO, 18.77 to 18.44 BLEU on newstest2013 (tables)",
+            published="28.09 against 27.34 SPICE on COCO, 18.77 against 18.44 BLEU on newstest2013 (tables)",
             metric="oracle_20",
             better="higher",
             baseline="beam",
@@ -221,7 +221,7 @@ PAPER = Paper(
         ),
         Claim(
             text="it finds likelier texts than beam search",
-            published="log-probability −6.53 to −6.91 on PASCAL-50S (body)",
+            published="log-probability −6.53 against −6.91 on PASCAL-50S (body)",
             metric="log_prob",
             better="higher",
             baseline="beam",
@@ -229,7 +229,7 @@ PAPER = Paper(
         ),
         Claim(
             text="its first output is better than beam search's",
-            published="16.78 to 16.27 SPICE on COCO, 13.69 to 13.52 BLEU on newstest2013 (tables)",
+            published="16.78 against 16.27 SPICE on COCO, 13.69 against 13.52 BLEU on newstest2013 (tables)",
             metric="oracle_1",
             better="higher",
             baseline="beam",
@@ -237,7 +237,7 @@ PAPER = Paper(
         ),
         Claim(
             text="the best of twenty is better than with ranks among siblings (Li and Jurafsky)",
-            published="28.09 to 27.59 SPICE on COCO, 18.77 to 18.34 BLEU on newstest2013 (tables)",
+            published="28.09 against 27.59 SPICE on COCO, 18.77 against 18.34 BLEU on newstest2013 (tables)",
             metric="oracle_20",
             better="higher",
             baseline="sibling",
@@ -245,7 +245,7 @@ PAPER = Paper(
         ),
         Claim(
             text="the best of twenty is better than with mutual information (Li et al.)",
-            published="28.09 to 27.94 SPICE on COCO, 18.77 to 18.86 BLEU on newstest2013 (tables)",
+            published="28.09 against 27.94 SPICE on COCO, 18.77 against 18.86 BLEU on newstest2013 (tables)",
             metric="oracle_20",
             better="higher",
             baseline="mmi",

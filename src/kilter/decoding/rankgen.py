@@ -200,7 +200,7 @@ PAPER = Paper(
         ),
         Claim(
             text="its texts are distributed more as people's are than those of nucleus sampling",
-            published="85.0 to 77.3 MAUVE",
+            published="85.0 against 77.3 MAUVE",
             reason="needs MAUVE, and thousands of texts of each for it",
         ),
         Claim(
