@@ -104,6 +104,11 @@ class Part:
     variants: tuple[str, ...] = ()
 
     @property
+    def full_name(self) -> str:
+        """With its variants, without a strength."""
+        return "+".join((self.name, *self.variants))
+
+    @property
     def strength(self) -> float | None:
         """That of the name, else the usual one."""
         return self.term.usual if self.given is None else self.given
@@ -138,10 +143,11 @@ class Mixture:
             words: that concern the whole arm.
 
         Example:
-            >>> terms = {"awp": Term("AWP {:g}", lambda weight: Levers(weight=weight), usual=1.0)}
-            >>> found = Mixture.parse("awp-2", terms, plain="ctc")
-            >>> found.label("CTC only"), found.levers().weight
-            ('AWP 2', 2.0)
+            >>> wide = Term("wide network", lambda strength: Levers(options={"hidden_size": 512}), after=True)
+            >>> trim = Term("TrimTail {:g}", lambda frames: Levers(rows=lambda rows, *_: rows), usual=50.0)
+            >>> found = Mixture.parse("wide+trim-tail-20", {"wide": wide, "trim-tail": trim}, plain="ctc")
+            >>> found.label("CTC only"), found.levers().pulled()
+            ('TrimTail 20, wide network', ('rows', 'options'))
 
         Raises:
             ValueError: a part that is not known or stands twice, a strength that cannot be, two of one lever.

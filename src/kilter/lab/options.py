@@ -16,7 +16,7 @@ class Bound:
     fits: Callable[[Any], bool]
 
 
-def at_least(least: float) -> Bound:
+def at_least(least: int | float) -> Bound:
     """No smaller than that.
 
     Example:
@@ -26,7 +26,7 @@ def at_least(least: float) -> Bound:
     return Bound(f"must be at least {least:g}", lambda value: value >= least)
 
 
-def above(floor: float, most: float | None = None) -> Bound:
+def above(floor: int | float, most: int | float | None = None) -> Bound:
     """Greater than that, and at most `most`."""
     end = "" if most is None else f" and at most {most:g}"
     return Bound(f"must be above {floor:g}{end}", lambda value: value > floor and (most is None or value <= most))
