@@ -1,4 +1,4 @@
-"""The ledger: every claim of every card with a verdict or a reason; all evidence files of a method; what has changed."""
+"""The ledger: each claim of each card with a verdict or a reason; all evidence of a method; what has changed since."""
 
 import subprocess
 from pathlib import Path
@@ -51,7 +51,7 @@ def test_every_recorded_verdict_is_in_the_ledger() -> None:
 def test_all_files_of_a_method_are_read_and_full_comes_first() -> None:
     files = {file.stem for file in (ROOT / "evidence").glob("*.json")}
     assert set().union(*map(recorded, cards())) == files
-    assert list(recorded("align-with-purpose"))[0] == "align-with-purpose"
+    assert next(iter(recorded("align-with-purpose"))) == "align-with-purpose"
     assert recorded("align-with") == {}, "part of a name is no method"
 
 

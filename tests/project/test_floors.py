@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 SRC = Path(__file__).parents[2] / "src"
-FLOORS = {"recipes", "lab", "data", "models", "hosts", "ops", "evaluation", "core"}
+FLOORS = {"commands", "recipes", "tasks", "lab", "data", "models", "hosts", "ops", "evaluation", "core"}
 LIGHT = {"torch", "jaxtyping", *sys.stdlib_module_names}
 BELOW = {"core", "dist", "ops", "evaluation"}
 FAMILIES = sorted(path.parent.name for path in SRC.glob("kilter/*/__init__.py") if path.parent.name not in FLOORS)
