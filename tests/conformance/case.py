@@ -23,8 +23,8 @@ import torch
 from torch import Generator, Tensor
 
 import kilter
+from kilter.commands.new import families
 from kilter.core import LossOutput, Objective
-from kilter.scaffold import families
 
 TESTS = Path(__file__).parents[1]
 PACKAGES = {module.name for module in pkgutil.iter_modules(kilter.__path__) if module.ispkg}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kilter.scaffold import families
+from kilter.commands.new import families
 
 ROOT = Path(__file__).parents[2]
 SRC = ROOT / "src"

@@ -34,13 +34,16 @@ def run_method(slug: str, rest: list[str]) -> int:
     """`kilter run SLUG …`: options from the preset, then the config file, then the flags."""
     import tyro
 
-    found = import_module(f"kilter.recipes.{method_card(slug).slug.replace('-', '_')}").RECIPE
+    found: Any = import_module(f"kilter.recipes.{method_card(slug).slug.replace('-', '_')}").RECIPE
     tasks: Mapping[str, Any] = found if isinstance(found, Mapping) else {}
     first, flags = _first(rest, "preset", "config", *["task"] * bool(tasks))
     written = _read(first.config)
     if tasks and first.task:
         written["task"] = first.task
-    recipe_class, named = _on_task(tasks, written.get("task")) if tasks else (found, {})
+    recipe_class: Any = found
+    named: dict[str, str] = {}
+    if tasks:
+        recipe_class, named = _on_task(tasks, written.get("task"))
     given = _options(written, recipe_class, first.config)
     preset = first.preset or given.get("preset") or _preset(recipe_class, given, flags)
     if preset not in recipe_class.presets:

@@ -14,4 +14,4 @@ def every() -> Iterator[type[Recipe]]:
         yield from found.values() if isinstance(found, dict) else (found,)
 
 
-Recipe.kin = staticmethod(every)
+Recipe.kin = staticmethod(every)  # type: ignore[assignment]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from kilter.scaffold import Method, export, families, new, next_steps, tasks
+from kilter.commands.new import Method, export, families, new, next_steps, tasks
 
 ROOT = Path(__file__).parents[2]
 PAIRS = [(lever, task) for task, levers in tasks().items() for lever in levers]
