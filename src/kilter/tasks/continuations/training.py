@@ -79,7 +79,7 @@ def train_ranker(
         **how,
     )
     encoder.model_card_data.widget = [{"text": ""}]  # else the library looks for examples, with bars; the card is ours
-    trainer = SentenceTransformerTrainer(model=encoder, args=settings, train_dataset=rows, loss=loss)
+    trainer: Any = SentenceTransformerTrainer(model=encoder, args=settings, train_dataset=rows, loss=loss)
     trainer.data_collator = loss.by_name(trainer.data_collator)
     callbacks = levers.callbacks(encoder) if levers.callbacks else ()
     fit(trainer, advance, callbacks=callbacks, sampler=_batches(levers, seed))
