@@ -10,39 +10,17 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor
 
+from kilter.core.decoder import Decoder, Request, warn
 from kilter.core.errors import suggest
 from kilter.core.paper import Claim, Paper
 from kilter.decoding import penalties
 from kilter.decoding.beam_groups import Penalty
-from kilter.decoding.beam_search import Order, decode, warn
-
-PAPER = Paper(
-    slug="diverse-beam-search",
-    title="Diverse Beam Search: Decoding Diverse Solutions from Neural Sequence Models",
-    authors=(
-        "Ashwin K. Vijayakumar",
-        "Michael Cogswell",
-        "Ramprasath R. Selvaraju",
-        "Qing Sun",
-        "Stefan Lee",
-        "David Crandall",
-        "Dhruv Batra",
-    ),
-    year=2018,
-    venue="AAAI",
-    url="https://arxiv.org/abs/1610.02424",
-    lever="decoder",
-    purpose="several answers that differ, for the price of beam search",
-    names=("DiverseBeamSearch", "diverse_beam_search", "SiblingBeamSearch", "MMIBeamSearch"),
-    claims=(Claim("oracle_20", "higher", "beam", "dbs"), Claim("distinct_4", "higher", "beam", "dbs")),
-    arxiv="1610.02424",
-)
-
+from kilter.decoding.beam_search import Order, decode
 
 Diversity = Literal["hamming", "cumulative", "overlap", "ngram", "embedding"]
 
 
-class DiverseBeamSearch:
+class DiverseBeamSearch(Decoder):
     """Beams in groups, of which a later one pays for repeating what an earlier one has just chosen.
 
     A valid `custom_generate`. `num_beams`, `num_beam_groups`, `diversity_penalty` (λ) and all else are given to
@@ -63,7 +41,9 @@ class DiverseBeamSearch:
         temperature: Γ of "cumulative" (not in the paper).
         discount: of "overlap" (fairseq's default); 0 makes it "hamming".
         charge_eos: charge the end of a sequence just chosen too, as the authors' code does.
-        order: "score", best first of all groups; "group", the best of each group first, then the second best, ….
+        order: which rows come first: "rounds", the best of each group, then the second best of each, in every round by
+            score, so that fewer than all have the diversity and the first is the best of all; "score", best first of
+            all groups; "group", rounds in the order of the groups. None is rounds, and "score" where all are returned.
         sample_groups: draw the candidates of a group instead of taking the best; sampling settings are `generate`'s.
 
     Raises:
@@ -90,7 +70,7 @@ class DiverseBeamSearch:
         temperature: float = 1.0,
         discount: float = 1.0,
         charge_eos: bool = False,
-        order: Order = "score",
+        order: Order | None = None,
         sample_groups: bool = False,
     ) -> None:
         if not isinstance(diversity, str) and not callable(diversity):
@@ -103,39 +83,24 @@ class DiverseBeamSearch:
             raise ValueError(f"temperature={temperature} must be above 0; it says how soon the charge fades")
         if not discount >= 0:
             raise ValueError(f"discount={discount} must be at least 0, which is hamming")
-        if order not in get_args(Order):
+        if order is not None and order not in get_args(Order):
             raise ValueError(f"order={order!r} is not known{suggest(order, get_args(Order))}")
         self.diversity, self.n, self.temperature, self.discount = diversity, n, temperature, discount
         self.charge_eos, self.sample_groups = charge_eos, sample_groups
-        self.order: Order = order
+        self.order: Order | None = order
 
-    def __call__(
-        self,
-        model: Any,
-        input_ids: Tensor,
-        logits_processor: Any,
-        stopping_criteria: Any,
-        generation_config: Any,
-        inputs_tensor: Tensor | None = None,
-        num_beam_groups: int | None = None,
-        diversity_penalty: float | None = None,
-        **model_kwargs: Any,
+    def search(
+        self, request: Request, *, num_beam_groups: int | None = None, diversity_penalty: float | None = None
     ) -> Any:
-        """Decode; `generate` calls this."""
-        groups, strength = _settings(generation_config, num_beam_groups, diversity_penalty)
+        """Search in groups; see the class."""
+        groups, strength = _settings(request.config, num_beam_groups, diversity_penalty)
         return decode(
-            "DiverseBeamSearch",
-            model,
-            input_ids,
-            logits_processor,
-            stopping_criteria,
-            generation_config,
-            inputs_tensor,
-            model_kwargs,
+            self,
+            request,
             groups=groups,
             order=self.order,
             sample=self.sample_groups,
-            penalty=self._penalty(model),
+            penalty=self._penalty(request.model),
             strength=strength,
             charge_end=self.charge_eos,
         )
@@ -154,10 +119,6 @@ class DiverseBeamSearch:
             "ngram": {"n": self.n},
         }
         return partial(getattr(penalties, self.diversity), **options[self.diversity])
-
-    def __repr__(self) -> str:
-        options = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
-        return f"{type(self).__name__}({options})"
 
 
 diverse_beam_search = DiverseBeamSearch()
@@ -186,8 +147,13 @@ def _settings(config: Any, num_beam_groups: int | None, diversity_penalty: float
         )
     if not 0 <= strength < float("inf"):
         raise ValueError(f"diversity_penalty={strength} must be a number from 0; below, repetition would be rewarded")
-    if num_beam_groups is None and groups == 1 and strength:
-        warn(f"num_beam_groups is 1, so diversity_penalty={strength} changes nothing: this is beam search")
+    if groups == 1 and (num_beam_groups is None or strength):
+        nothing = f", so diversity_penalty={strength} changes nothing" if strength else ""
+        kind = "beam search" if config.num_beams > 1 else "greedy search"
+        warn(
+            f"num_beam_groups is 1{nothing}: this is {kind}; for diverse texts give num_beams and num_beam_groups, "
+            "such as 6 and 3, and diversity_penalty; where it is meant, num_beam_groups=1 alone says so"
+        )
     return groups, strength
 
 
@@ -205,3 +171,92 @@ def _own(diversity: Penalty, chosen: Tensor, history: Tensor, prefix: Tensor, vo
     if penalty.isnan().any():
         raise ValueError("diversity: the callable returned NaN; a penalty is a number, 0 where there is no likeness")
     return penalty
+
+
+PAPER = Paper(
+    slug="diverse-beam-search",
+    title="Diverse Beam Search: Decoding Diverse Solutions from Neural Sequence Models",
+    authors=(
+        "Ashwin K. Vijayakumar",
+        "Michael Cogswell",
+        "Ramprasath R. Selvaraju",
+        "Qing Sun",
+        "Stefan Lee",
+        "David Crandall",
+        "Dhruv Batra",
+    ),
+    year=2018,
+    venue="AAAI",
+    url="https://arxiv.org/abs/1610.02424",
+    lever="decoder",
+    purpose="several answers that differ, for the price of beam search",
+    names=("DiverseBeamSearch", "diverse_beam_search", "SiblingBeamSearch", "MMIBeamSearch"),
+    claims=(
+        Claim(
+            text="the best of twenty outputs is better than beam search's",
+            published="28.09 against 27.34 SPICE on COCO, 18.77 against 18.44 BLEU on newstest2013 (tables)",
+            metric="oracle_20",
+            better="higher",
+            baseline="beam",
+            arm="dbs",
+        ),
+        Claim(
+            text="the outputs differ more than beam search's",
+            published="×1.72 to ×2.93 distinct 4-grams (tables)",
+            metric="distinct_4",
+            better="higher",
+            baseline="beam",
+            arm="dbs",
+        ),
+        Claim(
+            text="it finds likelier texts than beam search",
+            published="log-probability −6.53 against −6.91 on PASCAL-50S (body)",
+            metric="log_prob",
+            better="higher",
+            baseline="beam",
+            arm="dbs",
+        ),
+        Claim(
+            text="its first output is better than beam search's",
+            published="16.78 against 16.27 SPICE on COCO, 13.69 against 13.52 BLEU on newstest2013 (tables)",
+            metric="oracle_1",
+            better="higher",
+            baseline="beam",
+            arm="dbs",
+        ),
+        Claim(
+            text="the best of twenty is better than with ranks among siblings (Li and Jurafsky)",
+            published="28.09 against 27.59 SPICE on COCO, 18.77 against 18.34 BLEU on newstest2013 (tables)",
+            metric="oracle_20",
+            better="higher",
+            baseline="sibling",
+            arm="dbs",
+        ),
+        Claim(
+            text="the best of twenty is better than with mutual information (Li et al.)",
+            published="28.09 against 27.94 SPICE on COCO, 18.77 against 18.86 BLEU on newstest2013 (tables)",
+            metric="oracle_20",
+            better="higher",
+            baseline="mmi",
+            arm="dbs",
+        ),
+        Claim(
+            text="it costs hardly more time and memory than beam search",
+            reason="no run judges time; benchmarks/diverse_beam_search.py measures it",
+        ),
+        Claim(
+            text="all this is so for captions of images and for questions about them",
+            reason="needs images, and networks that describe them",
+        ),
+        Claim(
+            text="people prefer its captions",
+            published="60 % of their choices (body)",
+            reason="needs people",
+        ),
+        Claim(
+            text="diversity serves the more, the more there is in an image",
+            reason="needs images, and people who grade how much there is in each",
+        ),
+    ),
+    arxiv="1610.02424",
+)

@@ -8,7 +8,8 @@ def means(rows: Sequence[Mapping[str, Any]], percent: Sequence[str] = ()) -> dic
     """Every figure averaged over the examples that have it; those named in `percent` times 100.
 
     Example:
-        >>> means([{"totals": {"bleu": [20.0, 1]}}, {"totals": {"bleu": [30.0, 1], "repeated": [0.5, 1]}}], ["repeated"])
+        >>> rows = [{"totals": {"bleu": [20.0, 1]}}, {"totals": {"bleu": [30.0, 1], "repeated": [0.5, 1]}}]
+        >>> means(rows, ["repeated"])
         {'bleu': 25.0, 'repeated': 50.0}
     """
     found: dict[str, list[float]] = {}

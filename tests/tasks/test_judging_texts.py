@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from kilter.data.referenced import Referenced
-from kilter.models.judging_texts import judge_texts, means, write_texts
+from kilter.lab.totals import means
 from kilter.models.small_seq2seq import pair_tokenizer, small_seq2seq
 from kilter.models.text_decoding import decoding
 from kilter.models.text_model import TextModel
+from kilter.tasks.several_answers.judging import judge_texts, write_texts
 
 pytestmark = pytest.mark.host
 

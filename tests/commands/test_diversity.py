@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kilter.cli import main
-from kilter.diversity import _labels, read_outputs
+from kilter.commands.diversity import _labels, read_outputs
 from kilter.evaluation.diversity import (
     distinct_n,
     ngram_vendi_score,

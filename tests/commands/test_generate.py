@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from kilter.cli import DECODERS, main
+from kilter.cli import main
+from kilter.models.decoders import DECODERS
 from tests.own_text import SPECIAL, WORDS, writing_model
 
 pytestmark = pytest.mark.host
@@ -70,7 +71,7 @@ def test_every_decoder_writes_a_line_a_prompt(
     ranked = decoder in EXTRA
     for row in rows:
         outputs = row["outputs"]
-        assert len(outputs) == (6 if "num_beams" in DECODERS[decoder] else 1)
+        assert len(outputs) == (6 if "num_beams" in DECODERS[decoder].options else 1)
         for output in outputs:
             assert output.keys() == {"text", "score", "log_prob", "group", "ranker_score"}
             assert set(output["text"].split()) <= {*WORDS, *SPECIAL}
@@ -238,6 +239,100 @@ def test_a_terminal_sees_the_groups_side_by_side(
     assert "group" not in capsys.readouterr().out
 
 
+def test_fewer_texts_come_from_all_groups(models: Path, prompts: Path, capsys: pytest.CaptureFixture) -> None:
+    command = ("--model", models / "gpt2", "--prompts", prompts, "--max-new-tokens", 6)
+    everything = written(capsys, *command)
+    for keep, groups in ((1, {1}), (3, {3}), (4, {3})):
+        for row, every in zip(written(capsys, *command, "--keep", keep), everything, strict=True):
+            assert len(row["outputs"]) == keep
+            assert {len({output["group"] for output in row["outputs"]})} == groups
+            assert row["outputs"][0] == every["outputs"][0]
+    for row, every in zip(written(capsys, *command, "--keep", 3, "--order", "score"), everything, strict=True):
+        assert row["outputs"] == every["outputs"][:3]
+    for row in written(capsys, *command, "--order", "group"):
+        assert [output["group"] for output in row["outputs"]] == [0, 1, 2, 0, 1, 2]
+
+
+# Copies ------------------------------------------------------------------------------------------------------------
+
+ALIKE = ("--diversity-penalty", 0, "--max-new-tokens", 6)
+"""Three groups that find the same two texts."""
+
+
+def test_copies_are_counted_once_at_the_end(models: Path, prompts: Path, capsys: pytest.CaptureFixture) -> None:
+    command = ("--model", models / "gpt2", "--prompts", prompts)
+    assert run(*command, *ALIKE) == 0
+    said = capsys.readouterr()
+    assert len(said.out.splitlines()) == len(PROMPTS)
+    assert said.err.count("repeat another") == 1
+    assert "20 of 30 texts, for 5 of 5 prompts, repeat another of their prompt; --unique takes" in said.err
+    assert run(*command, "--max-new-tokens", 1, "--decoder", "beam", "--num-beams", 2) == 0
+    assert "repeat another" not in capsys.readouterr().err
+
+
+def test_unique_takes_the_next_ones_or_fewer(models: Path, prompts: Path, capsys: pytest.CaptureFixture) -> None:
+    command = ("--model", models / "gpt2", "--prompts", prompts, "--unique")
+    assert run(*command, *ALIKE) == 0
+    said = capsys.readouterr()
+    rows = [json.loads(line) for line in said.out.splitlines()]
+    assert [len(row["outputs"]) for row in rows] == [2] * len(PROMPTS)
+    assert "repeat another" not in said.err
+    assert "5 of 5 prompts have fewer than 6 texts: no more that differ" in said.err
+    assert run(*command, *ALIKE, "--keep", 2) == 0
+    said = capsys.readouterr()
+    assert [json.loads(line)["outputs"] for line in said.out.splitlines()] == [row["outputs"] for row in rows]
+    assert "fewer than" not in said.err
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_unique_by_every_decoder(decoder: str, models: Path, prompts: Path, capsys: pytest.CaptureFixture) -> None:
+    """The first of the texts that are found without it; a text of one token is one of a few."""
+    options = ("--decoder", decoder, "--max-new-tokens", 1, *EXTRA.get(decoder, ()))
+    sizes = {"sample": ("--n", 30), "best-of": ("--n", 30), "rankgen": ("--beams", 6, "--samples", 6)}
+    command = ("--model", models / "gpt2", "--prompts", prompts, *options, *sizes.get(decoder, ()))
+    keep = {} if decoder == "sample" else {"--keep": 4}
+    every = {"--keep": 30 if decoder == "best-of" else 6} if keep else {}
+    order = ("--order", "rounds") if decoder == "diverse-beam" else ()
+    flat = [[str(part) for pair in given.items() for part in pair] for given in (keep, every)]
+    found = written(capsys, *command, *flat[0], "--unique")
+    for row, all_of_them in zip(found, written(capsys, *command, *flat[1], *order), strict=True):
+        texts = [output["text"] for output in row["outputs"]]
+        distinct = list(dict.fromkeys(output["text"] for output in all_of_them["outputs"]))
+        assert texts == distinct[: 4 if keep else None]
+        assert len(texts) > 1
+
+
+def test_unique_and_order_are_settings_of_a_file(
+    models: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    out = tmp_path / "texts.jsonl"
+    command = ("--model", models / "gpt2", "--prompts", prompts, "--max-new-tokens", 2, "--out", out)
+    assert run(*command, "--keep", 3) == 0
+    for more, said in (
+        (("--keep", 3, "--unique"), "was made with unique None, now True"),
+        (("--keep", 3, "--order", "score"), "was made with order 'rounds', now None"),
+    ):
+        assert run(*command, *more) == 1
+        assert said in capsys.readouterr().err
+    assert run(*command, "--keep", 3, "--order", "rounds") == 0
+
+
+def test_a_file_from_before_these_options_is_gone_on_with(
+    models: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    out, record = tmp_path / "texts.jsonl", tmp_path / ".texts.jsonl.generate.json"
+    command = ("--model", models / "gpt2", "--prompts", prompts, "--max-new-tokens", 2, "--out", out)
+    assert run(*command) == 0
+    made = json.loads(record.read_text())
+    before = {name: value for name, value in made.items() if name not in ("order", "unique")}
+    assert before["keep"] == 6
+    record.write_text(json.dumps(before))
+    assert run(*command) == 0
+    record.write_text(json.dumps(before | {"keep": 3}))  # which were the best of all groups then
+    assert run(*command, "--keep", 3) == 1
+    assert "was made with order None, now 'rounds'" in capsys.readouterr().err
+
+
 # Scorers -----------------------------------------------------------------------------------------------------------
 
 
@@ -305,6 +400,105 @@ def test_a_scorer_trained_further_is_another(
     assert "was made with scorer_weights" in capsys.readouterr().err
 
 
+OWN = """
+from dataclasses import dataclass
+
+@dataclass
+class Taste:
+    word: str
+
+TASTE = Taste("rain")
+
+def rain(prefixes, continuations):
+    assert all(isinstance(text, str) for text in (*prefixes, *continuations))
+    return [text.split().count(TASTE.word) for text in continuations]
+
+def one(prefixes): return [0.0] * len(prefixes)
+def few(prefixes, continuations): return [1.0]
+def lost(prefixes, continuations): return [0.0] * (len(prefixes) - 1) + [float("-inf")]
+def words(prefixes, continuations): return continuations
+def nothing(prefixes, continuations): return None
+def breaks(prefixes, continuations): return {}["rain"]
+"""
+
+
+@pytest.mark.parametrize("decoder", EXTRA)
+def test_a_scorer_of_ones_own(
+    decoder: str, models: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "mine.py").write_text(OWN)
+    options = (*EXTRA[decoder], "--scorer", tmp_path / "mine.py:rain", "--keep", 2, "--max-new-tokens", 8)
+    rows = written(capsys, "--model", models / "gpt2", "--prompts", prompts, "--decoder", decoder, *options)
+    scores = [[output["ranker_score"] for output in row["outputs"]] for row in rows]
+    assert scores == [[output["text"].split().count("rain") for output in row["outputs"]] for row in rows]
+    assert all(row == sorted(row, reverse=True) for row in scores)
+    assert max(map(max, scores)) > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("none.py:rain", "none.py: no such file"),
+        ("mine.py:rian", "mine.py has no 'rian'; did you mean 'rain'?"),
+        ("mine.py", "which function? say {folder}/mine.py:NAME; there are: Taste, rain"),
+        ("mine.py:TASTE", "mine.py:TASTE is a Taste, not a function (prefixes, continuations) -> one number for each"),
+        ("mine.py:one", "mine.py:one takes (prefixes), and is given (prefixes, continuations) -> one number for each"),
+        ("mine.py:few", "rows and returned 1 numbers; return one for each"),
+        ("mine.py:lost", "mine.py:lost returned -inf for row 3 ("),
+        ("mine.py:words", "mine.py:words returned '"),
+        ("mine.py:nothing", "mine.py:nothing must return 4 numbers, got None"),
+        ("mine.py:breaks", "mine.py:breaks raised KeyError: 'rain' (mine.py, line 19)"),
+        ("wrong.py:rain", "wrong.py cannot be imported: SyntaxError"),
+        ("raises.py:rain", "raises.py cannot be imported: ZeroDivisionError: division by zero (raises.py, line 2)"),
+    ],
+)
+def test_what_is_wrong_with_a_scorer_of_ones_own(
+    name: str, said: str, models: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "mine.py").write_text(OWN)
+    (tmp_path / "wrong.py").write_text("def rain(:\n")
+    (tmp_path / "raises.py").write_text("rain = len\nrain = 1 / 0\n")
+    options = ("--decoder", "best-of", "--n", 4, "--scorer", tmp_path / name, "--max-new-tokens", 3, "--batch-size", 1)
+    assert run("--model", models / "gpt2", "--prompts", prompts, *options) == 1
+    error = capsys.readouterr().err
+    assert "kilter: scorer: " in error
+    assert said.format(folder=tmp_path) in error
+
+
+def test_a_scorer_of_ones_own_that_was_changed_is_another(
+    models: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    mine, out = tmp_path / "mine.py", tmp_path / "texts.jsonl"
+    options = ("--decoder", "best-of", "--scorer", f"{mine}:rain", "--n", 3, "--max-new-tokens", 3, "--out", out)
+    command = ("--model", models / "gpt2", "--prompts", prompts, *options)
+    mine.write_text(OWN)
+    assert run(*command) == run(*command) == 0
+    mine.write_text(OWN.replace('Taste("rain")', 'Taste("train")'))
+    capsys.readouterr()
+    assert run(*command) == 1
+    assert "was made with scorer_code" in capsys.readouterr().err
+
+
+def test_a_scorer_of_ones_own_may_import_its_neighbours(
+    models: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "kilter_test_neighbour.py").write_text("def short(prefixes, texts): return [-len(t) for t in texts]\n")
+    (tmp_path / "mine.py").write_text("from kilter_test_neighbour import short\n")
+    options = ("--decoder", "best-of", "--scorer", tmp_path / "mine.py:short", "--n", 3, "--max-new-tokens", 3)
+    for row in written(capsys, "--model", models / "gpt2", "--prompts", prompts, *options):
+        assert row["outputs"][0]["ranker_score"] == -len(row["outputs"][0]["text"])
+
+
+def test_memory_that_a_scorer_of_ones_own_lacks_is_no_fault_of_its(tmp_path: Path) -> None:
+    """The batch is halved then, so the error must come through as it is."""
+    from kilter.models.own_code import OwnFunction
+
+    (tmp_path / "mine.py").write_text("def big(a, b): raise RuntimeError('CUDA out of memory')\n")
+    own = OwnFunction.load("scorer", f"{tmp_path}/mine.py:big", ("prefixes", "continuations"))
+    with pytest.raises(RuntimeError, match=r"^CUDA out of memory$"):
+        own(["a"], ["b"])
+
+
 def test_a_scorer_gives_one_number(models: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     options = ("--decoder", "best-of", "--max-new-tokens", 5, "--scorer", cross_encoder(tmp_path / "two", 2))
     assert run("--model", models / "gpt2", "--prompts", prompts, *options) == 1
@@ -315,7 +509,7 @@ def test_a_scorer_gives_one_number(models: Path, prompts: Path, tmp_path: Path, 
 
 
 def test_batches_are_of_like_length_and_fit() -> None:
-    from kilter.generate import WINDOW, batches
+    from kilter.models.batches import WINDOW, batches
 
     assert batches([3, 9, 4, 8, 1], 2, lambda count, length: True) == [[1, 3], [2, 0], [4]]
     assert batches([3, 9, 4, 8, 1], 4, lambda count, length: count * length <= 9) == [[1], [3], [2, 0], [4]]
@@ -355,7 +549,7 @@ def test_what_does_not_fit_into_memory_is_halved(
 def test_little_memory_makes_small_batches(
     models: Path, prompts: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import kilter.generate
+    from kilter.models import devices
     from kilter.models.text_model import TextModel
 
     command = ("--model", models / "gpt2", "--prompts", prompts, "--max-new-tokens", 4)
@@ -363,7 +557,7 @@ def test_little_memory_makes_small_batches(
     seen, real = [], TextModel.batch
     monkeypatch.setattr(TextModel, "batch", lambda self, rows: seen.append(len(rows)) or real(self, rows))
     free = 5 * TextModel.load(str(models / "gpt2"), device="cpu").memory(6, 5, 4)  # half holds two of five tokens
-    monkeypatch.setattr(kilter.generate, "free_memory", lambda device: free)
+    monkeypatch.setattr(devices, "free_memory", lambda device: free)
     assert like(written(capsys, *command), whole)
     assert seen == [1, 2, 2]
 
@@ -529,6 +723,16 @@ def test_what_is_no_row_is_named_and_left_alone(
         (["--decoder", "rankgen"], 2, "--decoder rankgen needs --scorer"),
         (["--num-beams", "5", "--groups", "2"], 1, "--num-beams 5 --groups 2: the beams must be a multiple"),
         (["--keep", "7"], 1, "--keep 7 --num-beams 6: no more texts come"),
+        (
+            ["--groups", "1", "--diversity-penalty", "0.8"],
+            2,
+            "a single group has no other to differ from; raise --groups",
+        ),
+        (
+            ["--decoder", "beam", "--order", "group"],
+            2,
+            "--order does not belong to --decoder beam, but to diverse-beam",
+        ),
         (["--groups", "0"], 1, "--groups 0: must be at least 1"),
         (["--diversity-penalty", "-1"], 1, "--diversity-penalty -1.0: must be at least 0"),
         (["--diversity-penalty", "nan"], 1, "--diversity-penalty nan: must be at least 0"),
@@ -606,7 +810,8 @@ def test_help_teaches(capsys: pytest.CaptureFixture) -> None:
         run("--help")
     assert stopped.value.code == 0
     said = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert said.count("kilter generate --model") == 2
+    assert said.count("kilter generate --model") == 3
     assert "0 is all (where transformers takes 50) (best-of, rankgen, sample: 0)" in said
-    for options in DECODERS.values():
-        assert all(f"--{name.replace('_', '-')}" in said for name in options)
+    for row in DECODERS.values():
+        assert row.about in said
+        assert all(f"--{name.replace('_', '-')}" in said for name in row.options)

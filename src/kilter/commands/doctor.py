@@ -1,15 +1,39 @@
-"""`kilter doctor`: what is installed, which data is there, and how to get what is missing."""
+"""kilter doctor: what is installed, what is missing, how to get it."""
 
+import json
 import os
 import platform
 import re
 import sys
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from typing import Any
 
 import kilter
 
+PLACE = 120
+
 _REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)\s*(>=(?P<least>[\d.]+))?.*?(extra == ['\"](?P<extra>\w+)['\"])?$")
+
+
+@dataclass
+class Doctor:
+    """Say what is installed, which data is there and how to get what is missing. Downloads nothing."""
+
+    json: bool = False
+    """print JSON"""
+
+    def __call__(self) -> int:
+        """Print the state of things; 1 if a method cannot run."""
+        found = examine()
+        if self.json:
+            print(json.dumps(found, indent=2))
+        else:
+            show(found)
+        return 0 if found["ok"] else 1
+
+
+COMMAND = Doctor
 
 
 def examine() -> dict[str, Any]:

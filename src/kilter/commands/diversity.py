@@ -1,21 +1,23 @@
-"""`kilter diversity`: how different the outputs for each input are, how good the best, how much is copied."""
+"""kilter diversity: how different the outputs of a decoder are, how good the best: table."""
 
-import json as js
+import json
 import math
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
+from tyro.conf import Positional, arg
 
-from kilter.evaluation.copying import STOP_WORDS, overlap, rankgen_words, repetition
-from kilter.evaluation.diversity import distinct_n, ngram_vendi_score, self_bleu, sentence_bleu
-from kilter.evaluation.intervals import Interval, ratio_bootstrap
+from kilter.core.errors import UsageError
 from kilter.evaluation.word_times import decode_text
-from kilter.lab.progress import bar
+
+if TYPE_CHECKING:
+    from kilter.evaluation.intervals import Interval
+
+PLACE = 80
 
 ORDERS = (1, 2, 3, 4)
 ORACLES = (1, 5, 10, 20)
@@ -29,6 +31,40 @@ ROWS = {
     "words": ("words each", 1, 1),
 }
 """How the table calls a figure, its digits and its factor; any other is an oracle."""
+
+
+@dataclass
+class Diversity:
+    """Measure how different the outputs for each prompt are, how good the best of them, and how much is copied.
+
+    Means over prompts with 95 % bootstrap intervals: distinct n-grams by words generated, the Vendi score (how many
+    different outputs there are in effect), self-BLEU (high where outputs are alike); with references the oracle, the
+    best BLEU-4 among the first k outputs; with log-probabilities that of the first; repetition, the share of words that
+    were said in the 20 words before, and overlap, the share that the prompt has too. Several files are columns; a star
+    marks what differs from the first file on the same prompts.
+
+    Example: kilter diversity diverse.jsonl
+
+    Compare: kilter diversity beam.jsonl diverse.jsonl sampled.jsonl
+    """
+
+    files: Annotated[
+        Positional[tuple[Path, ...]], arg(metavar="FILE.jsonl [FILE.jsonl …]", help_behavior_hint="(needed)")
+    ] = ()
+    """JSON lines of kilter generate; or lines with texts, and if you have them prompt and references"""
+    characters: bool = False
+    """count characters instead of words, for languages without spaces"""
+    json: bool = False
+    """print JSON"""
+
+    def __call__(self) -> int:
+        """Measure and print."""
+        if not self.files:
+            raise UsageError("which outputs? kilter diversity FILE.jsonl, as kilter generate writes it")
+        return _measure(self)
+
+
+COMMAND = Diversity
 
 
 @dataclass(frozen=True)
@@ -59,11 +95,11 @@ class Figure:
     low: float | None
     high: float | None
     inputs: int
-    difference: Interval | None = None
+    difference: "Interval | None" = None
 
 
 @dataclass(frozen=True)
-class Diversity:
+class Measured:
     """The figures of one file. `outputs` is the mean number for an input, `empty` how many there were in all."""
 
     file: str
@@ -74,32 +110,30 @@ class Diversity:
     figures: dict[str, Figure]
 
 
-def measure(files: Sequence[Path], *, characters: bool, json: bool) -> int:
-    """What the command does; returns its exit code.
+def _measure(asked: Diversity) -> int:
+    from kilter.lab.progress import bar
 
-    Raises:
-        ValueError: something the user can mend in the files, named with its line.
-    """
+    files = asked.files
     if len({path.resolve() for path in files}) < len(files):
         raise ValueError(f"files: one stands twice in {', '.join(map(str, files))}; give each file once")
     read = [read_outputs(path) for path in files]
     referenced = [len(one.texts) for lines in read for one in lines if one.references]
     most = min(referenced, default=0)  # the same k for every file, so that rows can be compared
     ks = sorted({k for k in ORACLES if k < most} | ({most} if most else set()))
-    found: list[Diversity] = []
+    found: list[Measured] = []
     first: Sequence[Mapping[str, float]] = ()
     for path, lines, label in zip(files, read, _labels(files), strict=True):
         values = []
         with bar(f"measuring {path}", len(lines)) as advance:
             for one in lines:
-                values.append(_values(one, ks, characters))
+                values.append(_values(one, ks, asked.characters))
                 advance(1)
         first = first or values
-        found.append(_diversity(path, label, lines, values, first if _paired(read[0], lines) and found else None))
+        found.append(_measured(path, label, lines, values, first if _paired(read[0], lines) and found else None))
     for one in found:
         _say_what_is_missing(one)
-    if json:
-        print(js.dumps({"files": [asdict(one) for one in found]}, indent=2, ensure_ascii=False, allow_nan=False))
+    if asked.json:
+        print(json.dumps({"files": [asdict(one) for one in found]}, indent=2, ensure_ascii=False, allow_nan=False))
     else:
         _show(found)
     return 0
@@ -125,8 +159,8 @@ def read_outputs(path: Path) -> list[Outputs]:
 
 def _outputs(line: str, where: str) -> Outputs:
     try:
-        row = js.loads(line)
-    except js.JSONDecodeError as error:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
         raise ValueError(f"{where}: not JSON ({error}); if it was cut short, run kilter generate again") from error
     if not isinstance(row, dict) or not ("outputs" in row or "texts" in row):
         raise ValueError(f"{where}: expected an object with outputs (as kilter generate writes them) or texts")
@@ -159,6 +193,9 @@ def _are_texts(value: Any, least: int = 1) -> bool:
 
 def _values(one: Outputs, ks: Sequence[int], characters: bool) -> dict[str, float]:
     """The figures of one input, by name; those that it cannot have are left out."""
+    from kilter.evaluation.copying import STOP_WORDS, overlap, rankgen_words, repetition
+    from kilter.evaluation.diversity import distinct_n, ngram_vendi_score, self_bleu, sentence_bleu
+
     spoken = [text for text in one.texts if text.strip()]
     tokenize = _characters if characters else None
     found: dict[str, float] = {}
@@ -188,13 +225,13 @@ def _characters(text: str) -> list[str]:
     return [letter for letter in text if not letter.isspace()]
 
 
-def _diversity(
+def _measured(
     path: Path,
     label: str,
     lines: Sequence[Outputs],
     values: Sequence[Mapping[str, float]],
     first: Sequence[Mapping[str, float]] | None,
-) -> Diversity:
+) -> Measured:
     figures = {}
     for name in dict.fromkeys(name for row in values for name in row):
         mine = [row[name] for row in values if name in row]
@@ -207,11 +244,15 @@ def _diversity(
         )
     texts = [text for one in lines for text in one.texts]
     empty = sum(not text.strip() for text in texts)
-    return Diversity(str(path), label, len(lines), len(texts) / len(lines), empty, figures)
+    return Measured(str(path), label, len(lines), len(texts) / len(lines), empty, figures)
 
 
-def _mean(rows: Sequence[Sequence[float]]) -> Interval:
+def _mean(rows: Sequence[Sequence[float]]) -> "Interval":
     """The mean of values, or of the differences of pairs, with its interval."""
+    import numpy as np
+
+    from kilter.evaluation.intervals import Interval, ratio_bootstrap
+
     totals, *against = ([[row[place], 1.0] for row in rows] for place in range(len(rows[0])))
     if len(rows) == 1:
         return Interval(rows[0][0], None, None)
@@ -233,7 +274,7 @@ def _labels(files: Sequence[Path]) -> list[str]:
     return short if len({*short}) == len(short) else [str(path) for path in files]
 
 
-def _say_what_is_missing(one: Diversity) -> None:
+def _say_what_is_missing(one: Measured) -> None:
     if one.empty:
         print(
             f"{one.file}: {one.empty} empty output{'s' * (one.empty > 1)}, left out of all but the oracle",
@@ -244,7 +285,7 @@ def _say_what_is_missing(one: Diversity) -> None:
         print(f"{one.file}: of {one.inputs} inputs, not all have each figure: {', '.join(some)}", file=sys.stderr)
 
 
-def _show(found: Sequence[Diversity]) -> None:
+def _show(found: Sequence[Measured]) -> None:
     from rich.console import Console
     from rich.table import Table
 

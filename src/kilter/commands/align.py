@@ -1,4 +1,4 @@
-"""`kilter align`: the word times of recordings, in files that other tools read.
+"""kilter align: when each word of your recordings was spoken, as JSON, CTM or TextGrid.
 
 What is on disk is whole batches and perhaps a line cut short: the same command again takes the one, drops the other
 and does the rest. What it was made with stands in a hidden file beside it, so that nothing else is taken up.
@@ -9,14 +9,17 @@ import math
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from kilter.data.manifests import Row, Utterances, load_speech
+from tyro.conf import Positional, arg
+
+from kilter.core.errors import UsageError
 from kilter.evaluation.latency import Span
 from kilter.evaluation.word_times import (
+    AUDIO_SUFFIX,
     Format,
     ctm,
     decode_text,
@@ -29,9 +32,14 @@ from kilter.evaluation.word_times import (
 )
 from kilter.lab.files import write_json, write_whole
 from kilter.lab.growing import ELSEWHERE, check_settings
-from kilter.lab.progress import bar, quiet_hosts
-from kilter.models.aligning import Aligned, align, check_fit
-from kilter.models.recogniser import Recogniser
+from kilter.lab.options import at_least
+
+if TYPE_CHECKING:
+    from kilter.data.manifests import Row
+    from kilter.models.aligning import Aligned
+    from kilter.models.recogniser import Recogniser
+
+PLACE = 50
 
 BATCH_SECONDS = 320.0
 """Audio in one batch, padding included: long recordings go through in smaller batches."""
@@ -39,59 +47,98 @@ BATCH_SECONDS = 320.0
 OR_SKIP = "(or leave such recordings out with --skip-bad)"
 
 
-def align_recordings(
-    source: str,
-    *,
-    model: str,
-    text: str | None,
-    format: Format,
-    out: Path | None,
-    batch_size: int,
-    device: str,
-    text_column: str | None,
-    audio_column: str,
-    skip_bad: bool,
-) -> int:
-    """What the command does; returns its exit code.
+@dataclass
+class Align:
+    """Find when each word was spoken, with a CTC model: forced alignment of transcripts, or of what the model hears.
 
-    Raises:
-        ValueError: something the user can mend: recordings, texts, the model or what lies at `out`.
+    A word starts with the first frame of its first token and ends with the last frame of its last token. CTC models
+    are peaky: a token holds few frames, often one, so that the end is that of the token's frames, mostly before the
+    sound's. A word's score, in every format, is the geometric mean of its tokens' probabilities over these frames.
+
+    Transcripts are the column text of a manifest or the .txt beside a recording; without one, the words are those
+    the model hears ("heard" in the JSON). With --out a killed run goes on where it stopped when repeated; another
+    model, source or text needs another --out.
+
+    Example: kilter align recordings/ --model my-model/ --format textgrid --out grids/
+
+    One recording: kilter align hello.wav --model my-model/ --text "hello world"
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+
+    source: Annotated[Positional[str], arg(metavar="AUDIO|MANIFEST")]
+    """a recording, a .csv or .jsonl with columns audio and text, a folder of recordings, or a hub dataset"""
+    model: str
+    """folder or hub id of a transformers …ForCTC model"""
+    text: str | None = None
+    """the transcript of one recording"""
+    format: Format = "jsonl"
+    """a line of JSON for each recording; NIST's CTM, a line for each word; or a Praat TextGrid for each recording"""
+    out: Path | None = None
+    """file to write, or folder of the TextGrids; by default JSON and CTM are printed"""
+    batch_size: Annotated[int, at_least(1)] = 16
+    """recordings at once, at most; long ones go in smaller batches"""
+    device: str = "auto"
+    """auto (the accelerator there is), cpu, cuda or mps"""
+    text_column: str | None = None
+    """column of the transcripts, which every row must then have; by default text, where there is one"""
+    audio_column: str = "audio"
+    """column of the recordings"""
+    skip_bad: bool = False
+    """leave out, and name, recordings that cannot be read or do not fit their text, instead of stopping"""
+
+    def __call__(self) -> int:
+        """Align and write."""
+        if self.format == "textgrid" and self.out is None:
+            raise UsageError("--format textgrid writes a file for each recording: add --out FOLDER")
+        if self.text is not None and not AUDIO_SUFFIX.search(self.source):
+            raise UsageError(f"--text is the transcript of one recording, and {self.source} is not one")
+        if self.text is not None and not self.text.strip():
+            raise UsageError("--text is empty; leave it out for what the model hears")
+        return _align(self)
+
+
+COMMAND = Align
+
+
+def _align(asked: Align) -> int:
+    from kilter.data.manifests import Utterances, load_speech
+    from kilter.lab.progress import bar, quiet_hosts
+    from kilter.models.aligning import align
+    from kilter.models.recogniser import Recogniser
+
+    out, format = asked.out, asked.format
     quiet_hosts()
-    recogniser = Recogniser.load(model).to(device)
+    recogniser = Recogniser.load(asked.model).to(asked.device)
     speech = load_speech(
-        source,
+        asked.source,
         rate=recogniser.rate,
         split="",
-        text_column=text_column or "text",
-        audio_column=audio_column,
-        skip_bad=skip_bad,
-        need_text=text_column is not None,
+        text_column=asked.text_column or "text",
+        audio_column=asked.audio_column,
+        skip_bad=asked.skip_bad,
+        need_text=asked.text_column is not None,
     )
     left_out = [f"{where}: {why}" for where, why in speech.skipped]
     rows = {}
     for row in speech.rows.headers():
         if (name := utterance_key(row.id)) in rows:
             raise ValueError(f"{row.where}: the name {row.id!r} stands twice; give each recording its own in column id")
-        rows[name] = replace(row, text=" ".join((row.text if text is None else text).split()))
-    if not skip_bad:
+        rows[name] = replace(row, text=" ".join((row.text if asked.text is None else asked.text).split()))
+    if not asked.skip_bad:
         _check(recogniser, rows.values())
 
     made = {
-        "model": _place(model),
+        "model": _place(asked.model),
         "weights": _weights(recogniser) if out else "",
-        "source": _place(source),
+        "source": _place(asked.source),
         "format": format,
-        "text": text,
-        "text_column": text_column,
-        "audio_column": audio_column,
+        "text": asked.text,
+        "text_column": asked.text_column,
+        "audio_column": asked.audio_column,
     }
     done = _earlier(out, format, rows, made)
     stop = ""
     with bar("aligning", sum(row.seconds for row in rows.values())) as advance:
-        for batch in _batches(rows, batch_size):
+        for batch in _batches(rows, asked.batch_size):
             if not all(name in done for name in batch):
                 few = Utterances([rows[name] for name in batch], recogniser.rate)
                 new, bad = {}, []
@@ -102,7 +149,7 @@ def align_recordings(
                         new[name] = _encode(format, rows[name].id, found)
                 _add(out, format, {name: chunk for name, chunk in new.items() if name not in done}, made)
                 done |= new
-                if bad and not skip_bad:
+                if bad and not asked.skip_bad:
                     stop = f"{bad[0]} {OR_SKIP}"
                     break  # what is done is brought out first
                 left_out += bad
@@ -111,7 +158,7 @@ def align_recordings(
     for problem in left_out:
         print(f"left out: {problem}", file=sys.stderr)
     if not done:
-        raise ValueError(stop or f"{source}: no recording could be aligned")
+        raise ValueError(stop or f"{asked.source}: no recording could be aligned")
     ordered = "".join(done[name] for name in rows if name in done)
     if out is None:
         sys.stdout.write(ordered)
@@ -124,8 +171,10 @@ def align_recordings(
     return 0
 
 
-def _check(recogniser: Recogniser, rows: Iterable[Row]) -> None:
+def _check(recogniser: "Recogniser", rows: "Iterable[Row]") -> None:
     """A text that cannot be spelt or does not fit is named before hours of work, not in the middle of them."""
+    from kilter.models.aligning import check_fit
+
     texts = [(row.where, row.text, math.ceil(row.seconds * recogniser.rate)) for row in rows]
     try:
         recogniser.check_texts([(where, text) for where, text, _ in texts])
@@ -134,7 +183,7 @@ def _check(recogniser: Recogniser, rows: Iterable[Row]) -> None:
         raise ValueError(f"{error} {OR_SKIP}") from error
 
 
-def _batches(rows: Mapping[str, Row], size: int) -> list[list[str]]:
+def _batches(rows: "Mapping[str, Row]", size: int) -> list[list[str]]:
     """Names in batches of like length, the longest first: what does not fit into memory shows at once."""
     found: list[list[str]] = []
     for name in sorted(rows, key=lambda name: -rows[name].seconds):
@@ -144,7 +193,7 @@ def _batches(rows: Mapping[str, Row], size: int) -> list[list[str]]:
     return found
 
 
-def _encode(format: Format, name: str, found: Aligned) -> str:
+def _encode(format: Format, name: str, found: "Aligned") -> str:
     match format:
         case "jsonl":
             return jsonl(name, found.text, found.words, heard=found.heard)
@@ -169,7 +218,7 @@ def _add(out: Path | None, format: Format, new: Mapping[str, str], made: Mapping
         file.write("".join(new.values()))
 
 
-def _earlier(out: Path | None, format: Format, rows: Mapping[str, Row], made: Mapping[str, Any]) -> dict[str, str]:
+def _earlier(out: Path | None, format: Format, rows: "Mapping[str, Row]", made: Mapping[str, Any]) -> dict[str, str]:
     """What an earlier run of this command left, by recording; where the text is another now, it is done anew."""
     if out is None:
         return {}
@@ -221,7 +270,9 @@ def _owner(line: str, format: Format, out: Path) -> str:
     return utterance_key(row["id"])
 
 
-def _current(found: Mapping[str, str], words: Mapping[str, Sequence[Span]], rows: Mapping[str, Row]) -> dict[str, str]:
+def _current(
+    found: Mapping[str, str], words: Mapping[str, Sequence[Span]], rows: "Mapping[str, Row]"
+) -> dict[str, str]:
     said = {name: " ".join(span.token for span in spans) for name, spans in words.items()}
     return {name: chunk for name, chunk in found.items() if rows[name].text in ("", said[name])}
 
@@ -242,7 +293,7 @@ def _place(name: str) -> str:
     return str(Path(name).resolve()) if Path(name).exists() else name
 
 
-def _weights(recogniser: Recogniser) -> str:
+def _weights(recogniser: "Recogniser") -> str:
     """A model trained further in the same folder is another one."""
     digest = sha256()
     for tensor in recogniser.model.state_dict().values():

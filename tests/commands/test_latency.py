@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kilter.cli import main
-from kilter.latency import _labels
+from kilter.commands.latency import _labels
 from tests.own import letter_model, recordings, word_model
 
 pytestmark = pytest.mark.host

@@ -89,10 +89,12 @@ def judge_texts(items: Sequence[Item], outputs: Sequence[Sequence[Mapping[str, A
     return judged
 
 
-def means(rows: Sequence[Mapping[str, Any]], percent: Sequence[str] = ()) -> dict[str, float]:
-    """Every figure averaged over the inputs that have it; those named in `percent` times 100."""
-    found: dict[str, list[float]] = {}
-    for row in rows:
-        for name, (value, _) in row["totals"].items():
-            found.setdefault(name, []).append(value)
-    return {name: (100 if name in percent else 1) * sum(values) / len(values) for name, values in found.items()}
+def widest_oracle(figures: Mapping[str, Any]) -> str:
+    """The name of the oracle that chooses from most outputs; empty where there is none.
+
+    Example:
+        >>> widest_oracle({"oracle_5": 30.0, "oracle_10": 31.0, "distinct_1": 9.0})
+        'oracle_10'
+    """
+    found = [int(name.removeprefix("oracle_")) for name in figures if name.startswith("oracle_")]
+    return f"oracle_{max(found)}" if found else ""

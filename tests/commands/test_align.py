@@ -99,7 +99,7 @@ def test_a_file_cut_anywhere_is_completed(
 def test_what_is_done_is_not_done_again(
     model: Path, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import kilter.align
+    import kilter.models.aligning
 
     out = tmp_path / "grids"
     command = (manifest, "--model", model, "--batch-size", "2", "--format", "textgrid", "--out", out)
@@ -108,9 +108,9 @@ def test_what_is_done_is_not_done_again(
     (out / "d.TextGrid").write_text((out / "d.TextGrid").read_text(), encoding="utf-16")  # as Praat may save it
     whole = {path: path.stat().st_mtime_ns for path in out.iterdir()}
     seen = []
-    real = kilter.align.align
+    real = kilter.models.aligning.align
     monkeypatch.setattr(
-        kilter.align,
+        kilter.models.aligning,
         "align",
         lambda model, rows, *rest, **more: seen.append(len(rows)) or real(model, rows, *rest, **more),
     )
@@ -171,7 +171,7 @@ def test_one_bad_recording_costs_no_other(
     """Told before any work where that can be; else what the others say is brought out before the end."""
     import soundfile
 
-    import kilter.align
+    import kilter.models.aligning
 
     if bad == "short":
         soundfile.write(manifest.parent / "c.wav", np.full(3, 0.1), 8000)
@@ -179,7 +179,7 @@ def test_one_bad_recording_costs_no_other(
         manifest.write_text(manifest.read_text().replace("BAG", "A BAD CAB " * 90))
     said = "(c.wav): " if foretold else "c.wav: "
     if not foretold:
-        monkeypatch.setattr(kilter.align, "check_fit", lambda *_: None)
+        monkeypatch.setattr(kilter.models.aligning, "check_fit", lambda *_: None)
     out = tmp_path / "words.jsonl"
     assert run(manifest, "--model", model, "--out", out) == 1
     assert said in (error := capsys.readouterr().err)

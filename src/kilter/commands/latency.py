@@ -1,33 +1,86 @@
-"""`kilter latency`: when the words of one's models come, after reference times or after another model."""
+"""kilter latency: when the words of your models come: table and figure."""
 
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
+from tyro.conf import Positional, UseAppendAction, arg
 
-from kilter.data.audio import Word
-from kilter.data.manifests import HUB_ID, Row, Utterances, load_speech
-from kilter.evaluation.intervals import ratio_bootstrap
+from kilter.core.errors import UsageError
 from kilter.evaluation.latency import Drift, Emission, Span, drift_between, drift_to_reference, total_latency
-from kilter.evaluation.word_errors import word_error_counts
 from kilter.evaluation.word_times import decode_text, read_ctm, read_jsonl, read_textgrid, utterance_key
-from kilter.lab.delays import delay_curves
 from kilter.lab.files import write_json, write_whole
-from kilter.lab.progress import bar, quiet_hosts
-from kilter.models.recogniser import Heard, Recogniser
+from kilter.lab.options import at_least
+
+if TYPE_CHECKING:
+    from kilter.data.audio import Word
+    from kilter.data.manifests import Row
+    from kilter.models.recogniser import Heard
+
+PLACE = 60
 
 OWN = "words"
 """The reference that stands in the recordings' own column of that name."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Latency:
+    """Measure when the words of your models come: after reference times, or after another model.
+
+    A word comes when the first frame of its last token is complete; computing is not counted. The table has, for
+    each model, the mean delay with its 95 % interval over utterances, median, variance, the share of words before
+    the reference (early) and, where the recordings have texts, the word error rate. Against word times the delay is
+    after the end of the word, and after its start beside it; against a model, after that model's time of the same word.
+    Upper and lower case are the same.
+
+    Example: kilter latency test.csv --model before/ --model after/ --against times.jsonl
+
+    Without reference times: kilter latency recordings/ --model after/ --against before/
+    """
+
+    data: Annotated[Positional[str | None], arg(metavar="DATA")] = None
+    """a .csv or .jsonl with columns audio and (for word errors) text, a folder of recordings, or a hub dataset; may be
+    left out where REF is one that has the column words"""
+    model: UseAppendAction[tuple[str, ...]] = ()
+    """folder or hub id of a transformers …ForCTC model; repeat it to compare several"""
+    against: Annotated[str, arg(metavar="REF")] = OWN
+    """another model; word times (a .jsonl of kilter align, a .ctm, a folder of TextGrids); or DATA's column words"""
+    look_ahead_ms: UseAppendAction[tuple[float, ...]] = ()
+    """audio a model waits for beyond the frame it labels; total latency is delay and this; repeat it for each model"""
+    out: Path | None = None
+    """folder of latency.json and latency.svg; by default under ./runs"""
+    json: bool = False
+    """print JSON"""
+    batch_size: Annotated[int, at_least(1)] = 16
+    """recordings at once"""
+    device: str = "auto"
+    """auto (the accelerator there is), cpu, cuda or mps"""
+    text_column: str = "text"
+    """column of the transcripts"""
+    audio_column: str = "audio"
+    """column of the recordings"""
+    skip_bad: bool = False
+    """leave out, and name, recordings that cannot be read, instead of stopping"""
+
+    def __call__(self) -> int:
+        """Measure, write and print."""
+        if not self.model:
+            raise UsageError("which model? add --model FOLDER, once or several times")
+        if self.data is None and self.against == OWN:
+            raise UsageError("which recordings? give a manifest or a folder: kilter latency DATA --model FOLDER")
+        return _measure(self if self.data is not None else replace(self, data=self.against, against=OWN))
+
+
+COMMAND = Latency
+
+
+@dataclass(frozen=True)
+class Measured:
     """When one model's words come. Times in milliseconds, after the reference; None where there is nothing to tell.
 
     Attributes:
@@ -60,28 +113,13 @@ class Latency:
     delays: dict[str, list[float]]
 
 
-def measure(
-    data: str,
-    *,
-    model: Sequence[str],
-    against: str,
-    look_ahead_ms: Sequence[float],
-    out: Path | None,
-    json: bool,
-    batch_size: int,
-    device: str,
-    text_column: str,
-    audio_column: str,
-    skip_bad: bool,
-) -> int:
-    """What the command does; returns its exit code.
+def _measure(asked: Latency) -> int:
+    from kilter.data.manifests import Utterances, load_speech
+    from kilter.lab.delays import delay_curves
+    from kilter.lab.progress import bar, quiet_hosts
+    from kilter.models.recogniser import Recogniser
 
-    Raises:
-        ValueError: something the user can mend: recordings, models or the reference, or these have no word in common.
-    """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    look_ahead_ms = look_ahead_ms or (0.0,)
+    data, model, against, look_ahead_ms = str(asked.data), asked.model, asked.against, asked.look_ahead_ms or (0.0,)
     if len(look_ahead_ms) not in (1, len(model)):
         raise ValueError(f"look_ahead_ms: {len(look_ahead_ms)} values for {len(model)} models; give one, or one each")
     if len({Path(name).resolve() for name in model}) < len(model):
@@ -91,21 +129,21 @@ def measure(
         data,
         rate=1,  # that of each model, once it is loaded
         split="test",
-        text_column=text_column,
-        audio_column=audio_column,
-        skip_bad=skip_bad,
-        need_text=text_column != "text",
+        text_column=asked.text_column,
+        audio_column=asked.audio_column,
+        skip_bad=asked.skip_bad,
+        need_text=asked.text_column != "text",
     )
     for where, why in speech.skipped:
         print(f"left out: {where}: {why}", file=sys.stderr)
     rows, spans = _reference(against, speech.rows.headers(), data)
-    folder = out or Path("runs", f"latency-{_digest(data, against, *model, *look_ahead_ms)}")
+    folder = asked.out or Path("runs", f"latency-{_digest(data, against, *model, *look_ahead_ms)}")
 
-    def hear(name: str) -> list[Heard]:
-        recogniser = Recogniser.load(name).to(device)
+    def hear(name: str) -> "list[Heard]":
+        recogniser = Recogniser.load(name).to(asked.device)
         heard = []
         with bar(f"hearing with {name}", len(rows)) as advance:
-            for one in recogniser.hear(Utterances(rows, recogniser.rate), batch_size):
+            for one in recogniser.hear(Utterances(rows, recogniser.rate), asked.batch_size):
                 heard.append(one)
                 advance(1)
         return heard
@@ -119,7 +157,7 @@ def measure(
         heard = hear(name)
         words = _emissions(heard)
         drift = drift_between(words, before) if spans is None else drift_to_reference(words, spans)
-        found.append(_latency(name, label, drift, sum(map(len, said)), look_ahead, heard, rows))
+        found.append(_measured(name, label, drift, sum(map(len, said)), look_ahead, heard, rows))
     after = other if spans is None else "the true spans of the words" if against == OWN else f"the words in {against}"
     if not any(one.matched for one in found):
         raise ValueError(
@@ -131,7 +169,7 @@ def measure(
     write_json(folder / "latency.json", about)
     curves = {one.label: [delay for row in one.delays.values() for delay in row] for one in found}
     write_whole(folder / "latency.svg", delay_curves(curves, "the end of the word" if spans else f"{other} had it"))
-    if json:
+    if asked.json:
         print((folder / "latency.json").read_text("utf-8"), end="")
         return 0
     _show(found, f"{len(rows)} utterances, {found[0].words} words; times in ms after {after}", spans is not None)
@@ -143,8 +181,10 @@ def measure(
 # The reference --------------------------------------------------------------------------------------------------------
 
 
-def _reference(against: str, rows: Sequence[Row], data: str) -> tuple[Sequence[Row], list[list[Span]] | None]:
+def _reference(against: str, rows: "Sequence[Row]", data: str) -> "tuple[Sequence[Row], list[list[Span]] | None]":
     """The rows that have a reference, and their words' spans; None where the reference is a model."""
+    from kilter.data.manifests import HUB_ID
+
     path = Path(against)
     if against == OWN:
         given = {utterance_key(row.id): [Span(**_own(word)) for word in row.words] for row in rows if row.words}
@@ -187,7 +227,7 @@ def _reference(against: str, rows: Sequence[Row], data: str) -> tuple[Sequence[R
 _READERS: Mapping[str, Callable[[str, str], Mapping[str, list[Span]]]] = {".jsonl": read_jsonl, ".ctm": read_ctm}
 
 
-def _own(word: Word) -> dict[str, Any]:
+def _own(word: "Word") -> dict[str, Any]:
     return {"token": word["word"], "start": word["start"], "end": word["end"]}
 
 
@@ -198,7 +238,7 @@ def _text(path: Path) -> str:
 # Figures --------------------------------------------------------------------------------------------------------------
 
 
-def _emissions(heard: Sequence[Heard]) -> list[list[Emission]]:
+def _emissions(heard: "Sequence[Heard]") -> list[list[Emission]]:
     """Words and times; upper and lower case are one, as vocabularies and aligners differ in it."""
     return [[word._replace(token=word.token.casefold()) for word in one.words] for one in heard]
 
@@ -208,16 +248,21 @@ def _few(rows: Sequence[Sequence[Span | Emission]]) -> str:
     return ", ".join(map(repr, [*tokens][:5])) or "nothing"
 
 
-def _latency(
-    name: str, label: str, drift: Drift, said: int, look_ahead: float, heard: Sequence[Heard], rows: Sequence[Row]
-) -> Latency:
+def _measured(
+    name: str, label: str, drift: Drift, said: int, look_ahead: float, heard: "Sequence[Heard]", rows: "Sequence[Row]"
+) -> Measured:
+    import numpy as np
+
+    from kilter.evaluation.intervals import ratio_bootstrap
+    from kilter.evaluation.word_errors import word_error_counts
+
     totals = np.array([[sum(delays), len(delays)] for delays in drift.delays], dtype=float)
     several = np.count_nonzero(totals[:, 1]) > 1
     interval = ratio_bootstrap(totals) if several else None
     texts = [(row.text.casefold(), one.text.casefold()) for row, one in zip(rows, heard, strict=True) if row.text]
     errors, words = word_error_counts([text for text, _ in texts], [text for _, text in texts]) if texts else (0, 0)
     starts = not math.isnan(drift.start_mean)
-    return Latency(
+    return Measured(
         model=name,
         label=label,
         matched=drift.matched,
@@ -254,7 +299,7 @@ def _digest(*settings: object) -> str:
     return sha256(repr(settings).encode()).hexdigest()[:6]
 
 
-def _show(found: Sequence[Latency], title: str, spans: bool) -> None:
+def _show(found: Sequence[Measured], title: str, spans: bool) -> None:
     """The table, a row for each model; columns in which there is nothing to tell are left out."""
     from rich.console import Console
     from rich.table import Table
@@ -280,7 +325,7 @@ def _show(found: Sequence[Latency], title: str, spans: bool) -> None:
     Console().print(table)
 
 
-def _interval(one: Latency) -> str:
+def _interval(one: Measured) -> str:
     if one.delay_low is None:
         return _signed(one.delay_ms)
     return f"{_signed(one.delay_ms)}\n{_signed(one.delay_low)} to {_signed(one.delay_high)}"
