@@ -41,7 +41,7 @@ def test_what_fits_passes() -> None:
     check_bounds(Options(steps=1, rate=1e-9, top_p=1.0, start=0.0, dropout=0.99, pairs=0))
 
 
-@pytest.mark.parametrize("recipe", every(), ids=lambda recipe: recipe.__name__)
+@pytest.mark.parametrize("recipe", [*every()], ids=lambda recipe: recipe.__name__)
 def test_every_preset_is_within_bounds(recipe: type) -> None:
     for settings in recipe.presets.values():
         check_bounds(recipe(**settings))

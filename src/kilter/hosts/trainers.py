@@ -18,8 +18,8 @@ def use_sampler(trainer: Trainer, sampler: Callable[..., Any] | Any) -> None:
 
     Args:
         trainer: of transformers' kind.
-        sampler: of row numbers; for a `SentenceTransformerTrainer` what makes one of batches: `(rows, **how) -> batches`,
-            called with what a callable `batch_sampler` among its arguments is.
+        sampler: of row numbers; for a `SentenceTransformerTrainer` `(rows, **how) -> batches`, called with what a
+            callable `batch_sampler` among its arguments is.
     """
     if hasattr(trainer.args, "batch_sampler"):
         trainer.get_batch_sampler = sampler  # type: ignore[attr-defined]
