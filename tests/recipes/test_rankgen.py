@@ -286,8 +286,9 @@ def test_people_are_asked_where_their_judgements_are(shelf: Path, tmp_path: Path
     try:
         recipe = RankGenRecipe(**RankGenRecipe.presets["smoke"] | {"judgements": True})
         assert "RankGen's human judgements" in recipe.build_data().note
-        scorer = lambda prefixes, texts: torch.tensor([float("first" in text) for text in texts])  # noqa: E731
-        rows = agree(scorer, recipe._preferences)
+        rows = agree(
+            lambda prefixes, texts: torch.tensor([float("first" in text) for text in texts]), recipe._preferences
+        )
         assert [row["totals"]["human_agreement"] for row in rows] == [[1.0, 1.0], [0.0, 1.0]]
         assert all(row.keys() == {"input", "totals"} for row in rows)
     finally:

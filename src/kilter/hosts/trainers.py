@@ -1,7 +1,7 @@
 """Any trainer of transformers' kind: the one place that a sampler of one's own needs.
 
 transformers has no argument for a sampler; the method that makes it is set on the trainer itself. sentence-transformers
-has one for samplers of whole batches.
+has one for samplers of whole batches, but what is an argument is pickled with every checkpoint; so there too.
 """
 
 from collections.abc import Callable
@@ -18,9 +18,10 @@ def use_sampler(trainer: Trainer, sampler: Callable[..., Any] | Any) -> None:
 
     Args:
         trainer: of transformers' kind.
-        sampler: of row numbers; for a `SentenceTransformerTrainer` what its argument `batch_sampler` takes.
+        sampler: of row numbers; for a `SentenceTransformerTrainer` `(rows, **how) -> batches`, called with what a
+            callable `batch_sampler` among its arguments is.
     """
     if hasattr(trainer.args, "batch_sampler"):
-        trainer.args.batch_sampler = sampler  # type: ignore[attr-defined]
+        trainer.get_batch_sampler = sampler  # type: ignore[attr-defined]
     else:
         trainer._get_train_sampler = lambda train_dataset=None: sampler  # type: ignore[method-assign]
