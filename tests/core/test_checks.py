@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kilter.core.checks import check_lengths, check_log_probs, check_targets
+from kilter.core.checks import check_log_probs, check_targets, lengths_fit
 from kilter.core.errors import extra, suggest
 from kilter.core.masking import length_mask
 
@@ -78,7 +78,7 @@ def test_values_on_an_accelerator_are_not_read() -> None:
     with pytest.raises(ValueError, match="blank=3"):
         check_log_probs(torch.zeros(2, 4, 3, device="meta"), lengths, 3)
     with pytest.raises(ValueError, match="shape"):
-        check_lengths("input_lengths", lengths, 3, 4, "log_probs", "frames")
+        lengths_fit("input_lengths", lengths, 3, 4, "log_probs", "frames")
 
 
 def test_masks() -> None:
