@@ -19,6 +19,7 @@ Property = Callable[..., Tensor]
 GIVEN = ("input_lengths", "references", "generator")
 """What a property may ask for, beside the alignments."""
 
+_NAMED = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
 _ANY = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
@@ -39,9 +40,10 @@ def asked(property: Property) -> list[str]:
     """
     if not callable(property) or isinstance(property, type):
         raise TypeError(f"property must be a callable such as LowLatency(), got {property!r}")
-    first, *others = _parameters(property) or [None]
-    if first is None or first.kind in (first.KEYWORD_ONLY, first.VAR_KEYWORD):
+    parameters = _parameters(property)
+    if not parameters or parameters[0].kind in _NAMED:
         raise TypeError(f"property {property_name(property)} must take the alignments as its first argument")
+    others = parameters[1:]
     needed = [one.name for one in others if one.default is one.empty and one.kind not in _ANY]
     if unknown := [name for name in needed if name not in GIVEN]:
         raise TypeError(
