@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-from kilter.core.checks import at_least, floating, integer, positive, same_shape, shaped, whole, within
+from kilter.core.checks import at_least, finite, floating, integer, positive, same_shape, shaped, whole, within
 
 
 def hamming(chosen: Tensor, history: Tensor, prefix: Tensor, vocab_size: int) -> Tensor:
@@ -90,20 +90,24 @@ def embedding(
 def lengths(vectors: Tensor) -> Tensor:
     """Length of each of `vectors (V, D)`, none of them 0: `(V,)`."""
     floating("vectors", vectors)
+    finite("vectors", vectors, mend="look at the model's input embeddings")
     return vectors.norm(dim=-1).clamp_min(torch.finfo(vectors.dtype).tiny)
 
 
 def _check_chosen(chosen: Tensor, vocab_size: int) -> None:
-    integer("chosen", chosen, "hold token ids")
-    shaped("chosen", chosen, "inputs, beams")
-    within("chosen", chosen, 0, vocab_size - 1, f"outside the vocabulary 0..{vocab_size - 1}", row="input")
+    _check_tokens("chosen", chosen, "inputs, beams", vocab_size)
+
+
+def _check_tokens(name: str, tokens: Tensor, axes: str, vocab_size: int) -> None:
+    integer(name, tokens, "hold token ids")
+    shaped(name, tokens, axes)
+    within(name, tokens, 0, vocab_size - 1, f"outside the vocabulary 0..{vocab_size - 1}", row="input")
 
 
 def _check_beams(chosen: Tensor, history: Tensor, prefix: Tensor, vocab_size: int) -> None:
     _check_chosen(chosen, vocab_size)
     for name, beams in (("history", history), ("prefix", prefix)):
-        integer(name, beams, "hold token ids")
-        shaped(name, beams, "inputs, beams, time")
+        _check_tokens(name, beams, "inputs, beams, time", vocab_size)
     same_shape("history", history, (*chosen.shape, history.shape[2]), "the beams of chosen")
     same_shape("prefix", prefix, (len(chosen), prefix.shape[1], history.shape[2]), "the inputs and steps of history")
 

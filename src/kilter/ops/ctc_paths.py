@@ -4,6 +4,7 @@ An alignment gives every frame a token or the blank; merging repeats and droppin
 Reference: A. Graves et al., "Connectionist temporal classification", ICML 2006.
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -103,8 +104,11 @@ def frame_scores(
     log_probs: Float[Tensor, "batch time vocab"],
     alignments: Int[Tensor, "samples batch time"],
     valid: Bool[Tensor, "batch time"],
+    names: Sequence[str] = ("alignments",),
 ) -> Float[Tensor, "samples batch time"]:
     """Log-probability of each frame's token, at least log(1e-7); float32 or wider; anything where not `valid`.
+
+    `names` are what the alignments are called, where they are equally many of each.
 
     Raises:
         TypeError: alignments that are not integers.
@@ -123,8 +127,8 @@ def frame_scores(
             raise
         n, i, t = ((alignments < 0) | (alignments >= vocab)).nonzero()[0].tolist()
         raise ValueError(
-            f"utterance {i}: alignments hold token {int(alignments[n, i, t])}, outside the vocabulary 0..{vocab - 1} "
-            "of log_probs; check the property, or where the alignments come from"
+            f"utterance {i}: {names[n * len(names) // len(alignments)]} hold token {int(alignments[n, i, t])}, outside "
+            f"the vocabulary 0..{vocab - 1} of log_probs; check the property, or where the alignments come from"
         ) from None
     return picked.to(_accumulate(log_probs)).clamp(min=LOG_FLOOR)
 
@@ -165,7 +169,8 @@ def score_alignments(
 
     Raises:
         TypeError: `log_probs` not floating point, `alignments` or `input_lengths` not integer.
-        ValueError: shapes that do not fit, token ids outside the vocabulary, an unknown `score`.
+        ValueError: shapes that do not fit, token ids outside the vocabulary, an unknown `score`; on the CPU also
+            log-probabilities of the alignments' tokens that are positive or NaN.
 
     Example:
         >>> log_probs = torch.tensor([[[0.25, 0.75], [0.5, 0.5]]]).log()
@@ -177,6 +182,8 @@ def score_alignments(
     check_log_probs(log_probs, input_lengths, blank=0)
     padding = ~length_mask(input_lengths.to(log_probs.device), log_probs.shape[1])
     scores = frame_scores(log_probs, alignments, ~padding).masked_fill(padding, 0.0)
+    if readable(scores) and len(scores):
+        check_peaks(scores.detach().amax(0), ~padding)
     return reduce_frames(scores, input_lengths, score)
 
 
@@ -210,7 +217,7 @@ def collapse(alignments: Int[Tensor, "*lead time"], input_lengths: Int[Tensor, "
     """
     integer("alignments", alignments, "hold token ids")
     integer("input_lengths", input_lengths)
-    whole("blank", blank)
+    whole("blank", blank, 0)
     *lead, frames = alignments.shape or (0,)
     rows = zip(reversed(input_lengths.shape), reversed(lead), strict=False)
     if input_lengths.ndim >= max(1, alignments.ndim) or any(given not in (1, size) for given, size in rows):

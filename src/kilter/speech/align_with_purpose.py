@@ -12,7 +12,17 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 
-from kilter.core.checks import at_least, check_log_probs, check_vocabulary, integer, one_of, positive, same_shape, whole
+from kilter.core.checks import (
+    at_least,
+    check_log_probs,
+    check_values,
+    check_vocabulary,
+    integer,
+    one_of,
+    positive,
+    same_shape,
+    whole,
+)
 from kilter.core.masking import length_mask
 from kilter.core.objective import LossOutput, Objective
 from kilter.core.paper import Claim, Paper
@@ -80,7 +90,8 @@ def align_with_purpose(
 
     Raises:
         TypeError: see `sample_alignments`; alignments that are not integers.
-        ValueError: shapes that do not fit, token ids outside the vocabulary, an unknown option, a negative margin.
+        ValueError: shapes that do not fit, token ids outside the vocabulary, an unknown option, a negative margin; on
+            the CPU also log-probabilities that are positive, NaN or -inf for a whole frame.
 
     Example:
         >>> import torch
@@ -94,6 +105,7 @@ def align_with_purpose(
     Reference: Segev et al., ICLR 2024, section 3; scoring and hinge as in the published code.
     """
     check_log_probs(log_probs, input_lengths, blank=0)
+    check_values(log_probs, input_lengths)
     at_least("margin", margin, 0)
     hinge, _ = _hinge(log_probs, alignments, edited, input_lengths, margin, score)
     return _reduce(hinge, sample_reduction)
@@ -112,7 +124,9 @@ def _hinge(
     same_shape("edited", edited, alignments.shape, "alignments")
     valid = length_mask(input_lengths.to(log_probs.device), log_probs.shape[1])
     # one gather for both, so that backward writes a single (B, T, V) gradient
-    scores = frame_scores(log_probs, torch.cat([alignments, edited]), valid).unflatten(0, (2, -1))
+    scores = frame_scores(log_probs, torch.cat([alignments, edited]), valid, ("alignments", "edited")).unflatten(
+        0, (2, -1)
+    )
     differ = (alignments != edited) & valid
     if score == "prob":
         original, better = reduce_frames(scores.masked_fill(~valid, 0.0), input_lengths, score).unbind()

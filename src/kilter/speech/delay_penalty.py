@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from kilter.core.checks import at_least, check_log_probs, check_targets, check_values, share
+from kilter.core.checks import at_least, check_log_probs, check_targets, check_values, floating, share
 from kilter.core.masking import length_mask
 from kilter.core.objective import LossOutput, Objective
 from kilter.ops.ctc_sum import ctc_sum
@@ -108,6 +108,7 @@ class DelayPenalty(Objective):
         target_lengths: Int[Tensor, " batch"],
     ) -> LossOutput:
         """Compute the loss; see the class."""
+        floating("log_probs", log_probs, "apply log_softmax to the logits")
         log_probs = log_probs.to(torch.promote_types(log_probs.dtype, torch.float32))
         penalised = delay_penalty(
             log_probs, input_lengths, penalty=self.penalty, threshold=self.threshold, blank=self.blank

@@ -9,7 +9,7 @@ from jaxtyping import Int
 from torch import Generator, Tensor
 from torch.nn.functional import pad
 
-from kilter.core.checks import integer, lengths_fit, shaped
+from kilter.core.checks import first, integer, lengths_fit, readable, shaped
 from kilter.core.masking import length_mask
 
 
@@ -39,7 +39,7 @@ def earlier_emissions(
 
     Raises:
         TypeError: `alignments` or `target_lengths` not integer.
-        ValueError: shapes that do not fit, a length outside 0..U.
+        ValueError: shapes that do not fit, a length outside 0..U, on the CPU also a frame below 0.
 
     Example:
         >>> earlier_emissions(torch.tensor([[[0, 1, 1]]]), torch.tensor([3]))
@@ -51,7 +51,10 @@ def earlier_emissions(
     shaped("alignments", alignments, "samples, batch, tokens")
     _, batch, tokens = alignments.shape
     lengths_fit("target_lengths", target_lengths, batch, tokens, "alignments", "tokens")
-    inside = length_mask(target_lengths.to(alignments.device), alignments.shape[-1])
+    inside = length_mask(target_lengths.to(alignments.device), tokens)
+    if readable(alignments, inside) and (at := first(inside & (alignments < 0))):
+        _, i, u = at
+        raise ValueError(f"utterance {i}: alignments emit token {u} in frame {int(alignments[tuple(at)])}, below 0")
     uniform = torch.rand(alignments.shape[:2], device=alignments.device, generator=generator)
     last = pad(alignments * inside, (1, 0)).amax(-1)
     deleted = (uniform * last).long()[..., None]
