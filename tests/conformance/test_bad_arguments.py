@@ -1,7 +1,11 @@
 """Whatever is wrong with an argument, the error names it: every public function, objective, property and decoder.
 
-They are found by themselves in the families' `__all__`. Good arguments are drawn by name (`DRAW` of `case.py`, and
-`DRAWN` below for what no objective takes); wrong ones are made from the axes in the signatures and from the options.
+They are found by themselves in the families' `__all__`. Good arguments are drawn by name: `DRAW` of `case.py`, `DRAWN`
+below for what no objective takes, and for what only one paper takes `ARGUMENTS` of its own test file,
+
+    ARGUMENTS = {"whitened": lambda: torch.eye(4)}
+
+Batches hold four. Wrong arguments are made from the axes in the signatures and from the options.
 """
 
 import importlib
@@ -18,7 +22,7 @@ from kilter.core import LossOutput, Objective
 from kilter.decoding import penalties
 from kilter.ops.ctc_sum import ctc_sum
 from kilter.speech import LowLatency, transducer_lattice
-from tests.conformance.case import DRAW, FAMILIES, VOCABULARY
+from tests.conformance.case import DRAW, FAMILIES, TESTS, VOCABULARY
 
 DRAWN: dict[str, Callable[[], Any]] = {
     "log_probs": lambda: torch.randn(4, 12, 6, generator=Generator().manual_seed(0)).log_softmax(-1),
@@ -46,12 +50,17 @@ DRAWN: dict[str, Callable[[], Any]] = {
     "vocab_size": lambda: 6,
     "property": LowLatency,
     "rows": lambda: [{"audio": list(range(40))}],
+    "audio": lambda: torch.ones(5),
     "scorer": lambda: "log_prob",
     "blank": lambda: 0,
     **{name: lambda: 0.5 for name in ("weight", "risk", "penalty", "rank_penalty")},
 }
 AXES = {"chosen": "batch beams", "history": "batch beams steps", "prefix": "batch width steps", "vectors": "vocab dim"}
 """Axes of what the penalties of decoding take, whose signatures have none."""
+
+for path in sorted(TESTS.glob("*/test_*.py")):
+    if "\nARGUMENTS = {" in path.read_text(encoding="utf-8"):
+        DRAWN |= importlib.import_module(f"tests.{path.parent.name}.{path.stem}").ARGUMENTS
 
 NOT_HERE = {"RankGenScorer", "Hypothesis"}
 """Takes a model, see tests/decoding/test_rankgen_scorer.py; is a result."""
@@ -83,6 +92,11 @@ class Target:
     call: Callable[..., Any]
     parameters: dict[str, inspect.Parameter]
     axes: dict[str, str]
+
+    def unknown(self) -> list[str]:
+        """Arguments that nobody draws."""
+        needed = [name for name, one in self.parameters.items() if one.default is one.empty or name in self.axes]
+        return [name for name in needed if name not in DRAWN and name not in DRAW]
 
     def arguments(self) -> dict[str, Any]:
         return {
@@ -127,7 +141,13 @@ def targets() -> Iterator[Target]:
         yield target(f"penalties.{name}", getattr(penalties, name), {argument: AXES[argument] for argument in takes})
 
 
-TARGETS = {one.label: one for one in targets()}
+FOUND = list(targets())
+TARGETS = {one.label: one for one in FOUND if not one.unknown()}
+
+
+def test_every_argument_can_be_drawn() -> None:
+    unknown = {one.label: one.unknown() for one in FOUND if one.unknown()}
+    assert not unknown, "say in ARGUMENTS of the method's own test file what a good one is"
 
 
 def wrong_tensors(one: Target, name: str) -> Iterator[tuple[str, Any]]:

@@ -44,7 +44,7 @@ SIGNATURES = {
     "kilter.speech:ctc_prefix_beam_search": "log_probs, input_lengths, *, beam_size=16, n_best=1, blank=0, fuse=None",
     "kilter.speech:ctc_forced_align": "log_probs, input_lengths, targets, target_lengths, *, blank=0",
     "kilter.decoding:DiverseBeamSearch": "*, diversity='hamming', n=2, temperature=1.0, discount=1.0, "
-    "charge_eos=False, order='score', sample_groups=False",
+    "charge_eos=False, order=None, sample_groups=False",
     "kilter.decoding:SiblingBeamSearch": "*, rank_penalty",
     "kilter.decoding:MMIBeamSearch": "*, weight, unconditional=None",
     "kilter.decoding:BestOfN": "scorer, n=20, *, tokenizer=None, generator=None",
@@ -54,7 +54,7 @@ SIGNATURES = {
     "kilter.decoding:RankGenScorer.score_matrix": "self, prefixes, continuations",
 }
 NAMES = {
-    "kilter.core": ["Objective", "LossOutput", "Paper", "Claim"],
+    "kilter.core": ["Objective", "Decoder", "LossOutput", "Paper", "Claim"],
     "kilter.evaluation.latency": ["drift_to_reference", "drift_between", "total_latency", "early_share"],
     "kilter.evaluation.word_errors": ["word_error_rate", "character_error_rate"],
     "kilter.decoding": ["diverse_beam_search", "RankGenScorer", "RankGenLoss"],

@@ -48,7 +48,7 @@ def check_table(
     prompts: Sequence[Sequence[int]],
     decoder: Any,
     *,
-    order: str = "score",
+    order: str | None = None,
     adjust: Any = None,
     how: dict[str, Any] | None = None,
     **asked: Any,
@@ -58,6 +58,7 @@ def check_table(
     `asked` goes to `generate`; `how` and `adjust` (which is told the prompt) are the reference's.
     """
     eos = asked.get("eos_token_id", [EOS])
+    order = order or ("score" if asked["num_return_sequences"] == asked["num_beams"] else "rounds")
     output = model.generate(
         **padded(prompts, model.config.pad_token_id), custom_generate=decoder, return_dict_in_generate=True, **asked
     )

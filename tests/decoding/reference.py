@@ -122,8 +122,10 @@ def finish(
 
 
 def ranked(groups: list[list[Hypothesis]], order: str = "score") -> list[tuple[int, Hypothesis]]:
-    """(group, hypothesis) of all groups, by score or the best of each group first."""
+    """(group, hypothesis) of all groups: by score, or the best of each group first, by score or by group."""
     all_of_them = [(rank, g, found) for g, group in enumerate(groups) for rank, found in enumerate(group)]
+    if order == "rounds":
+        return [(g, found) for _, g, found in sorted(all_of_them, key=lambda entry: (entry[0], -entry[2].score))]
     if order == "group":
         return [(g, found) for _, g, found in sorted(all_of_them, key=lambda entry: entry[:2])]
     return [(g, found) for _, g, found in sorted(all_of_them, key=lambda entry: -entry[2].score)]

@@ -38,7 +38,9 @@ def asked(draw: random.Random) -> dict[str, Any]:
     return {
         "num_beams": groups * width,
         "num_beam_groups": groups,
-        "num_return_sequences": draw.choice([groups * width, groups * width, 1]),
+        "num_return_sequences": draw.choice(
+            [groups * width, groups * width, 1, groups, draw.randint(1, groups * width)]
+        ),
         "diversity_penalty": draw.choice([0.0, 0.2, 0.7, 2.0]) if groups > 1 else 0.0,
         "max_new_tokens": draw.randrange(2, 8),
         "length_penalty": draw.choice([0.0, 1.0, 1.0, 2.0, -0.5]),
@@ -57,7 +59,7 @@ def test_every_diversity_is_the_transcription(name: str, charge_eos: bool) -> No
     for seed in range(12):
         draw = random.Random(f"{name} {seed}")
         model = table_lm(seed, eos_bias=draw.choice([0.0, 1.0, 2.0]), pad_token_id=draw.choice([1, EOS]))
-        order = draw.choice(["score", "group"])
+        order = draw.choice([None, "rounds", "score", "group"])
         decoder, charge = diversity(name, model, charge_eos=charge_eos, order=order)
         how = {"diversity": charge, "charge_eos": charge_eos}
         check_table(model, prompts(draw), decoder, order=order, how=how, **asked(draw))
@@ -152,6 +154,65 @@ def test_the_first_group_is_beam_search_whatever_the_penalty(name: str) -> None:
 def sum_of(model: TableLM, row: list[int]) -> float:
     said = until_end(row[3:], [EOS])
     return sum(model.log_probs([*row[:3], *said[:t]])[token] for t, token in enumerate(said))
+
+
+@pytest.mark.parametrize(("beams", "groups"), [(6, 3), (4, 2), (8, 4), (6, 2)])
+def test_as_many_texts_as_groups_come_from_all_groups(beams: int, groups: int) -> None:
+    """By score, three of six in three groups come from two groups on average, two of four in two mostly from one."""
+    several = {"num_beams": beams, "num_beam_groups": groups, "num_return_sequences": groups, "max_new_tokens": 6}
+    by_score = 0
+    for seed in range(10):
+        model = table_lm(seed, eos_bias=1.0)
+        found = diverse(model, PROMPT, diversity_penalty=0.7, **several)
+        everything = diverse(model, PROMPT, diversity_penalty=0.7, **several | {"num_return_sequences": beams})
+        for i in range(len(PROMPT)):
+            mine, of_all = slice(groups * i, groups * (i + 1)), slice(beams * i, beams * (i + 1))
+            assert sorted(found.group_indices[mine].tolist()) == [*range(groups)]
+            scores = found.sequences_scores[mine].tolist()
+            assert scores == sorted(scores, reverse=True)
+            assert scores[0] == everything.sequences_scores[of_all].max()
+            for group, score in zip(found.group_indices[mine].tolist(), scores, strict=True):
+                theirs = everything.group_indices[of_all] == group
+                assert score == everything.sequences_scores[of_all][theirs].max()
+            by_score += len(set(everything.group_indices[of_all][:groups].tolist())) < groups
+    assert by_score >= 10, "the best by score come from all groups in these tables, so this test shows nothing"
+
+
+def test_rounds_go_on_by_score() -> None:
+    """Each round has every group once and is sorted; all of them are those that the score ranks."""
+    groups = {"num_beams": 6, "num_beam_groups": 3, "diversity_penalty": 0.7, "max_new_tokens": 6}
+    model = table_lm(2, eos_bias=0.0)
+    rounds = diverse(model, PROMPT, DiverseBeamSearch(order="rounds"), **groups)
+    by_score = diverse(model, PROMPT, **groups)
+    assert torch.equal(by_score.sequences_scores, diverse(model, PROMPT, DiverseBeamSearch(order="score"), **groups)[1])
+    for i in range(len(PROMPT)):
+        rows = slice(6 * i, 6 * i + 6)
+        for start in (6 * i, 6 * i + 3):
+            scores = rounds.sequences_scores[start : start + 3].tolist()
+            assert sorted(rounds.group_indices[start : start + 3].tolist()) == [0, 1, 2]
+            assert scores == sorted(scores, reverse=True)
+        assert sorted(rounds.sequences_scores[rows].tolist(), reverse=True) == by_score.sequences_scores[rows].tolist()
+    five = diverse(model, PROMPT, **groups | {"num_return_sequences": 5})
+    wide = rounds.sequences.view(2, 6, -1)[:, :5, : five.sequences.shape[1]].flatten(0, 1)
+    assert torch.equal(five.sequences, wide)
+
+
+@pytest.mark.parametrize("length_penalty", [1.0, 2.0, -1.0])
+def test_what_a_group_could_not_find_comes_last(length_penalty: float) -> None:
+    """One text is allowed, and found by each group once; its second place is empty."""
+    groups = {"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 0.5, "max_new_tokens": 4}
+    model = table_lm(0, eos_bias=-60.0)
+    found = diverse(
+        model,
+        PROMPT[:1],
+        prefix_allowed_tokens_fn=lambda i, ids: [9],
+        length_penalty=length_penalty,
+        **groups | {"num_return_sequences": 3},
+    )
+    assert found.group_indices[:2].tolist() == [0, 1]
+    assert found.sequences_log_probs.isfinite()[:2].all()
+    assert (found.sequences_scores[:2] > -1e5).all()
+    assert (found.sequences_scores[2:] < -1e5).all()
 
 
 def test_a_huge_penalty_keeps_all_groups_apart_at_every_step() -> None:

@@ -248,7 +248,7 @@ def test_a_quantised_cache_is_moved_too(backend: str, library: str, how: dict[st
             cache_config={"backend": backend} | how,
             **asked,
         )
-        for asked in ({"custom_generate": diverse_beam_search}, {})
+        for asked in ({"custom_generate": diverse_beam_search, "num_beam_groups": 1}, {})
     )
     assert torch.equal(found.sequences, expected.sequences)
     torch.testing.assert_close(found.sequences_scores, expected.sequences_scores)

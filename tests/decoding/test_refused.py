@@ -1,6 +1,7 @@
 """What was once silently wrong or failed deep inside: each is right now, or says what to do."""
 
 import inspect
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -169,9 +170,8 @@ def test_a_cache_of_the_users_own() -> None:
 
 
 def test_fewer_hypotheses_than_asked_for_are_not_certain_ones() -> None:
-    found = generate(
-        diverse_beam_search, prefix_allowed_tokens_fn=lambda i, ids: [9], **GROUPS | {"num_beam_groups": 1}
-    )
+    beams = BEAMS | {"num_beam_groups": 1}
+    found = generate(diverse_beam_search, prefix_allowed_tokens_fn=lambda i, ids: [9], **beams)
     assert found.sequences_log_probs[0].isfinite()
     assert (found.sequences_scores[1:] < -1e8).all()
     assert (found.sequences_log_probs[1:] < -1).all()
@@ -219,3 +219,35 @@ def test_a_config_with_a_penalty_and_no_groups() -> None:
     config = GenerationConfig(num_beams=4, diversity_penalty=0.5, max_new_tokens=3)
     with pytest.warns(UserWarning, match="num_beam_groups is 1, so diversity_penalty=0.5 changes nothing"):
         made.generate(**tiny.prompt(made, 1), generation_config=config, custom_generate=diverse_beam_search)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({}, "num_beam_groups is 1: this is greedy search; for diverse texts give num_beams and num_beam_groups"),
+        ({"num_beams": 4}, "num_beam_groups is 1: this is beam search"),
+        (
+            {"num_beams": 4, "num_beam_groups": 1, "diversity_penalty": 0.5},
+            "num_beam_groups is 1, so diversity_penalty=0.5 changes nothing: this is beam search",
+        ),
+        ({"num_beam_groups": 1, "diversity_penalty": 0.5}, "diversity_penalty=0.5 changes nothing: this is greedy"),
+    ],
+)
+def test_no_groups_to_keep_apart(asked: dict[str, Any], said: str) -> None:
+    with pytest.warns(UserWarning, match=said) as seen:
+        generate(diverse_beam_search, **asked)
+    assert [Path(one.filename) for one in seen] == [Path(tiny.__file__)], "the warning points at who called generate"
+
+
+def test_one_group_is_no_mistake_where_it_is_asked_for() -> None:
+    for beams in (1, 4):
+        generate(diverse_beam_search, num_beams=beams, num_beam_groups=1)
+
+
+@pytest.mark.parametrize("decoder", [BestOfN("log_prob", 2), SiblingBeamSearch(rank_penalty=1.0)])
+def test_scores_of_each_step(decoder: Any) -> None:
+    """A dict without them would be missed late; without a dict transformers ignores the setting."""
+    beams = {} if isinstance(decoder, BestOfN) else BEAMS
+    with pytest.warns(UserWarning, match="output_scores=True: .* return sequences_scores .* without it; leave it out"):
+        found = generate(decoder, output_scores=True, **beams)
+    assert found.sequences_scores is not None

@@ -281,7 +281,8 @@ def test_one_group_at_any_penalty_is_beam_search() -> None:
     expected = model.generate(
         **padded(PROMPTS, 1), num_beams=6, num_return_sequences=6, max_new_tokens=6, return_dict_in_generate=True
     )
-    found = generate(model, num_beam_groups=1, diversity_penalty=0.7)
+    with pytest.warns(UserWarning, match=r"diversity_penalty=0.7 changes nothing: this is beam search"):
+        found = generate(model, num_beam_groups=1, diversity_penalty=0.7)
     assert torch.equal(found.sequences, expected.sequences)
 
 

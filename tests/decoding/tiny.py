@@ -198,10 +198,11 @@ def _picture(made: Any, ids: Tensor, draw: torch.Generator) -> dict[str, Tensor]
 
 def generate(made: Any, inputs: dict[str, Tensor], **settings: Any) -> Any:
     """`generate` with a dict of results. Whisper's own returns the best `num_return_sequences` times over: past it."""
+    settings = {"output_scores": "custom_generate" not in settings} | settings
     from transformers import GenerationMixin
 
     call = GenerationMixin.generate if made.name in SPEECH else type(made).generate
-    return call(made, **inputs, return_dict_in_generate=True, output_scores=True, **settings)
+    return call(made, **inputs, return_dict_in_generate=True, **settings)
 
 
 def said_before(made: Any, inputs: dict[str, Tensor]) -> int:

@@ -1,4 +1,4 @@
-"""The few things every family stands on: the objective contract and the paper card.
+"""The few things every family stands on: the contracts of objectives and decoders, and the paper card.
 
 Names are resolved on first use, so that reading a paper card does not import torch.
 """
@@ -7,12 +7,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kilter.core.decoder import Decoder
     from kilter.core.objective import LossOutput, Objective
     from kilter.core.paper import Claim, Paper
 
-_HOME = {"LossOutput": "objective", "Objective": "objective", "Claim": "paper", "Paper": "paper"}
+_HOME = {
+    "Claim": "paper",
+    "Decoder": "decoder",
+    "LossOutput": "objective",
+    "Objective": "objective",
+    "Paper": "paper",
+}
 
-__all__ = ["Claim", "LossOutput", "Objective", "Paper"]
+__all__ = ["Claim", "Decoder", "LossOutput", "Objective", "Paper"]
 
 
 def __getattr__(name: str) -> Any:

@@ -6,6 +6,10 @@ from importlib import import_module
 from typing import Any
 
 
+class UsageError(ValueError):
+    """The command line asks for something that does not exist."""
+
+
 def suggest(name: str, options: Iterable[str]) -> str:
     """A hint to append to "unknown …" messages.
 

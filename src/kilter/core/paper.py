@@ -10,6 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from kilter.core.errors import UsageError, suggest
+
 Lever = Literal["objective", "decoder", "module", "curator"]
 
 
@@ -90,6 +92,17 @@ class Paper:
         key = f"{self.authors[0].rsplit(' ', 1)[-1].lower()}{self.year}{self.slug.split('-')[0]}"
         body = "\n".join(f"  {name} = {{{value}}}," for name, value in fields.items())
         return f"@inproceedings{{{key},\n{body}\n}}"
+
+
+def method_card(slug: str) -> Paper:
+    """The card of a method.
+
+    Raises:
+        UsageError: there is none of that name; the message says the nearest.
+    """
+    if slug not in cards():
+        raise UsageError(f"there is no method {slug!r}{suggest(slug, cards())}")
+    return cards()[slug]
 
 
 @cache

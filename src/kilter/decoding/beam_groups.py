@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-_OUT = -1e9
+OUT = -1e9
 """Score of what is not in the race."""
 
 
@@ -66,7 +66,7 @@ def best(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     values, index = scores.topk(k)
     last = values[:, -1:]
     left_out = (scores == last).sum(-1) > (values == last).sum(-1)
-    if bool((left_out & (last[:, 0] > _OUT)).any()):  # topk takes any of equal ones
+    if bool((left_out & (last[:, 0] > OUT)).any()):  # topk takes any of equal ones
         values, index = scores.sort(descending=True, stable=True)
         return values[:, :k], index[:, :k]
     index, order = index.sort()
@@ -115,11 +115,11 @@ def search(
     device, (inputs, start), width = prompts.device, prompts.shape, beams // groups
     shape = (inputs, groups, width)
     ids = prompts[:, None, None].expand(*shape, start)
-    running = torch.full(shape, _OUT, device=device)
+    running = torch.full(shape, OUT, device=device)
     running[..., 0] = 0.0  # before the first token all beams are alike
     sums = torch.zeros(shape, device=device)
     nothing = torch.full_like(running, -torch.inf)
-    pool = Found(ids, torch.full_like(running, _OUT), nothing, torch.zeros_like(sums, dtype=torch.long))
+    pool = Found(ids, torch.full_like(running, OUT), nothing, torch.zeros_like(sums, dtype=torch.long))
     taken = torch.zeros(shape, dtype=torch.bool, device=device)  # places of the pool
     done = taken[..., 0]
     first_row = torch.arange(0, inputs * beams, width, device=device).view(inputs, groups, 1)
@@ -146,7 +146,7 @@ def search(
             ends = criteria(sequences.flatten(0, 1), None).view(inputs, count)
             before = sums[:, group].gather(1, index // vocab)
             so_far = before + log_probs[:, group].flatten(1).gather(1, index)
-            on = best(top + ends * _OUT, width)[1]
+            on = best(top + ends * OUT, width)[1]
             steps.append(_Step(top, index // vocab, sequences, ends, so_far, on))
             if penalty is not None and strength:
                 charged.append(_chargeable(steps[-1], start, done[:, group], end if charge_end else None))
@@ -156,7 +156,7 @@ def search(
         last = now + 1 == max_length
         new = (step.ends | last) & (torch.arange(count, device=device) < width) & ~done[..., None]
         length = now + 1 - start
-        value = (step.scores / length**length_penalty).masked_fill(~new, _OUT)
+        value = (step.scores / length**length_penalty).masked_fill(~new, OUT)
         value, order = torch.cat([pool.scores, value], -1).sort(descending=True, stable=True)
         value, order = value[..., :width], order[..., :width]
         pool = Found(
@@ -167,14 +167,14 @@ def search(
         )
         taken = torch.cat([taken, new], -1).gather(-1, order)
 
-        running = (step.scores + step.ends * _OUT).gather(-1, step.on)
+        running = (step.scores + step.ends * OUT).gather(-1, step.on)
         sums = step.log_probs.gather(-1, step.on)
         ids = _rows(step.sequences, step.on)
         parents = (step.parents.gather(-1, step.on) + first_row).flatten()
 
         reach = max_length - start if early_stopping == "never" and length_penalty > 0 else length
         hope = running[..., 0] / reach**length_penalty
-        worst = torch.where(taken, pool.scores, _OUT).amin(-1)
+        worst = torch.where(taken, pool.scores, OUT).amin(-1)
         done = done | (hope <= worst) | step.ends.all(-1) | (taken.all(-1) & (early_stopping is True))
         if last or bool(done.all()):
             break
@@ -194,7 +194,7 @@ def _candidates(totals: Tensor, count: int, noise: Callable[[Tensor], Tensor] | 
 def _chargeable(step: _Step, start: int, done: Tensor, end: Tensor | None) -> tuple[Tensor, Tensor]:
     """New tokens `(N, K, t)` of a group's beams, and which of these `(N, K)` later groups are charged for."""
     beams = _rows(step.sequences, step.on)[..., start:]
-    alive = (step.scores.gather(1, step.on) > _OUT / 2) & ~step.ends.gather(1, step.on)
+    alive = (step.scores.gather(1, step.on) > OUT / 2) & ~step.ends.gather(1, step.on)
     if end is not None:
         width = step.on.shape[1]
         over = step.sequences[:, :width, start:]

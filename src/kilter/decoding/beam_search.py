@@ -1,15 +1,15 @@
 """From what `generate` hands to a callable to a search in groups and back: what the beam decoders share."""
 
-import warnings
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from kilter.decoding.beam_groups import Found, search
+from kilter.core.decoder import Decoder, Request
+from kilter.decoding.beam_groups import OUT, Found, search
 from kilter.decoding.streams import Streams
 
-Order = Literal["score", "group"]
+Order = Literal["rounds", "score", "group"]
 _IDLE = {
     "temperature": (1.0,),
     "top_k": (0, 50),
@@ -23,37 +23,30 @@ _IDLE = {
 
 
 def decode(
-    decoder: str,
-    model: Any,
-    input_ids: Tensor,
-    logits_processor: Any,
-    stopping_criteria: Any,
-    generation_config: Any,
-    inputs_tensor: Tensor | None,
-    model_kwargs: dict[str, Any],
+    decoder: Decoder,
+    request: Request,
     *,
     groups: int = 1,
-    order: Order = "score",
+    order: Order | None = None,
     sample: bool = False,
     **how: Any,
 ) -> Any:
     """Search with `kilter.decoding.beam_groups.search` and return what `generate` should."""
     from kilter.hosts.generation import Continuations, criteria_and_length, end_and_pad
 
-    config = generation_config
-    check_outputs(config)
+    config = request.config
     if config.num_return_sequences > config.num_beams:
         raise ValueError(
             f"num_return_sequences={config.num_return_sequences} is more than num_beams={config.num_beams} find; "
             "raise num_beams"
         )
     _check_sampling(decoder, config, sample)
-    session = Continuations(model, input_ids, config, model_kwargs)
+    session = Continuations(request.model, request.input_ids, config, request.model_kwargs)
     end, pad = end_and_pad(config)
-    criteria, max_length = criteria_and_length(stopping_criteria, config, session.prompts.shape[1])
+    criteria, max_length = criteria_and_length(request.stopping_criteria, config, session.prompts.shape[1])
     found = search(
         session,
-        logits_processor,
+        request.logits_processor,
         criteria,
         beams=config.num_beams,
         groups=groups,
@@ -62,23 +55,23 @@ def decode(
         early_stopping=config.early_stopping,
         end=end,
         fill=pad if pad or end is None else int(end[0]),  # so does beam search of transformers
-        noise=Streams(session.contents(inputs_tensor)).gumbel if sample else None,
+        noise=Streams(session.contents(request.inputs_tensor)).gumbel if sample else None,
         **how,
     )
     if bool(found.scores.isnan().any()):
-        raise ValueError(f"{decoder}: scores are NaN; look at the model's logits and at logits_processor")
+        raise ValueError(
+            f"{type(decoder).__name__}: scores are NaN; look at the model's logits and at logits_processor"
+        )
     return _returned(found, order, config, session.prompts.shape[1])
 
 
-def _returned(found: Found, order: Order, config: Any, start: int) -> Any:
+def _returned(found: Found, order: Order | None, config: Any, start: int) -> Any:
     """The wanted hypotheses of all groups in order, as rows."""
     inputs, groups, width = found.scores.shape
     group = torch.arange(groups, device=found.scores.device)[:, None].expand(groups, width)
-    if order == "score":
-        index = found.scores.flatten(1).sort(descending=True, stable=True)[1]
-    else:  # the best of each group, then the second best of each, …
-        index = torch.arange(groups * width, device=group.device).view(groups, width).T.flatten().expand(inputs, -1)
-    index = index[:, : config.num_return_sequences]
+    wanted = config.num_return_sequences
+    index = _in_order(found, order or ("score" if wanted == groups * width else "rounds"), config.length_penalty)
+    index = index[:, :wanted]
 
     def rows(values: Tensor) -> Tensor:
         return values.reshape(inputs, groups * width).gather(1, index).flatten()
@@ -95,6 +88,20 @@ def _returned(found: Found, order: Order, config: Any, start: int) -> Any:
     )
 
 
+def _in_order(found: Found, order: Order, length_penalty: float) -> Tensor:
+    """Where the hypotheses `(N, G, B')`, each group's best first, are when all are ranked: `(N, G·B')`."""
+    rank = torch.arange(found.scores.shape[-1], device=found.scores.device).expand_as(found.scores)
+    if order == "group":  # the best of each group, then the second best of each, …
+        return rank.flatten(1).sort(stable=True)[1]
+    index = found.scores.flatten(1).sort(descending=True, stable=True)[1]
+    if order == "score":
+        return index
+    totals = found.scores * found.lengths.clamp_min(1) ** length_penalty
+    none = torch.minimum(found.scores, totals) <= OUT / 2  # places that a group could not fill come last
+    rounds = rank.masked_fill(none, rank.shape[-1]).flatten(1)
+    return index.gather(1, rounds.gather(1, index).sort(stable=True)[1])
+
+
 def returned(config: Any, **fields: Tensor | None) -> Any:
     """All fields, or only the sequences where `return_dict_in_generate` is not set."""
     from kilter.hosts.generation import Decoded
@@ -102,20 +109,12 @@ def returned(config: Any, **fields: Tensor | None) -> Any:
     return Decoded(**fields) if config.return_dict_in_generate else fields["sequences"]
 
 
-def check_outputs(config: Any) -> None:
-    """Say so where something is asked for that is not kept."""
-    for name in ("output_attentions", "output_hidden_states", "output_logits"):
-        if getattr(config, name, None):
-            raise ValueError(
-                f"{name}=True: kilter's decoders return no such thing; run the model on the sequences for it"
-            )
-
-
-def _check_sampling(decoder: str, config: Any, sample: bool) -> None:
+def _check_sampling(decoder: Decoder, config: Any, sample: bool) -> None:
     if config.do_sample and not sample:
+        name = type(decoder).__name__
         raise ValueError(
-            f"do_sample=True, but {decoder} takes the best of the beams: set do_sample=False"
-            + (", or make it DiverseBeamSearch(sample_groups=True)" if decoder == "DiverseBeamSearch" else "")
+            f"do_sample=True, but {name} takes the best of the beams: set do_sample=False"
+            + (", or make it DiverseBeamSearch(sample_groups=True)" if name == "DiverseBeamSearch" else "")
         )
     if sample:
         check_sampling(config)
@@ -128,13 +127,10 @@ def check_sampling(config: Any) -> None:
             raise ValueError(f"{name}={value} has no effect without do_sample=True; set that too")
 
 
-def check_no_groups(decoder: str, config: Any) -> None:
+def check_no_groups(decoder: Decoder, config: Any) -> None:
     """Say so where groups are asked for of a decoder that has none."""
     for name, idle in (("num_beam_groups", 1), ("diversity_penalty", 0)):
         if (value := getattr(config, name, None)) not in (None, idle):
-            raise ValueError(f"{name}={value}: {decoder} has no groups; leave it out, or use DiverseBeamSearch")
-
-
-def warn(text: str) -> None:
-    """A warning that points at the caller of `generate`."""
-    warnings.warn(text, stacklevel=6)
+            raise ValueError(
+                f"{name}={value}: {type(decoder).__name__} has no groups; leave it out, or use DiverseBeamSearch"
+            )

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-from torch import Generator, Tensor
+from torch import Generator
 
+from kilter.core.decoder import Decoder, Request
 from kilter.decoding.block_search import AnyScorer, check_scorer, decode_blocks
 
 
-class BestOfN:
+class BestOfN(Decoder):
     """Sample n continuations and keep the best by a scorer; RankGen's rerank is n = 20.
 
     A valid `custom_generate`; `kilter.decoding.RankGenSearch` tells more of scorers, sampling and seeds. Returns one
@@ -46,20 +47,7 @@ class BestOfN:
         check_scorer(scorer, generator, n=n)
         self.scorer, self.n, self.tokenizer, self.generator = scorer, n, tokenizer, generator
 
-    def __call__(
-        self,
-        model: Any,
-        input_ids: Tensor,
-        logits_processor: Any,
-        stopping_criteria: Any,
-        generation_config: Any,
-        inputs_tensor: Tensor | None = None,
-        **model_kwargs: Any,
-    ) -> Any:
-        """Decode; `generate` calls this."""
-        given = (model, input_ids, logits_processor, stopping_criteria, generation_config, inputs_tensor, model_kwargs)
+    def search(self, request: Request) -> Any:
+        """Sample and choose; see the class."""
         how = {name: getattr(self, name) for name in ("scorer", "tokenizer", "generator")}
-        return decode_blocks("BestOfN", *given, kept=self.n, samples=self.n, block=None, first_stage="single", **how)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.scorer!r}, n={self.n!r})"
+        return decode_blocks(self, request, kept=self.n, samples=self.n, block=None, first_stage="single", **how)

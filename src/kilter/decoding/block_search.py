@@ -12,8 +12,9 @@ import torch
 from torch import Generator, Tensor
 
 from kilter.core.checks import whole
+from kilter.core.decoder import Decoder, Request
 from kilter.decoding.beam_groups import best
-from kilter.decoding.beam_search import check_no_groups, check_outputs, check_sampling, returned
+from kilter.decoding.beam_search import check_no_groups, check_sampling, returned
 from kilter.decoding.streams import Streams
 
 Scorer = Callable[[Sequence[Any], Sequence[Any]], Any]
@@ -34,14 +35,8 @@ FirstStage = Literal["single", "copies"]
 
 
 def decode_blocks(
-    decoder: str,
-    model: Any,
-    input_ids: Tensor,
-    logits_processor: Any,
-    stopping_criteria: Any,
-    generation_config: Any,
-    inputs_tensor: Tensor | None,
-    model_kwargs: dict[str, Any],
+    decoder: Decoder,
+    request: Request,
     *,
     scorer: AnyScorer,
     kept: int,
@@ -54,14 +49,13 @@ def decode_blocks(
     """Search and return what `generate` should; the settings are those of `RankGenSearch`."""
     from kilter.hosts.generation import Continuations, criteria_and_length, end_and_pad, for_rows
 
-    config = generation_config
-    check_outputs(config)
+    config = request.config
     _check_settings(decoder, config, kept)
-    session = Continuations(model, input_ids, config, model_kwargs)
-    contents = session.contents(inputs_tensor)
+    session = Continuations(request.model, request.input_ids, config, request.model_kwargs)
+    contents = session.contents(request.inputs_tensor)
     streams = Streams(contents, generator)
     rank = _Ranker(scorer, tokenizer, contents)
-    criteria, limit = criteria_and_length(stopping_criteria, config, session.prompts.shape[1])
+    criteria, limit = criteria_and_length(request.stopping_criteria, config, session.prompts.shape[1])
     prompts = session.prompts
     (inputs, start), device = prompts.shape, prompts.device
     rows = samples * (kept if first_stage == "copies" else 1)
@@ -76,12 +70,14 @@ def decode_blocks(
     beams = _Beams.of(prompts, rows, end_and_pad(config)[1])
     now = start
     while True:
-        processors: Any = for_rows(logits_processor, rows)
+        processors: Any = for_rows(request.logits_processor, rows)
         stop = limit if block is None else min(now + block, limit)
         while True:  # one block
             probabilities = processors(beams.ids.flatten(0, 1), logits.clone()).softmax(-1)
             if bool(probabilities.isnan().any()):
-                raise ValueError(f"{decoder}: no token can be drawn; look at the model's logits and logits_processor")
+                raise ValueError(
+                    f"{type(decoder).__name__}: no token can be drawn; look at the model's logits and logits_processor"
+                )
             tokens = streams.draw(probabilities.view(inputs, rows, -1))
             beams.append(tokens, logits.log_softmax(-1).view(inputs, rows, -1))
             now += 1
@@ -223,15 +219,16 @@ def check_scorer(scorer: Any, generator: Any, **counts: int) -> None:
         whole(name, count, 1)
 
 
-def _check_settings(decoder: str, config: Any, kept: int) -> None:
+def _check_settings(decoder: Decoder, config: Any, kept: int) -> None:
+    name = type(decoder).__name__
     if config.num_beams != 1:
-        raise ValueError(f"num_beams={config.num_beams}: {decoder} samples and ranks; set num_beams=1")
+        raise ValueError(f"num_beams={config.num_beams}: {name} samples and ranks; set num_beams=1")
     if config.num_return_sequences > kept:
         raise ValueError(
-            f"num_return_sequences={config.num_return_sequences} is more than the {kept} that {decoder} keeps; "
+            f"num_return_sequences={config.num_return_sequences} is more than the {kept} that {name} keeps; "
             "ask for fewer, or keep more"
         )
     if getattr(config, "guidance_scale", None) not in (None, 1):
-        raise ValueError(f"guidance_scale={config.guidance_scale}: its processor cannot follow {decoder}; leave it out")
+        raise ValueError(f"guidance_scale={config.guidance_scale}: its processor cannot follow {name}; leave it out")
     check_no_groups(decoder, config)
     check_sampling(config)

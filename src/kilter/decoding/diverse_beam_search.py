@@ -11,10 +11,11 @@ from typing import Any, Literal
 from torch import Tensor
 
 from kilter.core.checks import at_least, one_of, positive, whole
+from kilter.core.decoder import Decoder, Request, warn
 from kilter.core.paper import Claim, Paper
 from kilter.decoding import penalties
 from kilter.decoding.beam_groups import Penalty
-from kilter.decoding.beam_search import Order, decode, warn
+from kilter.decoding.beam_search import Order, decode
 
 PAPER = Paper(
     slug="diverse-beam-search",
@@ -42,7 +43,7 @@ PAPER = Paper(
 Diversity = Literal["hamming", "cumulative", "overlap", "ngram", "embedding"]
 
 
-class DiverseBeamSearch:
+class DiverseBeamSearch(Decoder):
     """Beams in groups, of which a later one pays for repeating what an earlier one has just chosen.
 
     A valid `custom_generate`. `num_beams`, `num_beam_groups`, `diversity_penalty` (λ) and all else are given to
@@ -63,7 +64,9 @@ class DiverseBeamSearch:
         temperature: Γ of "cumulative" (not in the paper).
         discount: of "overlap" (fairseq's default); 0 makes it "hamming".
         charge_eos: charge the end of a sequence just chosen too, as the authors' code does.
-        order: "score", best first of all groups; "group", the best of each group first, then the second best, ….
+        order: which rows come first: "rounds", the best of each group, then the second best of each, in every round by
+            score, so that fewer than all have the diversity and the first is the best of all; "score", best first of
+            all groups; "group", rounds in the order of the groups. None is rounds, and "score" where all are returned.
         sample_groups: draw the candidates of a group instead of taking the best; sampling settings are `generate`'s.
 
     Raises:
@@ -90,7 +93,7 @@ class DiverseBeamSearch:
         temperature: float = 1.0,
         discount: float = 1.0,
         charge_eos: bool = False,
-        order: Order = "score",
+        order: Order | None = None,
         sample_groups: bool = False,
     ) -> None:
         if not isinstance(diversity, str) and not callable(diversity):
@@ -100,38 +103,24 @@ class DiverseBeamSearch:
         whole("n", n, 1)
         positive("temperature", temperature)
         at_least("discount", discount, 0)
-        one_of("order", order, Order)
+        if order is not None:
+            one_of("order", order, Order)
         self.diversity, self.n, self.temperature, self.discount = diversity, n, temperature, discount
         self.charge_eos, self.sample_groups = charge_eos, sample_groups
-        self.order: Order = order
+        self.order: Order | None = order
 
-    def __call__(
-        self,
-        model: Any,
-        input_ids: Tensor,
-        logits_processor: Any,
-        stopping_criteria: Any,
-        generation_config: Any,
-        inputs_tensor: Tensor | None = None,
-        num_beam_groups: int | None = None,
-        diversity_penalty: float | None = None,
-        **model_kwargs: Any,
+    def search(
+        self, request: Request, *, num_beam_groups: int | None = None, diversity_penalty: float | None = None
     ) -> Any:
-        """Decode; `generate` calls this."""
-        groups, strength = _settings(generation_config, num_beam_groups, diversity_penalty)
+        """Search in groups; see the class."""
+        groups, strength = _settings(request.config, num_beam_groups, diversity_penalty)
         return decode(
-            "DiverseBeamSearch",
-            model,
-            input_ids,
-            logits_processor,
-            stopping_criteria,
-            generation_config,
-            inputs_tensor,
-            model_kwargs,
+            self,
+            request,
             groups=groups,
             order=self.order,
             sample=self.sample_groups,
-            penalty=self._penalty(model),
+            penalty=self._penalty(request.model),
             strength=strength,
             charge_end=self.charge_eos,
         )
@@ -150,10 +139,6 @@ class DiverseBeamSearch:
             "ngram": {"n": self.n},
         }
         return partial(getattr(penalties, self.diversity), **options[self.diversity])
-
-    def __repr__(self) -> str:
-        options = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
-        return f"{type(self).__name__}({options})"
 
 
 diverse_beam_search = DiverseBeamSearch()
@@ -182,8 +167,13 @@ def _settings(config: Any, num_beam_groups: int | None, diversity_penalty: float
         )
     if not 0 <= strength < float("inf"):
         raise ValueError(f"diversity_penalty={strength} must be a number from 0; below, repetition would be rewarded")
-    if num_beam_groups is None and groups == 1 and strength:
-        warn(f"num_beam_groups is 1, so diversity_penalty={strength} changes nothing: this is beam search")
+    if groups == 1 and (num_beam_groups is None or strength):
+        nothing = f", so diversity_penalty={strength} changes nothing" if strength else ""
+        kind = "beam search" if config.num_beams > 1 else "greedy search"
+        warn(
+            f"num_beam_groups is 1{nothing}: this is {kind}; for diverse texts give num_beams and num_beam_groups, "
+            "such as 6 and 3, and diversity_penalty; where it is meant, num_beam_groups=1 alone says so"
+        )
     return groups, strength
 
 

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from kilter.core.checks import at_least
+from kilter.core.decoder import Decoder, Request
 from kilter.decoding.beam_search import check_no_groups, decode
 
 _LEAST = -100.0
 """log U of what the prior rules out, so that it is no infinite gain."""
 
 
-class MMIBeamSearch:
+class MMIBeamSearch(Decoder):
     """Beam search that takes off what a model without the condition would say anyway.
 
     A valid `custom_generate`. Costs a second forward for each step.
@@ -39,29 +40,16 @@ class MMIBeamSearch:
         at_least("weight", weight, 0)
         self.weight, self.unconditional = weight, unconditional
 
-    def __call__(
-        self,
-        model: Any,
-        input_ids: Tensor,
-        logits_processor: Any,
-        stopping_criteria: Any,
-        generation_config: Any,
-        inputs_tensor: Tensor | None = None,
-        **model_kwargs: Any,
-    ) -> Any:
-        """Decode; `generate` calls this."""
-        check_no_groups("MMIBeamSearch", generation_config)
-        given = (model, input_ids, logits_processor, stopping_criteria, generation_config, inputs_tensor, model_kwargs)
-        prior = _Prior(self.unconditional or model, input_ids, generation_config)
+    def search(self, request: Request) -> Any:
+        """Search; see the class."""
+        check_no_groups(self, request.config)
+        other = request.model if self.unconditional is None else self.unconditional
+        prior = _Prior(other, request.input_ids, request.config)
 
         def less(log_probs: Tensor, ids: Tensor, parents: Tensor | None, count: int) -> Tensor:
             return log_probs - self.weight * prior(ids, parents, log_probs).clamp_min(_LEAST)
 
-        return decode("MMIBeamSearch", *given, rescore=less if self.weight else None)
-
-    def __repr__(self) -> str:
-        other = type(self.unconditional).__name__ if self.unconditional is not None else None
-        return f"{type(self).__name__}(weight={self.weight}, unconditional={other})"
+        return decode(self, request, rescore=less if self.weight else None)
 
 
 class _Prior:

@@ -7,13 +7,14 @@ the published code is told by `kilter.decoding.block_search`, which does the wor
 from collections.abc import Sequence
 from typing import Any
 
-from torch import Generator, Tensor
+from torch import Generator
 
 from kilter.core.checks import one_of
+from kilter.core.decoder import Decoder, Request
 from kilter.decoding.block_search import AnyScorer, FirstStage, check_scorer, decode_blocks
 
 
-class RankGenSearch:
+class RankGenSearch(Decoder):
     """Decode in blocks of sampled tokens; after each a scorer keeps the best continuations so far.
 
     A valid `custom_generate`. How tokens are sampled is said to `generate` (the paper: `do_sample=True, top_p=0.9,
@@ -68,24 +69,6 @@ class RankGenSearch:
         self.scorer, self.beams, self.samples, self.block = scorer, beams, samples, block
         self.first_stage, self.tokenizer, self.generator = first_stage, tokenizer, generator
 
-    def __call__(
-        self,
-        model: Any,
-        input_ids: Tensor,
-        logits_processor: Any,
-        stopping_criteria: Any,
-        generation_config: Any,
-        inputs_tensor: Tensor | None = None,
-        **model_kwargs: Any,
-    ) -> Any:
-        """Decode; `generate` calls this."""
-        given = (model, input_ids, logits_processor, stopping_criteria, generation_config, inputs_tensor, model_kwargs)
-        how = {
-            name: getattr(self, name)
-            for name in ("scorer", "samples", "block", "first_stage", "tokenizer", "generator")
-        }
-        return decode_blocks("RankGenSearch", *given, kept=self.beams, **how)
-
-    def __repr__(self) -> str:
-        options = ", ".join(f"{name}={getattr(self, name)!r}" for name in ("beams", "samples", "block", "first_stage"))
-        return f"{type(self).__name__}({self.scorer!r}, {options})"
+    def search(self, request: Request) -> Any:
+        """Decode in blocks; see the class."""
+        return decode_blocks(self, request, kept=self.beams, **{k: v for k, v in self.config().items() if k != "beams"})

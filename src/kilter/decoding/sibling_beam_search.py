@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from kilter.core.checks import at_least
+from kilter.core.decoder import Decoder, Request
 from kilter.decoding.beam_groups import best
 from kilter.decoding.beam_search import check_no_groups, decode
 
 
-class SiblingBeamSearch:
+class SiblingBeamSearch(Decoder):
     """Beam search in which a beam's continuations pay for their rank among themselves, so that others get a turn.
 
     A valid `custom_generate`. The charge is carried forward, as the score is.
@@ -35,20 +36,10 @@ class SiblingBeamSearch:
         at_least("rank_penalty", rank_penalty, 0)
         self.rank_penalty = rank_penalty
 
-    def __call__(
-        self,
-        model: Any,
-        input_ids: Tensor,
-        logits_processor: Any,
-        stopping_criteria: Any,
-        generation_config: Any,
-        inputs_tensor: Tensor | None = None,
-        **model_kwargs: Any,
-    ) -> Any:
-        """Decode; `generate` calls this."""
-        check_no_groups("SiblingBeamSearch", generation_config)
-        given = (model, input_ids, logits_processor, stopping_criteria, generation_config, inputs_tensor, model_kwargs)
-        return decode("SiblingBeamSearch", *given, rescore=self._charge)
+    def search(self, request: Request) -> Any:
+        """Search; see the class."""
+        check_no_groups(self, request.config)
+        return decode(self, request, rescore=self._charge)
 
     def _charge(self, log_probs: Tensor, ids: Tensor, parents: Tensor | None, count: int) -> Tensor:
         """Of each beam its `count` best continuations, which no other of it can overtake, less γ·rank."""
@@ -58,6 +49,3 @@ class SiblingBeamSearch:
         values = values - self.rank_penalty * torch.arange(1, values.shape[-1] + 1, device=values.device)
         ranked = torch.full_like(log_probs, -torch.inf).flatten(0, 1).scatter_(-1, tokens, values)
         return ranked.view_as(log_probs)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(rank_penalty={self.rank_penalty})"

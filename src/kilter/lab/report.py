@@ -174,6 +174,24 @@ def write_report(run: Path) -> Path:
     return run / "report.html"
 
 
+def show_run(run: Path, report: Path) -> None:
+    """Print the table of a finished run, its verdicts and remarks, and where its report is."""
+    from rich.console import Console
+
+    summary = load_summary(run)
+    console = Console()
+    console.print(table(summary, most=max(2, (console.width - 24) // 18)))
+    for found in summary["verdicts"]:
+        print(f"{found['verdict']}: {found['claim']} ({found['why']})")
+    if skipped := summary["data"]["skipped"]:
+        print(f"skipped: {len(skipped)} of your files or rows, listed in the report")
+    if any((run / "arms").glob("*/seed-*/model")) and summary["settings"].get("model"):
+        print(f"models: {run / 'arms' / '<arm>' / 'seed-<n>' / 'model'}")
+    for note in summary["notes"]:
+        print(f"note: {note}")
+    print(f"report: {report}")
+
+
 def _headline(summary: Summary) -> dict[str, Any] | None:
     """Before and after of the first method, metric by metric; None where the run has no such pair."""
     arms, baseline = summary["arms"], summary["arms"].get(summary["baseline"])

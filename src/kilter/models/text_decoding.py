@@ -1,5 +1,6 @@
 """kilter's decoders by name, on prompts given as token ids: what stands behind `kilter generate --decoder`."""
 
+import inspect
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
@@ -10,6 +11,8 @@ from transformers import PreTrainedConfig
 
 from kilter import decoding as methods
 from kilter.core.errors import extra
+from kilter.models.decoders import DECODERS, Row, called
+from kilter.models.own_code import OwnFunction, names_own
 from kilter.models.text_model import TextModel
 
 LOG_PROB = "log-prob"
@@ -47,42 +50,44 @@ def seeds(prompts: Sequence[Sequence[int]], seed: int) -> list[int]:
 
 
 def decoding(
-    text: TextModel, decoder: str, options: Mapping[str, Any], *, scorer: Any = None, max_new_tokens: int
+    text: TextModel,
+    decoder: str | Row,
+    options: Mapping[str, Any],
+    *,
+    scorer: Any = None,
+    max_new_tokens: int,
+    unique: bool = False,
 ) -> Callable[[Sequence[Sequence[int]], Sequence[int]], list[list[Output]]]:
     """What writes the texts of a batch, best first, given the token ids of its prompts and a seed for each.
 
     Args:
         text: the model that writes.
-        decoder: a key of `DECODERS` in `kilter.cli`.
+        decoder: a key of `kilter.models.decoders.DECODERS`, or a row of one's own.
         options: that decoder's, all of them.
         scorer: of a decoder that has one, as `load_scorer` gives it.
         max_new_tokens: of each text, at most.
+        unique: of all texts that are found for a prompt, the first to keep that differ; there may be fewer.
     """
-    settings = {**_OWN_DEFAULTS, "num_return_sequences": options.get("keep", options.get("n"))}
-    settings |= {name: options[name] for name in _OWN_DEFAULTS if name in options}
-    settings |= {"num_beam_groups": options.get("groups", 1), "do_sample": "num_beams" not in options}
+    row = DECODERS[decoder] if isinstance(decoder, str) else decoder
+    found = options[row.counted]
+    keep = options.get("keep") or found
+    settings = {**_OWN_DEFAULTS, "num_beam_groups": 1, "do_sample": row.samples}
+    settings |= called({name: options[name] for name in row.asked})
+    settings["num_return_sequences"] = _candidates(options, found, max_new_tokens) if unique else keep
+    if settings["num_beam_groups"] == 1:
+        settings["diversity_penalty"] = 0.0  # one group has no other to differ from
+    own = called({name: options.get(name) for name in row.own})
+    if unique and keep < found and "order" in own:
+        own["order"] = own["order"] or "rounds"  # as where only these are returned
+    kind = row.load()
+    taken = inspect.signature(kind).parameters
+    own |= {"scorer": scorer or _all_alike} if "scorer" in taken else {}
     generate: Any = text.model.generate
 
     def method(seeds: Sequence[int]) -> Any:
         streams = [torch.Generator(text.model.device).manual_seed(seed) for seed in seeds]
-        drawn = {"tokenizer": text.tokenizer, "generator": streams}
-        match decoder:
-            case "beam":
-                return methods.diverse_beam_search
-            case "diverse-beam":
-                return methods.DiverseBeamSearch(diversity=options["diversity"])
-            case "sibling":
-                return methods.SiblingBeamSearch(rank_penalty=options["rank_penalty"])
-            case "mmi":
-                return methods.MMIBeamSearch(weight=options["mmi_weight"])
-            case "best-of":
-                return methods.BestOfN(scorer, n=options["n"], **drawn)
-            case "rankgen":
-                sizes = {name: options[name] for name in ("beams", "samples", "block")}
-                return methods.RankGenSearch(scorer, **sizes, **drawn)
-            case "sample":
-                return methods.BestOfN(_all_alike, n=options["n"], **drawn)  # with a stream for each prompt
-        raise ValueError(f"decoder: there is no {decoder!r}")
+        drawn = {"tokenizer": text.tokenizer, "generator": streams}  # each prompt has a stream
+        return kind(**own, **{name: value for name, value in drawn.items() if name in taken})
 
     def write(rows: Sequence[Sequence[int]], seeds: Sequence[int]) -> list[list[Output]]:
         given = text.batch(rows)
@@ -94,22 +99,40 @@ def decoding(
             pad_token_id=text.tokenizer.pad_token_id,
             return_dict_in_generate=True,
         )
-        outputs = _outputs(found, text.texts(found.sequences, given["input_ids"].shape[1]), decoder)
+        outputs = _outputs(found, text.texts(found.sequences, given["input_ids"].shape[1]), row)
         each = settings["num_return_sequences"]
-        return [outputs[start : start + each] for start in range(0, len(outputs), each)]
+        several = [outputs[start : start + each] for start in range(0, len(outputs), each)]
+        return [_distinct(one)[:keep] for one in several] if unique else several
 
     return write
+
+
+def _candidates(options: Mapping[str, Any], found: int, max_new_tokens: int) -> int:
+    """How many texts of a prompt there are to choose from: after a single block, no more than were drawn."""
+    single = max_new_tokens <= options.get("block", 0)
+    return min(found, options["samples"]) if single else found
+
+
+def _distinct(outputs: Sequence[Output]) -> list[Output]:
+    """Of equal texts the first."""
+    first: dict[str, Output] = {}
+    for output in outputs:
+        first.setdefault(output["text"], output)
+    return list(first.values())
 
 
 def load_scorer(name: str, text: TextModel) -> Any:
     """What `--scorer` names, as `kilter.decoding.BestOfN` takes it.
 
     Raises:
-        ValueError: it is not `log-prob`, nor a folder or hub id of a RankGen scorer or of a cross-encoder.
+        ValueError: it is not `log-prob`, nor a folder or hub id of a RankGen scorer or of a cross-encoder, nor a
+            function of one's own that can be used.
         ModuleNotFoundError: a cross-encoder without sentence-transformers.
     """
     if name == LOG_PROB:
         return "log_prob"
+    if names_own(name):
+        return OwnFunction.load("scorer", name, ("prefixes", "continuations"))
     try:
         config, _ = PreTrainedConfig.get_config_dict(name)
         if any("ForSequenceClassification" in kind for kind in config.get("architectures") or ()):
@@ -120,8 +143,8 @@ def load_scorer(name: str, text: TextModel) -> Any:
         return methods.RankGenScorer.from_pretrained(name).to(text.model.device)
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(
-            f"scorer: {name} is not {LOG_PROB}, nor a folder or hub id of a RankGen scorer or of a cross-encoder "
-            f"({str(error).splitlines()[0]})"
+            f"scorer: {name} is not {LOG_PROB}, nor a folder or hub id of a RankGen scorer or of a cross-encoder, "
+            f"nor a function of your own as FILE.py:FUNCTION ({str(error).splitlines()[0]})"
         ) from error
 
 
@@ -130,9 +153,9 @@ def _all_alike(_: Sequence[Any], continuations: Sequence[Any]) -> torch.Tensor:
     return torch.zeros(len(continuations))
 
 
-def _outputs(found: Any, texts: Sequence[str], decoder: str) -> list[Output]:
-    ranked = found.ranker_scores if decoder in ("best-of", "rankgen") else None
-    scores = found.sequences_log_probs if decoder == "sample" else found.sequences_scores
+def _outputs(found: Any, texts: Sequence[str], row: Row) -> list[Output]:
+    ranked = found.ranker_scores if "scorer" in row.own else None
+    scores = found.sequences_log_probs if row.samples and ranked is None else found.sequences_scores
     columns = zip(
         texts,
         _numbers(scores),
