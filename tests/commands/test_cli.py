@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -53,6 +54,51 @@ def test_list_and_show_speak_json(capsys: pytest.CaptureFixture) -> None:
     assert all({"lever", "paper", "verdict"} <= row.keys() for row in rows)
     assert main(["show", "align-with-purpose", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["slug"] == "align-with-purpose"
+
+
+def test_the_ledger_is_printed_and_speaks_json(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert main(["list", "--claims", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["method"] for row in rows} == set(cards())
+    assert {"claim", "published", "ours", "verdict", "reason", "where"} <= rows[0].keys()
+    monkeypatch.setenv("COLUMNS", "700")
+    assert main(["list", "--claims"]) == 0
+    said = capsys.readouterr().out
+    assert "not tried: needs 280,000 hours of speech" in said
+    assert all(claim.text in said for card in cards().values() for claim in card.claims)
+
+
+def test_show_reads_every_evidence_file(capsys: pytest.CaptureFixture) -> None:
+    assert main(["show", "align-with-purpose"]) == 0
+    said = capsys.readouterr().out
+    for line in ("on digits: holds in direction", "on telephone prompts: not seen here", "digest   not recorded"):
+        assert line in said
+    assert said.count("  measured kilter run align-with-purpose --preset") == said.count("  commit   ") == 3
+    assert main(["show", "align-with-purpose", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["evidence"]
+    assert [*found] == ["align-with-purpose", "align-with-purpose-residual", "align-with-purpose-words"]
+    assert all({"command", "commit", "data", "changed"} <= record.keys() for record in found.values())
+
+
+def test_evidence_is_reported_and_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evidence = Path(__file__).parents[1] / "evidence"
+    assert main(["report", str(evidence / "rankgen.json"), "--out", str(tmp_path / "page")]) == 0
+    page = (tmp_path / "page" / "report.html").read_text(encoding="utf-8")
+    assert "which keeps numbers only" in page
+    assert "Ranker against both beats the encoder as given" in page
+    monkeypatch.chdir(tmp_path)
+    assert main(["report", str(evidence / "rankgen.json")]) == 0
+    assert (tmp_path / "runs" / "rankgen-evidence" / "report.html").read_text(encoding="utf-8") == page
+    capsys.readouterr()
+    files = [str(evidence / f"align-with-purpose{name}.json") for name in ("", "-residual")]
+    assert main(["compare", *files, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["differs"]["encoder"] == {"a": "conv", "b": "residual"}
+    assert round(found["arms"]["ctc"]["delay_ms"]["change"]) == -555
+    assert main(["report", "no-such.json"]) == 1
+    assert "no-such.json: no such file" in capsys.readouterr().err
 
 
 def test_show_prints_the_citation(capsys: pytest.CaptureFixture) -> None:

@@ -1,4 +1,4 @@
-"""kilter compare: two run directories side by side."""
+"""kilter compare: two runs side by side, or a run and evidence."""
 
 import json
 from dataclasses import dataclass
@@ -12,10 +12,13 @@ PLACE = 100
 
 @dataclass
 class Compare:
-    """Compare two run directories: what differs in their settings, and what in their figures."""
+    """Compare two run directories or evidence files: what differs in their settings, and what in their figures.
+
+    Example: kilter compare runs/mine evidence/align-with-purpose.json
+    """
 
     a: Annotated[Positional[Path], arg(metavar="RUN_A")]
-    """a run directory"""
+    """a run directory, or an evidence file"""
     b: Annotated[Positional[Path], arg(metavar="RUN_B")]
     """another"""
     json: bool = False

@@ -1,4 +1,4 @@
-"""kilter report: print the table of a run again, rewrite its report.html."""
+"""kilter report: print the table of a run or of evidence again, write its report.html."""
 
 import json
 from dataclasses import dataclass
@@ -12,10 +12,15 @@ PLACE = 90
 
 @dataclass
 class Report:
-    """Print the table of a run directory again, and write its report.html anew."""
+    """Print the table of a run directory or of an evidence file, and write its report.html anew.
 
-    run: Annotated[Positional[Path], arg(metavar="RUN")]
-    """a run directory"""
+    Example: kilter report evidence/rankgen.json
+    """
+
+    run: Annotated[Positional[Path], arg(metavar="RUN|EVIDENCE.json")]
+    """a run directory, or an evidence file"""
+    out: Path | None = None
+    """folder of report.html; by default that of the run, and for evidence one under ./runs"""
     json: bool = False
     """print the summary as JSON"""
 
@@ -27,7 +32,9 @@ class Report:
         if self.json:
             print(json.dumps(summary, indent=2, ensure_ascii=False))
             return 0
-        show_run(self.run, write_report(self.run))
+        recorded = self.run.suffix == ".json"
+        out = self.out or (Path("runs", f"{self.run.stem}-evidence") if recorded else self.run)
+        show_run(self.run, write_report(self.run, out))
         return 0
 
 

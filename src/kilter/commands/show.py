@@ -1,12 +1,16 @@
 """kilter show: one method: paper, names, claims, evidence; --bibtex for the citation."""
 
 import json
-from dataclasses import dataclass
-from typing import Annotated
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from kilter.core.paper import method_card
+from kilter.core.paper import Paper, method_card
+
+if TYPE_CHECKING:
+    from kilter.lab.evidence import Line
 
 PLACE = 30
 
@@ -28,25 +32,49 @@ class Show:
         if self.bibtex:
             print(card.bibtex())
             return 0
-        from kilter.lab.evidence import evidence
+        from kilter.lab.evidence import changed, claims_of, recorded
 
-        record = evidence(card.slug)
+        found = recorded(card.slug)
         if self.json:
-            from dataclasses import asdict
-
-            print(json.dumps({**asdict(card), "evidence": record}, indent=2, ensure_ascii=False))
+            records = {name: {**record, "changed": changed(record)} for name, record in found.items()}
+            told = {**asdict(card), "ledger": [asdict(line) for line in claims_of(card)], "evidence": records}
+            print(json.dumps(told, indent=2, ensure_ascii=False))
             return 0
-        print(f"{card.slug} — {card.purpose}\n")
-        print(f"  {card.title}\n  {', '.join(card.authors)}\n  {card.venue}, {card.year} · {card.url}\n")
-        print(f"  lever    {card.lever}\n  names    {', '.join(card.names)}")
-        for found in (record or {}).get("verdicts", []):
-            print(f"  claim    {found['claim']}\n  verdict  {found['verdict']}: {found['why']}")
-        if record is None:
-            print("  verdict  no evidence recorded yet")
-        else:
-            print(f"  measured {record['command']}")
+        print("\n".join(_about(card)))
+        print("\n".join(_claims(claims_of(card))))
+        for name, record in found.items():
+            print("\n".join(_measured(name, record, changed(record))))
+        if not found:
+            print("\n  no evidence recorded yet")
         print(f"\n  try it   kilter run {card.slug} --preset demo")
         return 0
+
+
+def _about(card: Paper) -> Iterator[str]:
+    yield f"{card.slug} — {card.purpose}\n"
+    yield f"  {card.title}\n  {', '.join(card.authors)}\n  {card.venue}, {card.year} · {card.url}\n"
+    yield f"  lever    {card.lever}\n  names    {', '.join(card.names)}"
+
+
+def _claims(lines: "list[Line]") -> Iterator[str]:
+    """Each claim once, and below it what was found of it wherever it was tried."""
+    last = None
+    for line in lines:
+        if line.claim != last:
+            yield f"\n  claim    {line.claim}" + (f" (published: {line.published})" if line.published else "")
+        last = line.claim
+        if line.verdict:
+            yield f"  verdict  on {line.where}: {line.verdict}: {line.ours}"
+        else:
+            yield f"  verdict  not tried: {line.reason or 'no evidence yet'}"
+
+
+def _measured(name: str, record: Mapping[str, Any], changed: list[str] | None) -> Iterator[str]:
+    data = record["data"]
+    since = "not known" if changed is None else ", ".join(changed) or "nothing of method, recipe and task"
+    yield f"\n  evidence {name}.json, of {record['created'][:10]}\n  measured {record['command']}"
+    yield f"  commit   {record['commit'] or 'not recorded'}\n  changed  {since}"
+    yield f"  data     {data['title']}\n  digest   {data['digest'] or 'not recorded'}"
 
 
 COMMAND = Show

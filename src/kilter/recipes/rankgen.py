@@ -96,14 +96,14 @@ class RankGenRecipe(Continuations):
     # The report ---------------------------------------------------------------------------------------------
 
     def claims(self) -> Sequence[Claim]:
-        """What the paper says of suffix identification, people and decoding, as far as it was run."""
+        """The paper's, and what its tables say of suffix identification, people and decoding, as far as it was run."""
         return (
+            *self.paper.claims,
             *(Claim("inbook", "higher", "untrained", arm) for arm in ("both", "inbook")),
             Claim("inbook", "higher", "generative", "both"),
             *(Claim("generative", "higher", "untrained", arm) for arm in ("both", "generative")),
             Claim("generative", "higher", "inbook", "both"),
             Claim("human_agreement", "higher", "untrained", "both"),
-            Claim("preferred", "higher", "nucleus", "both"),
             Claim("preferred", "higher", "both", "both+blocks"),
             Claim("rep", "lower", "nucleus", "both"),
         )

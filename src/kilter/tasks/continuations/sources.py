@@ -98,8 +98,7 @@ def novels(*, note: str, **how: Any) -> Passages:
     from kilter.data.books import load_pairs
 
     found = locate("books")
-    asset = found.asset
-    credit = Provenance(asset.title, asset.licence, asset.attribution, asset.page, found.source, note=note)
+    credit = Provenance(**{**found.credit(), "note": note})
     return Passages(load_pairs(found.path, **how), credit)
 
 

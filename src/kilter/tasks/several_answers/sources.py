@@ -1,7 +1,7 @@
 """Where inputs come from: restaurants or captions, with several references for each, or the user's own prompts."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from kilter.data.referenced import Referenced, spread
 from kilter.lab.recipe import Provenance
@@ -26,7 +26,7 @@ class Pairs:
         self.train: Sequence[Pair] = splits.train
         self._judged = {"dev": spread(splits.dev, dev), "test": spread(splits.test, test)}
         self._placeholders = name == "e2e"
-        self.provenance = from_asset(found)
+        self.provenance = Provenance(**found.credit())
 
     def items(self, split: Split) -> Sequence[Referenced]:
         """Inputs to judge on."""
@@ -68,11 +68,3 @@ class OwnPrompts:
 
 
 Source = Pairs | OwnPrompts
-
-
-def from_asset(found: Any) -> Provenance:
-    """What was located, and whom to credit."""
-    asset = found.asset
-    return Provenance(
-        asset.title, asset.licence, asset.attribution, asset.page, found.source, found.synthetic, found.note
-    )
