@@ -1,11 +1,12 @@
 """Bad tensors are named: the argument, the utterance, the mend."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kilter.core.checks import check_lengths, check_log_probs, check_targets
+from kilter.core.checks import at_least, check_log_probs, check_targets, lengths_fit, mask_fits, whole
 from kilter.core.errors import extra, suggest
 from kilter.core.masking import length_mask
 
@@ -78,7 +79,28 @@ def test_values_on_an_accelerator_are_not_read() -> None:
     with pytest.raises(ValueError, match="blank=3"):
         check_log_probs(torch.zeros(2, 4, 3, device="meta"), lengths, 3)
     with pytest.raises(ValueError, match="shape"):
-        check_lengths("input_lengths", lengths, 3, 4, "log_probs", "frames")
+        lengths_fit("input_lengths", lengths, 3, 4, "log_probs", "frames")
+
+
+def test_a_mask_that_does_not_fit_is_named() -> None:
+    mask_fits("mask", torch.ones(2, 3).bool(), (2, 3), "anchor")
+    with pytest.raises(TypeError, match=r"mask must be boolean, got torch\.int64; use \.bool\(\)"):
+        mask_fits("mask", torch.ones(2, 3).long(), (2, 3), "anchor")
+    with pytest.raises(ValueError, match=r"mask must be shaped like anchor \(2, 3\), got \(2, 4\)"):
+        mask_fits("mask", torch.ones(2, 4).bool(), (2, 3), "anchor")
+
+
+def test_numbers_that_are_none_are_named() -> None:
+    """Truth values are no counts; numbers of numpy are numbers."""
+    whole("n", np.int64(3), 1)
+    at_least("weight", np.float32(0.5), 0)
+    with pytest.raises(TypeError, match="n must be a whole number, got True"):
+        whole("n", True)
+    with pytest.raises(TypeError, match="weight must be a number, got '1'"):
+        at_least("weight", "1", 0)
+    for value in (float("inf"), float("nan"), -1.0):
+        with pytest.raises(ValueError, match="weight must be at least 0 and finite, got"):
+            at_least("weight", value, 0)
 
 
 def test_masks() -> None:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 import kilter.core
 from kilter.core import LossOutput, Objective
+from kilter.core.objective import check_objective
 
 
 class Doubled(Objective):
@@ -51,6 +52,22 @@ def test_output_is_frozen_with_empty_parts() -> None:
     assert out.parts == out.stats == {}
     with pytest.raises(FrozenInstanceError):
         out.loss = torch.tensor(2.0)  # ty: ignore
+
+
+def test_what_is_no_objective_is_told_where_it_belongs() -> None:
+    check_objective(Doubled(nn.Identity()))
+    for other, said in [
+        (
+            lambda alignments: alignments,
+            r"the property <lambda>; give an objective that has it, AlignWithPurpose\(prop",
+        ),
+        (Doubled, r"the class Doubled; give one made from it, Doubled\(…\)"),
+        (nn.Linear(1, 1), "Linear$"),
+        (torch.clone, "builtin_function_or_method"),
+        (None, "NoneType"),
+    ]:
+        with pytest.raises(TypeError, match=f"objective must be a kilter Objective, got {said}"):
+            check_objective(other)
 
 
 def test_names_resolve_lazily() -> None:

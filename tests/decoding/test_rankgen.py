@@ -180,13 +180,21 @@ ROWS = torch.zeros(2, 3)
         (lambda: RankGenLoss(negatives="hard"), ValueError, "negatives must be one of all, inbook, generative"),  # type: ignore[arg-type]
         (lambda: RankGenLoss(negatives="generative")(ROWS, ROWS), ValueError, "'generative' needs generated"),
         (lambda: rank_gen_loss(torch.zeros(3), torch.zeros(3)), ValueError, r"prefix must be \(batch, dim\)"),
-        (lambda: rank_gen_loss(ROWS, ROWS[:1]), ValueError, r"continuation must be \(2, 3\) like prefix, got \(1, 3\)"),
-        (lambda: rank_gen_loss(ROWS, ROWS, ROWS[:, :2]), ValueError, r"generated must be \(2, 3\) like prefix"),
+        (
+            lambda: rank_gen_loss(ROWS, ROWS[:1]),
+            ValueError,
+            r"continuation must be shaped like prefix \(2, 3\), got \(1",
+        ),
+        (lambda: rank_gen_loss(ROWS, ROWS, ROWS[:, :2]), ValueError, r"generated must be shaped like prefix \(2, 3\)"),
         (lambda: rank_gen_loss(ROWS.long(), ROWS), TypeError, "prefix must be floating point, got torch.int64"),
         (lambda: rank_gen_loss(ROWS, ROWS + torch.tensor([[0.0], [torch.nan]])), ValueError, "row 1: continuation is"),
         (lambda: rank_gen_loss(ROWS, ROWS, ROWS * torch.nan), ValueError, "row 0: generated is NaN"),
         (lambda: rank_gen_loss(ROWS, ROWS, None, ROWS[:, 0]), TypeError, "document must hold integers"),
-        (lambda: rank_gen_loss(ROWS, ROWS, None, torch.zeros(3).long()), ValueError, r"document must be \(2,\)"),
+        (
+            lambda: rank_gen_loss(ROWS, ROWS, None, torch.zeros(3).long()),
+            ValueError,
+            r"document must have shape \(2,\)",
+        ),
     ],
 )
 def test_bad_input(make: Callable[[], Any], error: type[Exception], said: str, own_messages: None) -> None:

@@ -393,7 +393,7 @@ def test_options_out_of_range(kind: str) -> None:
         scorer(kind, words=("prefix ", "suffix "))
     with pytest.raises(ValueError, match="makes nothing of the leading word"):
         scorer(kind, words=(" ", "suffi "))
-    with pytest.raises(ValueError, match=r"projection must be \(16, 16\)"):
+    with pytest.raises(ValueError, match=r"projection must be shaped like the encoder.s states \(16, 16\)"):
         scorer(kind, projection=torch.eye(3))
     with pytest.raises(ValueError, match="batch_size must be at least 1"):
         scorer(kind, batch_size=0)

@@ -243,8 +243,28 @@ def test_overlap_leaves_out_stop_words() -> None:
 @pytest.mark.parametrize(
     ("call", "said"),
     [
+        (lambda: distinct_n(None, 1), "texts must be a list, got NoneType"),
+        (lambda: distinct_n(["a"], 1.5), "n must be a whole number, got 1.5"),
+        (lambda: self_bleu([["a", 2]]), r"text 1: texts\[0\] must hold texts, got int"),
+        (lambda: sentence_bleu(3, ["a"]), "text must be a string, got int"),
+        (lambda: sentence_bleu("a", [3]), "text 0: references must hold texts, got int"),
+        (lambda: oracle_at_k([[1.0, 2.0]], [1.5]), "ks must be a whole number, got 1.5"),
+        (lambda: repetition(None), "tokens must be a text or a list of tokens, got NoneType"),
+        (lambda: repetition(["a"], prefix=3), "prefix must be a text or a list of tokens, got int"),
+    ],
+)
+def test_wrong_types_are_named(call: Any, said: str, own_messages: None) -> None:
+    with pytest.raises(TypeError, match=said):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
         (lambda: distinct_n([], 1), "texts is empty; give"),
         (lambda: distinct_n("a bus", 1), "texts is one text; give the list"),
+        (lambda: distinct_n(["a"], 1, per="word"), "per must be one of words, text, got 'word'; did you mean 'words'?"),  # type: ignore[arg-type]
+        (lambda: distinct_n([1, 2], 1), r"texts\[0\] must be a list of texts, got 1"),  # type: ignore[list-item]
         (lambda: distinct_n(["a"], 0), "n must be at least 1, got 0"),
         (lambda: distinct_n(["", " "], 1), "texts has no word in any text"),
         (lambda: distinct_n([["a"], [""]], 1), r"texts\[1\] has no word in any text"),
@@ -281,6 +301,6 @@ def test_overlap_leaves_out_stop_words() -> None:
         (lambda: overlap("a", " "), "continuation is empty"),
     ],
 )
-def test_what_is_wrong_is_named(call: Any, said: str) -> None:
+def test_what_is_wrong_is_named(call: Any, said: str, own_messages: None) -> None:
     with pytest.raises(ValueError, match=said):
         call()

@@ -68,3 +68,16 @@ def test_the_interval_of_a_multiple_is_paired_and_covers() -> None:
     assert hits >= 85
     with pytest.raises(ValueError, match="same examples"):
         ratio_interval(np.ones((3, 2)), np.ones((4, 2)))
+
+
+def test_what_has_no_interval_is_named(own_messages: None) -> None:
+    good = np.ones((3, 2))
+    with pytest.raises(ValueError, match=r"values must be one or more numbers, got shape \(0,\)"):
+        t_interval([])
+    for wrong in (good[:, 0], good[:, :1], good[:0]):
+        with pytest.raises(ValueError, match=r"totals must be \(examples, 2\), numerator and denominator, got shape"):
+            ratio_bootstrap(wrong)
+        with pytest.raises(ValueError, match=r"theirs must be \(examples, 2\)"):
+            ratio_interval(good, wrong)
+    with pytest.raises(ValueError, match="draws must be at least 1, got 0"):
+        ratio_bootstrap(good, draws=0)

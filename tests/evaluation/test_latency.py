@@ -99,3 +99,13 @@ def test_times_and_shares() -> None:
     assert total_latency(-20.0, 640.0) == 620.0
     assert early_share([-1.0, 0.0, 1.0, -2.0]) == 0.5
     assert math.isnan(early_share([]))
+
+
+def test_frames_that_there_cannot_be_are_named(own_messages: None) -> None:
+    with pytest.raises(ValueError, match="frame must be at least 0, got -1"):
+        emission_time(-1, frame_shift=0.04)
+    with pytest.raises(TypeError, match=r"frame must be a whole number, got 1\.5"):
+        emission_time(1.5, frame_shift=0.04)  # type: ignore[arg-type]
+    for shift in (0.0, -0.04, float("nan")):
+        with pytest.raises(ValueError, match="frame_shift must be positive and finite"):
+            emission_time(1, frame_shift=shift)

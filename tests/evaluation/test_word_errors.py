@@ -49,3 +49,13 @@ def test_texts_of_tokens() -> None:
     assert token_texts([[1, 2, 1], [], [2, 2, 1]], ["", "a", " "]) == ["a a", "", "a"]
     assert token_texts([[1, 2]], ["", "one", "two"]) == ["one two"]
     assert token_texts([[1, 2, 3]], ["", " on", "e", " two"]) == ["one two"]
+
+
+def test_what_is_no_text_is_named(own_messages: None) -> None:
+    with pytest.raises(ValueError, match="references must be a list of texts, got 'one'"):
+        word_error_rate("one", ["one"])
+    with pytest.raises(TypeError, match="utterance 1: hypotheses must hold texts, got int"):
+        character_error_counts(["one", "two"], ["one", 2])  # type: ignore[list-item]
+    for token in (3, -1):
+        with pytest.raises(ValueError, match=f"utterance 1: rows hold token {token}, but the vocabulary has 3 entries"):
+            token_texts([[1], [2, token]], ["", "a", " "])

@@ -391,6 +391,10 @@ def test_only_ctc_models_are_taken_and_one_objective_each(tiny, own_messages):
     ):
         with pytest.raises(TypeError, match="ForCTC model whose forward calls self"):
             align_ctc(other, AlignWithPurpose(identity), weight=1.0)
+    with pytest.raises(
+        TypeError, match=r"got the property LowLatency; give an objective that has it, AlignWithPurpose"
+    ):
+        align_ctc(model, LowLatency(), weight=1.0)  # type: ignore[arg-type]
 
     class Mine(Wav2Vec2ForCTC):
         def forward(self, *args: Any, **kwargs: Any) -> Any:

@@ -391,6 +391,23 @@ def test_words_need_references() -> None:
         awp(log_probs[..., :5].log_softmax(-1), lengths, ["a b", "cab"])
 
 
+def test_a_property_that_cannot_be_called_is_refused_at_once() -> None:
+    for asks, said in [
+        (
+            lambda alignments, input_lenghts: alignments,
+            "asks for 'input_lenghts'.*did you mean 'input_lengths'.*partial",
+        ),
+        (lambda alignments, *, speed: alignments, "asks for 'speed'.*there are: input_lengths, references, generator"),
+        (lambda: None, "must take the alignments as its first argument"),
+        (lambda **everything: None, "must take the alignments as its first argument"),
+    ]:
+        with pytest.raises(TypeError, match=f"property <lambda> {said}"):
+            AlignWithPurpose(asks)
+    for fits in (lambda alignments, speed=2: alignments, lambda *given, **named: given[0], torch.nn.Identity()):
+        log_probs, _, _, lengths = drawn([4, 3], 4)
+        assert AlignWithPurpose(fits)(log_probs, lengths).loss == 0
+
+
 def test_bad_options_are_named(own_messages: None) -> None:
     with pytest.raises(TypeError, match="property must be a callable such as LowLatency"):
         AlignWithPurpose("low latency")  # ty: ignore

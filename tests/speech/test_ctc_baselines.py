@@ -108,7 +108,7 @@ def test_delay_penalty_is_plain_ctc_at_penalty_0() -> None:
         (lambda: peak_first(drawn() + 3, torch.tensor([9, 9, 9])), "log_probs holds a positive value"),
         (lambda: peak_first(drawn(), torch.tensor([9, 9, 9]), drawn(1)), "teacher must be shaped like log_probs"),
         (lambda: DelayPenalty(penalty=-0.1), "penalty must be at least 0"),
-        (lambda: DelayPenalty(penalty=0.1, threshold=2.0), "threshold within 0..1"),
+        (lambda: DelayPenalty(penalty=0.1, threshold=2.0), "threshold must be within 0..1"),
         (lambda: delay_penalty(drawn(), torch.tensor([9, 9, 9]), penalty=-1.0), "penalty must be at least 0"),
         (lambda: delay_penalty(drawn(), torch.tensor([9, 9, 9]), penalty=1.0, blank=4), "blank=4 is outside"),
         (lambda: peak_first(drawn(), torch.tensor([9, 10, 9])), "utterance 1: input_lengths is 10"),

@@ -412,13 +412,13 @@ def test_bad_alignments_are_named(own_messages: None) -> None:
     assert loss(alignments=good, edited=good).item() == 0.0
     with pytest.raises(ValueError, match=r"edited must be shaped like alignments \(1, 2, 2\), got \(0, 2, 2\)"):
         loss(alignments=good, edited=good[:0])
-    with pytest.raises(ValueError, match=r"alignments must be \(samples, 2, 2\), got \(2, 2, 1\)"):
+    with pytest.raises(ValueError, match=r"alignments must be \(samples, 2, 2\), got \(1, 2, 1\)"):
         loss(alignments=good[..., :1], edited=good[..., :1])
     with pytest.raises(TypeError, match=r"alignments must hold frames of emission, got torch.float32"):
         loss(alignments=good.float(), edited=good.float())
     for bad, what in [
-        ([[1, 0], [2, 0]], "utterance 0: alignments emit token 1 in frame 0, before the token it follows"),
-        ([[1, 3], [3, 0]], "utterance 1: alignments emit token 0 in frame 3, .* outside the 3 frames"),
+        ([[1, 0], [2, 0]], "utterance 0: edited emit token 1 in frame 0, before the token it follows"),
+        ([[1, 3], [3, 0]], "utterance 1: edited emit token 0 in frame 3, .* outside the 3 frames"),
     ]:
         with pytest.raises(ValueError, match=what):
             loss(alignments=good, edited=torch.tensor([bad]))

@@ -114,9 +114,9 @@ def test_workers_that_live_on_are_told_the_epoch(tmp_path: Path) -> None:
 def test_bad_input(own_messages: None) -> None:
     with pytest.raises(TypeError, match="lengths must be integers"):
         trim_tail(torch.tensor([3.0]))
-    with pytest.raises(ValueError, match="max_frames and frame must be at least 1"):
+    with pytest.raises(ValueError, match="max_frames must be at least 1, got 0"):
         TrimTail(rows(), max_frames=0)
-    with pytest.raises(ValueError, match="max_frames and frame must be at least 1"):
+    with pytest.raises(ValueError, match="frame must be at least 1, got 0"):
         trim_tail(torch.tensor([3]), frame=0)
     with pytest.raises(ValueError, match="row 0 has no column 'input_values'; there are audio, text"):
         TrimTail(rows(), column="input_values")[0]

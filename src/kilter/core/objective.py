@@ -13,6 +13,8 @@ from typing import Any, ClassVar
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from kilter.core.property import is_property, property_name
+
 
 @dataclass(frozen=True)
 class LossOutput:
@@ -60,3 +62,21 @@ class Objective(nn.Module, ABC):
     def extra_repr(self) -> str:
         """Options in the printed form of the module."""
         return ", ".join(f"{k}={v!r}" for k, v in self.config().items() if not isinstance(v, nn.Module))
+
+
+def check_objective(objective: Any) -> None:
+    """Refuse what is no objective, and say where it belongs.
+
+    Raises:
+        TypeError: a property, which an objective takes; a class of objectives instead of one; anything else.
+    """
+    if isinstance(objective, Objective):
+        return
+    name = property_name(objective)
+    if is_property(objective):
+        got = f"the property {name}; give an objective that has it, AlignWithPurpose(property)"
+    elif isinstance(objective, type) and issubclass(objective, Objective):
+        got = f"the class {name}; give one made from it, {name}(…)"
+    else:
+        got = type(objective).__name__
+    raise TypeError(f"objective must be a kilter Objective, got {got}")

@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import torch
 from torch import Generator, Tensor
 
+from kilter.core.checks import whole
 from kilter.core.decoder import Decoder, Request
 from kilter.decoding.beam_groups import best
 from kilter.decoding.beam_search import check_no_groups, check_sampling, returned
@@ -201,7 +202,7 @@ class _Ranker:
         return self.tokenizer.batch_decode([row.tolist() for row in rows], skip_special_tokens=True)
 
 
-def check_scorer(scorer: Any, generator: Any, **counts: int | None) -> None:
+def check_scorer(scorer: Any, generator: Any, **counts: int) -> None:
     """Settings that are wrong whatever they are used on."""
     if isinstance(scorer, str) and scorer != "log_prob":
         raise ValueError(
@@ -215,8 +216,7 @@ def check_scorer(scorer: Any, generator: Any, **counts: int | None) -> None:
             "generator: give a torch.Generator, or one for each input in a sequence; a seed is no generator"
         )
     for name, count in counts.items():
-        if count is not None and (not isinstance(count, int) or count < 1):
-            raise ValueError(f"{name}={count} must be a whole number from 1")
+        whole(name, count, 1)
 
 
 def _check_settings(decoder: Decoder, config: Any, kept: int) -> None:

@@ -6,12 +6,12 @@ the full length and normalises nothing.
 """
 
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from torch import Tensor
 
+from kilter.core.checks import at_least, one_of, positive, whole
 from kilter.core.decoder import Decoder, Request, warn
-from kilter.core.errors import suggest
 from kilter.core.paper import Claim, Paper
 from kilter.decoding import penalties
 from kilter.decoding.beam_groups import Penalty
@@ -75,16 +75,13 @@ class DiverseBeamSearch(Decoder):
     ) -> None:
         if not isinstance(diversity, str) and not callable(diversity):
             raise TypeError(f"diversity: {type(diversity).__name__} is neither a name nor a callable")
-        if isinstance(diversity, str) and diversity not in get_args(Diversity):
-            raise ValueError(f"diversity={diversity!r} is not known{suggest(diversity, get_args(Diversity))}")
-        if not isinstance(n, int) or n < 1:
-            raise ValueError(f"n={n} must be a whole number from 1")
-        if not temperature > 0:
-            raise ValueError(f"temperature={temperature} must be above 0; it says how soon the charge fades")
-        if not discount >= 0:
-            raise ValueError(f"discount={discount} must be at least 0, which is hamming")
-        if order is not None and order not in get_args(Order):
-            raise ValueError(f"order={order!r} is not known{suggest(order, get_args(Order))}")
+        if isinstance(diversity, str):
+            one_of("diversity", diversity, Diversity)
+        whole("n", n, 1)
+        positive("temperature", temperature)
+        at_least("discount", discount, 0)
+        if order is not None:
+            one_of("order", order, Order)
         self.diversity, self.n, self.temperature, self.discount = diversity, n, temperature, discount
         self.charge_eos, self.sample_groups = charge_eos, sample_groups
         self.order: Order | None = order

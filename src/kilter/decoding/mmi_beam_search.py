@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kilter.core.checks import at_least
 from kilter.core.decoder import Decoder, Request
 from kilter.decoding.beam_search import check_no_groups, decode
 
@@ -36,8 +37,7 @@ class MMIBeamSearch(Decoder):
     """
 
     def __init__(self, *, weight: float, unconditional: Any | None = None) -> None:
-        if not 0 <= weight < float("inf"):
-            raise ValueError(f"weight={weight} must be a number from 0, which is beam search")
+        at_least("weight", weight, 0)
         self.weight, self.unconditional = weight, unconditional
 
     def search(self, request: Request) -> Any:

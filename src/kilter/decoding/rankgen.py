@@ -4,13 +4,13 @@ Paper: K. Krishna et al., "RankGen: Improving Text Generation with Large Ranking
 Departure: the loss is the batch mean, the paper writes a sum. Its training code was never released.
 """
 
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from kilter.core.checks import readable
+from kilter.core.checks import finite, floating, integer, one_of, one_per_row, same_shape, shaped
 from kilter.core.objective import LossOutput, Objective
 from kilter.core.paper import Claim, Paper
 
@@ -45,7 +45,7 @@ def rank_gen_loss(
 
     Raises:
         TypeError: vectors that are not floating point, or documents that are not integers.
-        ValueError: shapes that do not fit, unknown or missing negatives; on the CPU also NaN.
+        ValueError: shapes that do not fit, unknown or missing negatives; on the CPU also NaN and infinity.
 
     Example:
         >>> p = c = torch.zeros(4, 8)
@@ -89,38 +89,24 @@ def _pair_scores(
 def check_pairs(
     prefix: Tensor, continuation: Tensor, generated: Tensor | None, document: Tensor | None, negatives: str
 ) -> None:
-    """Check shapes, dtypes and the choice of negatives; on the CPU also that there is no NaN.
+    """Check shapes, dtypes and the choice of negatives; on the CPU also that all vectors are finite.
 
     Raises:
         TypeError, ValueError: see `rank_gen_loss`.
     """
-    if negatives not in get_args(Negatives):
-        raise ValueError(f"negatives must be one of {', '.join(get_args(Negatives))}, got {negatives!r}")
+    one_of("negatives", negatives, Negatives)
     if negatives == "generative" and generated is None:
         raise ValueError("negatives='generative' needs generated, vectors of machine text; give them, or use 'inbook'")
-    if prefix.ndim != 2:
-        raise ValueError(f"prefix must be (batch, dim), got shape {tuple(prefix.shape)}; give one vector per text")
+    floating("prefix", prefix, "give the encoder's vectors")
+    shaped("prefix", prefix, "batch, dim", "give one vector per text")
     for name, tensor in (("prefix", prefix), ("continuation", continuation), ("generated", generated)):
-        if tensor is None:
-            continue
-        if not tensor.is_floating_point():
-            raise TypeError(f"{name} must be floating point, got {tensor.dtype}; give the encoder's vectors")
-        if tensor.shape != prefix.shape:
-            raise ValueError(
-                f"{name} must be {tuple(prefix.shape)} like prefix, got {tuple(tensor.shape)}; "
-                "give one vector per prefix, from the same encoder"
-            )
-        if readable(tensor) and tensor.isnan().any():
-            i = int(tensor.isnan().any(-1).nonzero()[0])
-            raise ValueError(f"row {i}: {name} is NaN; lower the learning rate, or look at that text's encoding")
+        if tensor is not None:
+            floating(name, tensor, "give the encoder's vectors")
+            same_shape(name, tensor, prefix.shape, "prefix", "give one vector per prefix, from the same encoder")
+            finite(name, tensor, mend="lower the learning rate, or look at that text's encoding")
     if document is not None:
-        if document.is_floating_point() or document.dtype == torch.bool:
-            raise TypeError(f"document must hold integers, got {document.dtype}; number the documents")
-        if document.shape != prefix.shape[:1]:
-            raise ValueError(
-                f"document must be ({len(prefix)},) like the batch of prefix, got {tuple(document.shape)}; "
-                "give one number per row"
-            )
+        integer("document", document, "hold integers", "number the documents")
+        one_per_row("document", document, len(prefix), "prefix", "give one number per row")
 
 
 class RankGenLoss(Objective):
@@ -156,8 +142,7 @@ class RankGenLoss(Objective):
 
     def __init__(self, *, negatives: Negatives = "all") -> None:
         super().__init__()
-        if negatives not in get_args(Negatives):
-            raise ValueError(f"negatives must be one of {', '.join(get_args(Negatives))}, got {negatives!r}")
+        one_of("negatives", negatives, Negatives)
         self.negatives: Negatives = negatives
 
     def forward(

@@ -4,7 +4,6 @@ Paper: K. Krishna et al., "RankGen: Improving Text Generation with Large Ranking
 Departure: of a text that is too long for a prefix its end is kept; the published code keeps the start (`compat=True`).
 """
 
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike
@@ -14,15 +13,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from kilter.core.checks import whole
 from kilter.core.masking import length_mask
+from kilter.decoding.rankgen_encoder import (
+    NO_ENCODER,
+    check_encoder,
+    check_texts,
+    continuation_ids,
+    frame_of,
+    positions,
+    prefix_ids,
+    square,
+    token_limit,
+)
 
 _REMEMBERED = 1024
 """How many prefix vectors are kept between calls."""
-
-_NO_ENCODER = (
-    "encoder must be a transformers encoder that returns last_hidden_state, got {}; load it with AutoModel, or of an "
-    "encoder–decoder model with AutoModelForTextEncoding"
-)
 
 
 class RankGenScorer(nn.Module):
@@ -74,30 +80,22 @@ class RankGenScorer(nn.Module):
         compat: bool = False,
     ) -> None:
         super().__init__()
-        _check_encoder(encoder)
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        check_encoder(encoder)
+        whole("batch_size", batch_size, 1)
         self.encoder: Any = encoder
         self.tokenizer = tokenizer
-        self.projection = _square(encoder, projection)
+        self.projection = square(encoder, projection)
         self.words = (str(words[0]), str(words[1]))
         self.batch_size = batch_size
         self.compat = compat
-        self._frames = [_frame(tokenizer, word) for word in self.words]
+        self._frames = [frame_of(tokenizer, word) for word in self.words]
         if self._frames[0][0] == self._frames[1][0]:
             raise ValueError(f"the tokenizer reads both of words={self.words} as {self._frames[0][0]}; choose others")
-        holds = _positions(encoder)
-        self.prefix_tokens = self._limit("prefix_tokens", prefix_tokens, 512, holds, 0)
-        self.continuation_tokens = self._limit("continuation_tokens", continuation_tokens, 128, holds, 1)
+        room = positions(encoder), tokenizer
+        self.prefix_tokens = token_limit("prefix_tokens", prefix_tokens, 512, *room, self._frames[0])
+        self.continuation_tokens = token_limit("continuation_tokens", continuation_tokens, 128, *room, self._frames[1])
         self._seen: dict[str, Tensor] = {}
         self._seen_with: Any = None
-
-    def _limit(self, name: str, given: int | None, default: int, holds: int, side: int) -> int:
-        limit = min(default, holds, self.tokenizer.model_max_length) if given is None else given
-        least = 1 + sum(map(len, self._frames[side]))
-        if not least <= limit <= holds:
-            raise ValueError(f"{name} must be within {least}..{holds}, what the encoder holds, got {limit}")
-        return limit
 
     # Vectors -------------------------------------------------------------------------------------------------
 
@@ -124,25 +122,15 @@ class RankGenScorer(nn.Module):
         return torch.cat(found)[sorted(range(len(order)), key=order.__getitem__)]
 
     def _token_ids(self, texts: Sequence[str], side: int) -> list[list[int]]:
-        _check_texts(texts, ("prefixes", "continuations")[side])
+        check_texts(texts, ("prefixes", "continuations")[side])
         if not texts:
             return []
-        rows = self.tokenizer([self.words[side] + text.strip() for text in texts], verbose=False)["input_ids"]
+        led = [self.words[side] + text.strip() for text in texts]
         limit = (self.prefix_tokens, self.continuation_tokens)[side]
-        long = [i for i, row in enumerate(rows) if len(row) > limit]
-        if self.compat or not long:
-            return [row[:limit] for row in rows]
-        if side == 1:
-            warnings.warn(  # always in the same words, so that Python says it once
-                f"there are continuations of more than continuation_tokens={limit} tokens; what is beyond is not "
-                "scored: raise continuation_tokens, or write less",
-                stacklevel=2,
-            )
-        word, end = map(len, self._frames[side])
-        for i in long:
-            row = rows[i]
-            rows[i] = row[: limit - end] + row[len(row) - end :] if side else row[:word] + row[word - limit :]
-        return rows
+        if self.compat:
+            return [row[:limit] for row in self.tokenizer(led, verbose=False)["input_ids"]]
+        read = (prefix_ids, continuation_ids)[side]
+        return read(self.tokenizer, led, limit, self._frames[side])
 
     def _vectors(self, rows: list[list[int]]) -> Tensor:
         longest = max(map(len, rows))
@@ -152,7 +140,7 @@ class RankGenScorer(nn.Module):
         device = self.encoder.device
         out = self.encoder(input_ids=ids.to(device), attention_mask=mask.to(device))
         if not hasattr(out, "last_hidden_state"):
-            raise TypeError(_NO_ENCODER.format(type(self.encoder).__name__))
+            raise TypeError(NO_ENCODER.format(type(self.encoder).__name__))
         first = out.last_hidden_state[:, 0]
         return first if self.projection is None else self.projection(first)
 
@@ -168,8 +156,8 @@ class RankGenScorer(nn.Module):
             TypeError: no lists of strings.
             ValueError: lists of different lengths, an empty prefix.
         """
-        _check_texts(prefixes, "prefixes")
-        _check_texts(continuations, "continuations", empty=True)
+        check_texts(prefixes, "prefixes")
+        check_texts(continuations, "continuations", empty=True)
         if len(prefixes) != len(continuations):
             raise ValueError(
                 f"there are {len(prefixes)} prefixes and {len(continuations)} continuations; repeat the prefix for "
@@ -252,52 +240,3 @@ class RankGenScorer(nn.Module):
 
 def _precise(vectors: Tensor) -> Tensor:
     return vectors.to(torch.promote_types(vectors.dtype, torch.float32))
-
-
-def _check_encoder(encoder: Any) -> None:
-    if not hasattr(encoder, "config") or getattr(encoder, "decoder", None) is not None or hasattr(encoder, "lm_head"):
-        raise TypeError(_NO_ENCODER.format(type(encoder).__name__))
-    if any(getattr(module, "is_causal", False) is True for module in encoder.modules()):
-        raise ValueError(
-            f"{type(encoder).__name__} reads from left to right, so that its first position never sees the text; "
-            "take an encoder that reads both ways, such as T5EncoderModel or BertModel"
-        )
-
-
-def _positions(encoder: Any) -> int:
-    """How many tokens the encoder holds; RoBERTa's kind counts positions from behind the padding index."""
-    held = getattr(encoder.config, "max_position_embeddings", None) or 10**9
-    table = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
-    before = getattr(table, "padding_idx", None)
-    return held if before is None else held - before - 1
-
-
-def _square(encoder: Any, projection: bool | Tensor) -> nn.Linear | None:
-    if projection is False:
-        return None
-    size = encoder.config.hidden_size
-    weight = torch.eye(size) if projection is True else projection
-    if weight.shape != (size, size):
-        raise ValueError(f"projection must be ({size}, {size}) like the encoder's states, got {tuple(weight.shape)}")
-    like = next(encoder.parameters())
-    linear = nn.Linear(size, size, bias=False, device="meta")
-    linear.weight = nn.Parameter(weight.detach().clone().to(like.device, like.dtype))
-    return linear
-
-
-def _frame(tokenizer: Any, word: str) -> tuple[list[int], list[int]]:
-    """Ids that stand before every text of a side, and special ones after it."""
-    whole, bare = tokenizer(word.strip())["input_ids"], tokenizer(word.strip(), add_special_tokens=False)["input_ids"]
-    if not bare:
-        raise ValueError(f"the tokenizer makes nothing of the leading word {word!r}; choose other words")
-    start = next(i for i in range(len(whole)) if whole[i : i + len(bare)] == bare) + len(bare)
-    return whole[:start], whole[start:]
-
-
-def _check_texts(texts: Any, name: str, *, empty: bool = False) -> None:
-    if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
-        got = "one string" if isinstance(texts, str) else "other things among them"
-        raise TypeError(f"{name} must be a list of strings, got {got}; of token ids, give the search a tokenizer")
-    for i, text in enumerate(() if empty else texts):
-        if not text.strip():
-            raise ValueError(f"{name}: text {i} is empty; there is nothing to encode, leave it out")

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Generator
 
+from kilter.core.checks import one_of
 from kilter.core.decoder import Decoder, Request
 from kilter.decoding.block_search import AnyScorer, FirstStage, check_scorer, decode_blocks
 
@@ -64,8 +65,7 @@ class RankGenSearch(Decoder):
         generator: Generator | Sequence[Generator] | None = None,
     ) -> None:
         check_scorer(scorer, generator, beams=beams, samples=samples, block=block)
-        if first_stage not in ("single", "copies"):
-            raise ValueError(f"first_stage={first_stage!r} is not known; there are: single, copies")
+        one_of("first_stage", first_stage, FirstStage)
         self.scorer, self.beams, self.samples, self.block = scorer, beams, samples, block
         self.first_stage, self.tokenizer, self.generator = first_stage, tokenizer, generator
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kilter.core.checks import at_least
 from kilter.core.decoder import Decoder, Request
 from kilter.decoding.beam_groups import best
 from kilter.decoding.beam_search import check_no_groups, decode
@@ -32,8 +33,7 @@ class SiblingBeamSearch(Decoder):
     """
 
     def __init__(self, *, rank_penalty: float) -> None:
-        if not 0 <= rank_penalty < float("inf"):
-            raise ValueError(f"rank_penalty={rank_penalty} must be a number from 0, which is beam search")
+        at_least("rank_penalty", rank_penalty, 0)
         self.rank_penalty = rank_penalty
 
     def search(self, request: Request) -> Any:

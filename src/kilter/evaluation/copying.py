@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
+from kilter.core.options import whole
+
 Tokenize = Callable[[str], Sequence[str]]
 
 _LISTED = """
@@ -57,11 +59,11 @@ def repetition(tokens: str | Sequence[Hashable], window: int = 20, *, prefix: st
 
     Reference: Krishna et al. 2022, table 15; from Welleck et al. 2020.
     """
-    if window < 1:
-        raise ValueError(f"window must be at least 1, got {window}")
-    before, after = _tokens(prefix, rankgen_words), _tokens(tokens, rankgen_words, "tokens")
-    whole = [*before, *after]
-    seen = [whole[place] in whole[max(0, place - window) : place] for place in range(len(before), len(whole))]
+    whole("window", window, 1)
+    before = _tokens(prefix, rankgen_words, "prefix", empty=True)
+    after = _tokens(tokens, rankgen_words, "tokens")
+    both = [*before, *after]
+    seen = [both[place] in both[max(0, place - window) : place] for place in range(len(before), len(both))]
     return statistics.fmean(seen) if seen else 0.0
 
 
@@ -98,8 +100,10 @@ def overlap(
     return (first & second).total() / max(1, second.total())
 
 
-def _tokens(given: str | Sequence[Any], tokenize: Tokenize, needed: str = "") -> Sequence[Any]:
-    """The tokens of a text, or those given; none only where `needed` has no name for them."""
-    if needed and not (given.strip() if isinstance(given, str) else len(given)):
-        raise ValueError(f"{needed} is empty; leave this output out")
+def _tokens(given: str | Sequence[Any], tokenize: Tokenize, name: str, *, empty: bool = False) -> Sequence[Any]:
+    """The tokens of a text, or those given; none only where `empty` allows it."""
+    if not isinstance(given, str) and not isinstance(given, Sequence):
+        raise TypeError(f"{name} must be a text or a list of tokens, got {type(given).__name__}")
+    if not empty and not (given.strip() if isinstance(given, str) else len(given)):
+        raise ValueError(f"{name} is empty; leave this output out")
     return tokenize(given) if isinstance(given, str) else given

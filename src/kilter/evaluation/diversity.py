@@ -7,12 +7,13 @@ Distinct n-grams and oracle@k follow Vijayakumar et al., "Diverse Beam Search", 
 
 import statistics
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from kilter.core import options
 from kilter.core.errors import extra
 from kilter.evaluation.copying import Tokenize
 from kilter.evaluation.copying import overlap as overlap
@@ -50,10 +51,8 @@ def distinct_n(
 
     Reference: Vijayakumar et al. 2018, section 5; their normalisation is not published, so compare ratios.
     """
-    if n < 1:
-        raise ValueError(f"n must be at least 1, got {n}")
-    if per not in ("words", "text"):
-        raise ValueError(f"per must be 'words' or 'text', got {per!r}")
+    options.whole("n", n, 1)
+    options.one_of("per", per, ("words", "text"))
 
     def measure(outputs: Sequence[str], where: str) -> float:
         rows = [(tokenize or str.split)(text) for text in outputs]
@@ -138,7 +137,7 @@ def ngram_similarity(
         ValueError: no texts, an empty one, or an order below 1.
     """
     _spoken(texts, "texts")
-    if not orders or min(orders) < 1:
+    if not orders or not all(isinstance(n, int) and n >= 1 for n in orders):
         raise ValueError(f"orders must be one or more numbers of at least 1, got {orders!r}")
     rows = [tuple((tokenize or str.split)(text)) for text in texts]
     total = torch.zeros(len(rows), len(rows), dtype=torch.float64)
@@ -195,6 +194,8 @@ def oracle_at_k(scores: Tensor | Any, ks: Sequence[int] = (1, 5, 10, 20)) -> dic
     Reference: Vijayakumar et al. 2018, section 5.
     """
     matrix = _matrix(scores, "scores")
+    for k in ks:
+        options.whole("ks", k)
     if wrong := [k for k in ks if not 1 <= k <= matrix.shape[1]]:
         raise ValueError(
             f"ks holds {wrong[0]}, but scores has {matrix.shape[1]} outputs for each input; give 1 to that"
@@ -220,17 +221,24 @@ def sentence_bleu(text: str, references: Sequence[str], *, tokenize: Tokenize | 
 
     Reference: sacrebleu, exponential smoothing and effective order; the order is lower for texts of fewer than 4 words.
     """
+    if not isinstance(text, str):
+        raise TypeError(f"text must be a string, got {type(text).__name__}")
     return _bleu(tokenize)(text, [*_spoken(references, "references")])
 
 
 def _mean_over_inputs(texts: Texts, measure: Callable[[Sequence[str], str], float]) -> float:
     if isinstance(texts, str):
         raise ValueError("texts is one text; give the list of outputs for one input")
+    if not isinstance(texts, Sized):
+        raise TypeError(f"texts must be a list, got {type(texts).__name__}")
     if not len(texts):
         raise ValueError("texts is empty; give the outputs for one input, or a list of such lists")
     single = [isinstance(one, str) for one in texts]
     if all(single):
         return measure(texts, "texts")  # type: ignore[arg-type]
+    for place, one in enumerate(texts):
+        if not isinstance(one, str):
+            options.texts(f"texts[{place}]", one, row="text")
     if any(single):
         raise ValueError(f"texts[{single.index(True)}] is a text among lists; give texts only, or lists only")
     return statistics.fmean(measure(one, f"texts[{place}]") for place, one in enumerate(texts))
@@ -240,7 +248,7 @@ def _spoken(texts: Sequence[str], where: str) -> Sequence[str]:
     """The texts, once it is sure that there are some and none is blank."""
     if isinstance(texts, str):
         raise ValueError(f"{where} is one text; give a list")
-    if not len(texts):
+    if not len(options.texts(where, texts, row="text")):
         raise ValueError(f"{where} is empty; give at least one text")
     for place, text in enumerate(texts):
         if not text.strip():
@@ -255,7 +263,7 @@ def _ngrams(words: Sequence[str], n: int) -> list[tuple[str, ...]]:
 def _matrix(values: Any, name: str) -> Tensor:
     try:
         matrix = torch.as_tensor(values, dtype=torch.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{name} must be a matrix of numbers, rows equally long ({error})") from error
     if matrix.ndim != 2 or not matrix.numel():
         raise ValueError(f"{name} must be a matrix that is not empty, got the shape {tuple(matrix.shape)}")

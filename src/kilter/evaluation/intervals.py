@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from kilter.core.options import whole
+
 LEVEL = 0.95
 
 
@@ -21,6 +23,9 @@ class Interval:
 def t_interval(values: Sequence[float]) -> Interval:
     """Student's t interval of the mean of independent values, e.g. of seeds or of paired differences.
 
+    Raises:
+        ValueError: no values.
+
     Example:
         >>> t_interval([1.0, 2.0, 3.0])
         Interval(mean=2.0, low=-0.4841, high=4.4841)
@@ -28,6 +33,8 @@ def t_interval(values: Sequence[float]) -> Interval:
     from scipy import stats
 
     data = np.asarray(values, dtype=float)
+    if data.ndim != 1 or not len(data):
+        raise ValueError(f"values must be one or more numbers, got shape {data.shape}")
     mean = float(data.mean())
     if len(data) < 2:
         return Interval(mean, None, None)
@@ -47,6 +54,9 @@ def ratio_bootstrap(
         draws: resamples.
         seed: of the resampling, the same for every call so that arms are resampled alike.
 
+    Raises:
+        ValueError: totals of another shape or without examples, or arms of different examples.
+
     Example:
         >>> ratio_bootstrap(np.array([[1.0, 4.0], [1.0, 4.0]]), scale=100.0).mean
         25.0
@@ -58,8 +68,7 @@ def ratio_bootstrap(
         with np.errstate(invalid="ignore", divide="ignore"):
             return scale * sums[..., 0] / sums[..., 1]
 
-    if against is not None and len(against) != len(totals):
-        raise ValueError(f"paired arms must have the same examples, got {len(totals)} and {len(against)}")
+    _check("totals", totals, "against", against, draws)
     picks = np.random.default_rng(seed).multinomial(len(totals), np.full(len(totals), 1 / len(totals)), size=draws)
     centre, spread = ratio(totals.sum(0)), ratio(picks @ totals)
     if against is not None:
@@ -77,12 +86,14 @@ def ratio_interval(ours: np.ndarray, theirs: np.ndarray, *, draws: int = 2000, s
         draws: resamples.
         seed: of the resampling.
 
+    Raises:
+        ValueError: totals of another shape or without examples, or arms of different examples.
+
     Example:
         >>> ratio_interval(np.array([[2.0, 1.0], [4.0, 1.0]]), np.array([[1.0, 1.0], [2.0, 1.0]]))
         Interval(mean=2.0, low=2.0, high=2.0)
     """
-    if len(ours) != len(theirs):
-        raise ValueError(f"paired arms must have the same examples, got {len(ours)} and {len(theirs)}")
+    _check("ours", ours, "theirs", theirs, draws)
     picks = np.random.default_rng(seed).multinomial(len(ours), np.full(len(ours), 1 / len(ours)), size=draws)
 
     def ratio(a: np.ndarray, b: np.ndarray) -> Any:
@@ -91,3 +102,12 @@ def ratio_interval(ours: np.ndarray, theirs: np.ndarray, *, draws: int = 2000, s
 
     low, high = np.nanquantile(ratio(picks @ ours, picks @ theirs), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(ratio(ours.sum(0), theirs.sum(0))), float(low), float(high))
+
+
+def _check(name: str, totals: np.ndarray, other: str, against: np.ndarray | None, draws: int) -> None:
+    whole("draws", draws, 1)
+    for what, given in ((name, totals), (other, against)):
+        if given is not None and (np.ndim(given) != 2 or np.shape(given)[1] != 2 or not len(given)):
+            raise ValueError(f"{what} must be (examples, 2), numerator and denominator, got shape {np.shape(given)}")
+    if against is not None and len(against) != len(totals):
+        raise ValueError(f"paired arms must have the same examples, got {len(totals)} and {len(against)}")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from kilter.core.errors import extra
+from kilter.core.options import positive, whole
 
 
 class Emission(NamedTuple):
@@ -58,10 +59,15 @@ def emission_time(frame: int, *, frame_shift: float, offset: float = 0.0) -> flo
         frame_shift: seconds between frames.
         offset: how much later than `(frame + 1) * frame_shift` the frame's own audio ends.
 
+    Raises:
+        TypeError, ValueError: a frame that is no whole number from 0, or a shift that is not positive.
+
     Example:
         >>> emission_time(2, frame_shift=0.04)
         0.12
     """
+    whole("frame", frame, 0)
+    positive("frame_shift", frame_shift)
     return (frame + 1) * frame_shift + offset
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kilter.core.errors import extra
+from kilter.core.options import texts
 
 
 def word_error_counts(references: Sequence[str], hypotheses: Sequence[str]) -> tuple[int, int]:
@@ -57,15 +58,26 @@ def character_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -
 def token_texts(rows: Sequence[Sequence[int]], vocabulary: Sequence[str]) -> list[str]:
     """Texts of token ids; `" "` inside the vocabulary's strings separates words.
 
+    Raises:
+        ValueError: an id that the vocabulary has no string for.
+
     Example:
         >>> token_texts([[1, 2, 1]], ["", "a", " "])
         ['a a']
     """
-    separator = "" if any(" " in piece for piece in vocabulary) or max(map(len, vocabulary)) <= 1 else " "
+    for i, row in enumerate(rows):
+        if wrong := [token for token in row if not 0 <= token < len(vocabulary)]:
+            raise ValueError(
+                f"utterance {i}: rows hold token {wrong[0]}, but the vocabulary has {len(vocabulary)} entries; "
+                "give one string per token id"
+            )
+    separator = "" if any(" " in piece for piece in vocabulary) or max(map(len, vocabulary), default=0) <= 1 else " "
     return [" ".join(separator.join(vocabulary[i] for i in row).split()) for row in rows]
 
 
 def _counts(measure: str, references: Sequence[str], hypotheses: Sequence[str]) -> tuple[int, int]:
+    texts("references", references)
+    texts("hypotheses", hypotheses)
     if len(references) != len(hypotheses):
         raise ValueError(f"{len(references)} references but {len(hypotheses)} hypotheses; give one per utterance")
     jiwer: Any = extra("jiwer", "speech")

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 from typing import Any, Literal, NamedTuple
 
+from kilter.core.options import at_least
 from kilter.evaluation.latency import Span
 
 Format = Literal["jsonl", "ctm", "textgrid"]
@@ -87,12 +88,16 @@ def textgrid(words: Sequence[WordTime], seconds: float) -> str:
         words: in order, none overlapping the next.
         seconds: duration of the recording.
 
+    Raises:
+        ValueError: a duration that is negative or no number.
+
     Example:
         >>> print(textgrid([WordTime("yes", 0.0, 0.5, 1.0)], 0.5).splitlines()[-1].strip())
         text = "yes"
 
     Reference: "TextGrid file formats" in Praat's manual.
     """
+    at_least("seconds", seconds, 0)
     length = max([seconds, *(word.end for word in words)])
     intervals, now = [], 0.0
     for word in words:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from kilter.core.errors import extra
 from kilter.core.glossary import INPUTS
-from kilter.core.objective import Objective
+from kilter.core.objective import Objective, check_objective
 from kilter.core.paper import cards
 
 TESTED = ">=5.2.3,<6.3"
@@ -56,8 +56,7 @@ def as_st_loss(objective: Objective, model: nn.Module) -> "STLoss":
         ('prefix', 'continuation', 'generated')
     """
     library = extra("sentence_transformers", "generation")
-    if not isinstance(objective, Objective):
-        raise TypeError(f"objective must be a kilter Objective, got {type(objective).__name__}")
+    check_objective(objective)
     if not isinstance(model, library.SentenceTransformer):
         raise TypeError(f"model must be a SentenceTransformer, got {type(model).__name__}")
     if any(True for _ in objective.parameters()):

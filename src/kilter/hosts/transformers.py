@@ -19,7 +19,7 @@ from transformers import PreTrainedModel, TrainerCallback
 
 from kilter import dist
 from kilter.core.checks import check_targets, frames_needed, readable
-from kilter.core.objective import Objective
+from kilter.core.objective import Objective, check_objective
 from kilter.evaluation.word_errors import token_texts, word_error_counts
 from kilter.ops.ctc_paths import collapse
 
@@ -128,8 +128,7 @@ def align_ctc(
             f"{type(model).__name__}; of a wrapped model give the inner one (ddp.module, compiled._orig_mod, "
             "peft_model.get_base_model())"
         )
-    if not isinstance(objective, Objective):
-        raise TypeError(f"objective must be a kilter Objective, got {type(objective).__name__}")
+    check_objective(objective)
     if any(True for _ in objective.parameters()):
         raise ValueError(f"{type(objective).__name__} has parameters; they would be neither trained nor saved here")
     if not (math.isfinite(weight) and weight >= 0):

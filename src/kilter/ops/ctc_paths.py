@@ -4,13 +4,14 @@ An alignment gives every frame a token or the blank; merging repeats and droppin
 Reference: A. Graves et al., "Connectionist temporal classification", ICML 2006.
 """
 
-from typing import Any, Literal, get_args
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 
-from kilter.core.checks import check_lengths, check_log_probs, readable
+from kilter.core.checks import check_log_probs, check_peaks, integer, one_of, positive, readable, whole, within
 from kilter.core.masking import length_mask
 
 Score = Literal["mean_logprob", "sum_logprob", "prob"]
@@ -64,10 +65,8 @@ def sample_alignments(
     Reference: plain sampling of Align With Purpose (Segev et al., ICLR 2024), section 3.
     """
     check_log_probs(log_probs, input_lengths, blank)
-    if num_samples < 0:
-        raise ValueError(f"num_samples must be at least 0, got {num_samples}")
-    if not temperature > 0:
-        raise ValueError(f"temperature must be positive, got {temperature}")
+    whole("num_samples", num_samples, 0)
+    positive("temperature", temperature)
     batch, frames, vocab = log_probs.shape
     valid = length_mask(input_lengths.to(log_probs.device), frames)
     step = max(1, _CHUNK // max(1, batch * vocab))
@@ -101,43 +100,26 @@ def _draw(
     return torch.searchsorted(cdf, threshold).clamp_(max=log_probs.shape[-1] - 1)
 
 
-def check_peaks(peak: Float[Tensor, "batch time"], valid: Bool[Tensor, "batch time"], first: int = 0) -> None:
-    """Check the largest log-probability of each valid frame, read where a pass over V has found it anyway."""
-    tolerance = 1e-3  # rounding of float16 and bfloat16 log-softmax near probability one
-    low, high = (float(bound) for bound in peak.aminmax()) if peak.numel() else (0.0, 0.0)
-    if low > -torch.inf and high <= tolerance:  # false for NaN too, which is then looked for where it matters
-        return
-    bad = valid & ~((peak <= tolerance) & (peak > -torch.inf))
-    if bad.any():
-        i, t = bad.nonzero()[0].tolist()
-        value = peak[i, t].item()
-        what = "NaN" if value != value else "only -inf" if value < 0 else f"a positive value ({value:.3g})"
-        raise ValueError(
-            f"utterance {i}, frame {first + t}: log_probs holds {what}; give log_softmax(logits, dim=-1) in float32"
-        )
-
-
-def check_values(log_probs: Float[Tensor, "batch time vocab"], input_lengths: Int[Tensor, " batch"]) -> None:
-    """`check_peaks` of `log_probs`, where reading them costs no wait for a device; a pass over V."""
-    if log_probs.numel() and readable(log_probs):
-        check_peaks(log_probs.detach().amax(-1), length_mask(input_lengths, log_probs.shape[1]))
-
-
 def frame_scores(
     log_probs: Float[Tensor, "batch time vocab"],
     alignments: Int[Tensor, "samples batch time"],
     valid: Bool[Tensor, "batch time"],
+    names: Sequence[str] = ("alignments",),
 ) -> Float[Tensor, "samples batch time"]:
     """Log-probability of each frame's token, at least log(1e-7); float32 or wider; anything where not `valid`.
 
+    `names` are what the alignments are called, where they are equally many of each.
+
     Raises:
+        TypeError: alignments that are not integers.
         ValueError: alignments of another batch or length than `log_probs`, or (on the CPU) with ids outside V.
     """
+    integer("alignments", alignments, "hold token ids")
     batch, frames, vocab = log_probs.shape
     if alignments.shape[1:] != (batch, frames):
         got = ", ".join(map(str, alignments.shape[1:]))
         raise ValueError(f"alignments must be (samples, {batch}, {frames}), got (samples, {got})")
-    alignments = alignments * valid  # ids in the padding may be anything
+    alignments = alignments.long() * valid  # ids in the padding may be anything
     try:
         picked = log_probs.gather(2, alignments.permute(1, 2, 0)).permute(2, 0, 1)
     except RuntimeError as error:
@@ -145,8 +127,8 @@ def frame_scores(
             raise
         n, i, t = ((alignments < 0) | (alignments >= vocab)).nonzero()[0].tolist()
         raise ValueError(
-            f"utterance {i}: alignments hold token {int(alignments[n, i, t])}, outside the vocabulary 0..{vocab - 1} "
-            "of log_probs; check the property, or where the alignments come from"
+            f"utterance {i}: {names[n * len(names) // len(alignments)]} hold token {int(alignments[n, i, t])}, outside "
+            f"the vocabulary 0..{vocab - 1} of log_probs; check the property, or where the alignments come from"
         ) from None
     return picked.to(_accumulate(log_probs)).clamp(min=LOG_FLOOR)
 
@@ -155,8 +137,7 @@ def reduce_frames(
     frame_values: Float[Tensor, "*samples batch time"], input_lengths: Int[Tensor, " batch"], score: Score
 ) -> Float[Tensor, "*samples batch"]:
     """Sum over frames, then the mean, the sum or the probability that `score` asks for."""
-    if score not in get_args(Score):
-        raise ValueError(f"score must be one of {', '.join(get_args(Score))}, got {score!r}")
+    one_of("score", score, Score)
     total = frame_values.sum(-1)
     if score == "mean_logprob":
         return total / input_lengths.to(total.device).clamp(min=1)
@@ -187,7 +168,9 @@ def score_alignments(
         One score per sample and utterance.
 
     Raises:
-        ValueError: shapes that do not fit, token ids outside the vocabulary, an unknown `score`.
+        TypeError: `log_probs` not floating point, `alignments` or `input_lengths` not integer.
+        ValueError: shapes that do not fit, token ids outside the vocabulary, an unknown `score`; on the CPU also
+            log-probabilities of the alignments' tokens that are positive or NaN.
 
     Example:
         >>> log_probs = torch.tensor([[[0.25, 0.75], [0.5, 0.5]]]).log()
@@ -199,20 +182,9 @@ def score_alignments(
     check_log_probs(log_probs, input_lengths, blank=0)
     padding = ~length_mask(input_lengths.to(log_probs.device), log_probs.shape[1])
     scores = frame_scores(log_probs, alignments, ~padding).masked_fill(padding, 0.0)
+    if readable(scores) and len(scores):
+        check_peaks(scores.detach().amax(0), ~padding)
     return reduce_frames(scores, input_lengths, score)
-
-
-def check_alignments(alignments: Tensor, input_lengths: Tensor) -> None:
-    """Check that `alignments` is integer `(samples, batch, time)` and fits `input_lengths (batch,)`."""
-    if alignments.is_floating_point() or alignments.dtype == torch.bool:
-        raise TypeError(f"alignments must hold token ids, got {alignments.dtype}")
-    if alignments.ndim != 3 or input_lengths.shape != alignments.shape[1:2]:
-        raise ValueError(
-            "alignments must be (samples, batch, time) and input_lengths (batch,), "
-            f"got {tuple(alignments.shape)} and {tuple(input_lengths.shape)}"
-        )
-    _, batch, frames = alignments.shape
-    check_lengths("input_lengths", input_lengths, batch, frames, "alignments", "frames")
 
 
 def token_starts(
@@ -235,11 +207,25 @@ def collapse(alignments: Int[Tensor, "*lead time"], input_lengths: Int[Tensor, "
     Returns:
         Tokens of each alignment, as lists nested like the leading axes.
 
+    Raises:
+        TypeError: `alignments` or `input_lengths` not integer.
+        ValueError: lengths that are not those of the last leading axes, or (on the CPU) outside 0..T.
+
     Example:
         >>> collapse(torch.tensor([[0, 3, 3, 0, 3, 5]]), torch.tensor([6]))
         [[3, 3, 5]]
     """
-    frames = alignments.shape[-1]
+    integer("alignments", alignments, "hold token ids")
+    integer("input_lengths", input_lengths)
+    whole("blank", blank, 0)
+    *lead, frames = alignments.shape or (0,)
+    rows = zip(reversed(input_lengths.shape), reversed(lead), strict=False)
+    if input_lengths.ndim >= max(1, alignments.ndim) or any(given not in (1, size) for given, size in rows):
+        raise ValueError(
+            f"alignments must be (…, batch, time) and input_lengths (batch,), got shapes {tuple(alignments.shape)} and "
+            f"{tuple(input_lengths.shape)}"
+        )
+    within("input_lengths", input_lengths, 0, frames, f"but alignments has {frames} frames", axis=-1)
     valid = torch.arange(frames, device=alignments.device) < input_lengths.to(alignments.device)[..., None]
     starts = token_starts(alignments, valid.expand(alignments.shape), blank)
     tokens = iter(alignments[starts].tolist())

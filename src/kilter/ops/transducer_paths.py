@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 from torch.nn.functional import pad
 
-from kilter.core.checks import check_transducer, readable
+from kilter.core.checks import check_transducer, first, integer, readable, whole
 from kilter.core.masking import length_mask
 from kilter.ops.ctc_paths import LOG_FLOOR
 
@@ -129,14 +129,16 @@ def sample_transducer_alignments(
     Returns:
         Frames of emission, nondecreasing; the utterance's last frame beyond each target.
 
+    Raises:
+        TypeError, ValueError: `num_samples` that is no whole number from 0.
+
     Example:
         >>> log_probs = torch.tensor([[[9.0, 0.0], [9.0, 0.0]], [[0.0, 9.0], [9.0, 0.0]]]).log_softmax(-1)[None]
         >>> lattice = transducer_lattice(log_probs, torch.tensor([2]), torch.tensor([[1]]), torch.tensor([1]))
         >>> sample_transducer_alignments(lattice, 3, generator=torch.Generator().manual_seed(0)).flatten()
         tensor([1, 1, 1])
     """
-    if num_samples < 0:
-        raise ValueError(f"num_samples must be at least 0, got {num_samples}")
+    whole("num_samples", num_samples, 0)
     batch, frames, states = lattice.blanks.shape
     shape = (states - 1, batch, num_samples)
     uniform = torch.rand(shape, dtype=lattice.blanks.dtype, device=lattice.blanks.device, generator=generator)
@@ -223,28 +225,26 @@ def score_transducer_alignments(
     return node_scores(lattice, path_nodes(lattice, alignments)).sum(-1) / path_lengths(lattice)
 
 
-def check_emissions(lattice: Lattice, alignments: Tensor) -> None:
+def check_emissions(lattice: Lattice, alignments: Tensor, name: str = "alignments") -> None:
     """Check that `alignments` are frames `(samples, batch, tokens)`, on the CPU also in order and in the utterance."""
-    if alignments.is_floating_point() or alignments.dtype == torch.bool:
-        raise TypeError(f"alignments must hold frames of emission, got {alignments.dtype}")
+    integer(name, alignments, "hold frames of emission")
     batch, _, states = lattice.blanks.shape
     if alignments.ndim != 3 or alignments.shape[1:] != (batch, states - 1):
-        raise ValueError(f"alignments must be (samples, {batch}, {states - 1}), got {tuple(alignments.shape)}")
+        raise ValueError(f"{name} must be (samples, {batch}, {states - 1}), got {tuple(alignments.shape)}")
     if readable(alignments):
         wrong = (alignments < pad(alignments, (1, 0))[..., :-1]) | (alignments >= lattice.input_lengths[:, None])
-        wrong &= length_mask(lattice.target_lengths, states - 1)
-        if wrong.any():
-            n, i, u = wrong.nonzero()[0].tolist()
+        if at := first(wrong & length_mask(lattice.target_lengths, states - 1)):
+            n, i, u = at
             raise ValueError(
-                f"utterance {i}: alignments emit token {u} in frame {int(alignments[n, i, u])}, before the token it "
+                f"utterance {i}: {name} emit token {u} in frame {int(alignments[n, i, u])}, before the token it "
                 f"follows or outside the {int(lattice.input_lengths[i])} frames"
             )
 
 
 def _check_steps(picked: Float[Tensor, "batch time states two"], valid: Bool[Tensor, "batch time states"]) -> None:
-    bad = valid & ~(picked <= 1e-3).all(-1)  # half precision rounds log-softmax near probability one
-    if bad.any():
-        i, t, u = bad.nonzero()[0].tolist()
+    # half precision rounds log-softmax near probability one
+    if at := first(valid & ~(picked <= 1e-3).all(-1)):
+        i, t, u = at
         worst = picked[i, t, u].amax().item()
         what = "NaN" if worst != worst else f"a positive value ({worst:.3g})"
         raise ValueError(

@@ -13,12 +13,14 @@ from kilter.ops.transducer_paths import (
 from kilter.speech.align_with_purpose import AlignWithPurpose, align_with_purpose
 from kilter.speech.bayes_risk_ctc import BayesRiskCTC, bayes_risk_ctc
 from kilter.speech.ctc_align import ctc_forced_align
-from kilter.speech.ctc_baselines import DelayPenalty, PeakFirst, delay_penalty, peak_first
 from kilter.speech.ctc_search import Hypothesis, ctc_greedy, ctc_prefix_beam_search
+from kilter.speech.delay_penalty import DelayPenalty, delay_penalty
+from kilter.speech.earlier_emissions import earlier_emissions
 from kilter.speech.low_latency import LowLatency, low_latency
 from kilter.speech.minimum_wer import MinimumWER, minimum_wer
 from kilter.speech.minimum_word_error_rate import MinimumWordErrorRate, minimum_word_error_rate
-from kilter.speech.transducer import TransducerAlignWithPurpose, earlier_emissions, transducer_align_with_purpose
+from kilter.speech.peak_first import PeakFirst, peak_first
+from kilter.speech.transducer import TransducerAlignWithPurpose, transducer_align_with_purpose
 from kilter.speech.trim_tail import TrimTail, trim_tail
 
 __all__ = [

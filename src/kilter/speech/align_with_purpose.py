@@ -5,23 +5,31 @@ Plug-and-Play Framework", ICLR 2024, arXiv 2307.01715.
 Departure: the mean over samples is the paper's; the published code sums them (`sample_reduction="sum"`).
 """
 
-import inspect
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, get_args
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
-from kilter.core.checks import check_log_probs
+from kilter.core.checks import (
+    at_least,
+    check_log_probs,
+    check_values,
+    check_vocabulary,
+    integer,
+    one_of,
+    positive,
+    same_shape,
+    whole,
+)
 from kilter.core.masking import length_mask
 from kilter.core.objective import LossOutput, Objective
 from kilter.core.paper import Claim, Paper
+from kilter.core.property import Property, asked, edit, property_name
 from kilter.ops.ctc_paths import Score, frame_scores, reduce_frames, sample_alignments
 
 Reduction = Literal["mean", "sum"]
-Property = Callable[..., Tensor]
-"""`(alignments (N,B,T), input_lengths, references, generator) -> alignments`; asks by name for what it needs."""
 
 
 def align_with_purpose(
@@ -55,8 +63,9 @@ def align_with_purpose(
         Scalar; 0 when there are no samples.
 
     Raises:
-        TypeError: see `sample_alignments`.
-        ValueError: shapes that do not fit, token ids outside the vocabulary, an unknown option.
+        TypeError: see `sample_alignments`; alignments that are not integers.
+        ValueError: shapes that do not fit, token ids outside the vocabulary, an unknown option, a negative margin; on
+            the CPU also log-probabilities that are positive, NaN or -inf for a whole frame.
 
     Example:
         >>> import torch
@@ -70,6 +79,8 @@ def align_with_purpose(
     Reference: Segev et al., ICLR 2024, section 3; scoring and hinge as in the published code.
     """
     check_log_probs(log_probs, input_lengths, blank=0)
+    check_values(log_probs, input_lengths)
+    at_least("margin", margin, 0)
     hinge, _ = _hinge(log_probs, alignments, edited, input_lengths, margin, score)
     return _reduce(hinge, sample_reduction)
 
@@ -82,11 +93,14 @@ def _hinge(
     margin: float,
     score: Score,
 ) -> tuple[Float[Tensor, "samples batch"], Bool[Tensor, "samples batch"]]:
-    if alignments.shape != edited.shape:
-        raise ValueError(f"edited must be shaped like alignments {tuple(alignments.shape)}, got {tuple(edited.shape)}")
+    integer("alignments", alignments, "hold token ids")
+    integer("edited", edited, "hold token ids")
+    same_shape("edited", edited, alignments.shape, "alignments")
     valid = length_mask(input_lengths.to(log_probs.device), log_probs.shape[1])
     # one gather for both, so that backward writes a single (B, T, V) gradient
-    scores = frame_scores(log_probs, torch.cat([alignments, edited]), valid).unflatten(0, (2, -1))
+    scores = frame_scores(log_probs, torch.cat([alignments, edited]), valid, ("alignments", "edited")).unflatten(
+        0, (2, -1)
+    )
     differ = (alignments != edited) & valid
     if score == "prob":
         original, better = reduce_frames(scores.masked_fill(~valid, 0.0), input_lengths, score).unbind()
@@ -99,14 +113,9 @@ def _hinge(
 
 
 def _reduce(hinge: Float[Tensor, "samples batch"], sample_reduction: Reduction) -> Float[Tensor, ""]:
-    _check_choice("sample_reduction", sample_reduction, Reduction)
+    one_of("sample_reduction", sample_reduction, Reduction)
     samples, batch = hinge.shape
     return hinge.sum() / (max(batch, 1) * (max(samples, 1) if sample_reduction == "mean" else 1))
-
-
-def _check_choice(name: str, value: str, choices: Any) -> None:
-    if value not in get_args(choices):
-        raise ValueError(f"{name} must be one of {', '.join(get_args(choices))}, got {value!r}")
 
 
 class AlignWithPurpose(Objective):
@@ -137,8 +146,8 @@ class AlignWithPurpose(Objective):
           (share of pairs with a hinge above zero).
 
     Raises:
-        TypeError, ValueError: see `sample_alignments`; a property whose blank differs, or whose result is not shaped
-            like its input, or whose vocabulary has another size than `log_probs`.
+        TypeError, ValueError: see `sample_alignments`; a property whose blank differs, that asks for what there is
+            not, whose result is not shaped like its input, or whose vocabulary has another size than `log_probs`.
 
     Example:
         >>> import torch
@@ -172,22 +181,20 @@ class AlignWithPurpose(Objective):
         blank: int | None = None,
     ) -> None:
         super().__init__()
-        if not callable(property) or isinstance(property, type):
-            raise TypeError(f"property must be a callable such as LowLatency(), got {property!r}")
-        if samples < 0 or margin < 0 or not temperature > 0:
-            raise ValueError(
-                f"samples and margin must be at least 0 and temperature above 0, got {samples}, {margin}, {temperature}"
-            )
-        _check_choice("score", score, Score)
-        _check_choice("sample_reduction", sample_reduction, Reduction)
+        self._asked = asked(property)
+        whole("samples", samples, 0)
+        at_least("margin", margin, 0)
+        positive("temperature", temperature)
+        one_of("score", score, Score)
+        one_of("sample_reduction", sample_reduction, Reduction)
         own = getattr(property, "blank", None)
         if blank is not None and own is not None and blank != own:
             raise ValueError(
-                f"the property {_name(property)} has blank={own}, but the blank here is {blank}; give it blank={blank}"
+                f"the property {property_name(property)} has blank={own}, but the blank here is {blank}; "
+                f"give it blank={blank}"
             )
         self.property = property
         self.vocabulary: Sequence[str] | None = getattr(property, "vocabulary", None)
-        self._asked = _asked(property)
         self.samples = samples
         self.margin = margin
         self.temperature = temperature
@@ -203,50 +210,17 @@ class AlignWithPurpose(Objective):
         generator: Generator | None = None,
     ) -> LossOutput:
         """Compute the term; see the class."""
-        if self.vocabulary is not None and len(self.vocabulary) != log_probs.shape[2]:
-            raise ValueError(
-                f"the property's vocabulary has {len(self.vocabulary)} entries, log_probs has {log_probs.shape[2]}; "
-                "give one string per token id, the blank included"
-            )
-        alignments = sample_alignments(
-            log_probs,
-            input_lengths,
-            self.samples,
-            blank=self.blank,
-            temperature=self.temperature,
-            generator=generator,
-        )
-        edited = self._edit(alignments, input_lengths=input_lengths, references=references, generator=generator)
+        how = {"blank": self.blank, "temperature": self.temperature, "generator": generator}
+        alignments = sample_alignments(log_probs, input_lengths, self.samples, **how)
+        if self.vocabulary is not None:
+            check_vocabulary(self.vocabulary, log_probs, "the property's vocabulary")
+        given = {"input_lengths": input_lengths, "references": references, "generator": generator}
+        edited = edit(self.property, alignments, {name: given[name] for name in self._asked})
         hinge, changed = _hinge(log_probs, alignments, edited, input_lengths, self.margin, self.score)
         loss = _reduce(hinge, self.sample_reduction)
         pairs = max(changed.numel(), 1)
         stats = {"awp_edited": changed.sum() / pairs, "awp_active": (hinge.detach() > 0).sum() / pairs}
         return LossOutput(loss, {"awp": loss}, stats)
-
-    def _edit(self, alignments: Int[Tensor, "samples batch time"], **given: Any) -> Int[Tensor, "samples batch time"]:
-        if not len(alignments):
-            return alignments
-        with torch.no_grad():
-            # a copy: a property that writes in place must not change the samples too
-            edited = self.property(alignments.clone(), **{name: given[name] for name in self._asked})
-        if not isinstance(edited, Tensor) or edited.shape != alignments.shape or edited.dtype != alignments.dtype:
-            got = f"{edited.dtype} {tuple(edited.shape)}" if isinstance(edited, Tensor) else type(edited).__name__
-            raise ValueError(
-                f"the property {_name(self.property)} must return {alignments.dtype} {tuple(alignments.shape)} "
-                f"like the alignments it was given, got {got}"
-            )
-        return edited
-
-
-def _asked(property: Property) -> list[str]:
-    """What the property's signature asks for, beside the alignments."""
-    asked = inspect.signature(property.forward if isinstance(property, nn.Module) else property).parameters
-    takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in asked.values())
-    return [name for name in ("input_lengths", "references", "generator") if takes_all or name in asked]
-
-
-def _name(property: Property) -> str:
-    return getattr(property, "__name__", type(property).__name__)
 
 
 PAPER = Paper(

@@ -6,14 +6,14 @@ Departure: candidates lie inside the utterance and all can be picked; `compat=Tr
 
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from jaxtyping import Int
 from torch import Generator, Tensor
 
+from kilter.core.checks import check_alignments, one_of, whole
 from kilter.core.masking import length_mask
-from kilter.ops.ctc_paths import check_alignments
 
 Candidates = Literal["repeats", "nonblank"]
 
@@ -51,6 +51,7 @@ def low_latency(
         Edited alignments, a new tensor.
 
     Raises:
+        TypeError: `alignments` or `input_lengths` not integer, `frames` or `blank` no whole number.
         ValueError: shapes that do not fit, `frames` below 1, unknown `candidates`.
 
     Example:
@@ -60,11 +61,9 @@ def low_latency(
 
     Reference: Segev et al., ICLR 2024, property f_low_latency.
     """
-    check_alignments(alignments, input_lengths)
-    if frames < 1:
-        raise ValueError(f"frames must be at least 1, got {frames}")
-    if candidates not in get_args(Candidates):
-        raise ValueError(f"candidates must be one of {', '.join(get_args(Candidates))}, got {candidates!r}")
+    check_alignments(alignments, input_lengths, blank)
+    whole("frames", frames, 1)
+    one_of("candidates", candidates, Candidates)
     if not alignments.numel():
         return alignments.clone()
     lengths = torch.full_like(input_lengths, alignments.shape[-1]) if compat else input_lengths
@@ -106,6 +105,9 @@ class LowLatency:
 
     Shape: alignments `(N, B, T)` and lengths `(B,)` in, alignments `(N, B, T)` out.
 
+    Raises:
+        TypeError, ValueError: see `low_latency`.
+
     Example:
         >>> LowLatency()(torch.tensor([[[3, 3]]]), torch.tensor([2]))
         tensor([[[3, 0]]])
@@ -119,6 +121,11 @@ class LowLatency:
     candidates: Candidates = "repeats"
     skip_noops: bool = False
     compat: bool = False
+
+    def __post_init__(self) -> None:
+        whole("blank", self.blank, 0)
+        whole("frames", self.frames, 1)
+        one_of("candidates", self.candidates, Candidates)
 
     def __call__(
         self,

@@ -11,14 +11,26 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from kilter.core.checks import check_log_probs, check_targets, frames_needed, readable
+from kilter.core.checks import (
+    at_least,
+    check_candidates,
+    check_log_probs,
+    check_targets,
+    check_values,
+    check_vocabulary,
+    finite,
+    floating,
+    frames_needed,
+    same_shape,
+    texts,
+    whole,
+)
 from kilter.core.errors import extra
-from kilter.core.masking import length_mask
+from kilter.core.masking import length_mask, padded
 from kilter.core.objective import LossOutput, Objective
-from kilter.ops.ctc_paths import check_values
 from kilter.ops.ctc_sum import ctc_sum
+from kilter.ops.vocabulary import Vocabulary, token_strings
 from kilter.speech.ctc_search import ctc_prefix_beam_search
-from kilter.speech.minimum_wer import Vocabulary, token_strings
 
 
 def minimum_word_error_rate(
@@ -50,8 +62,8 @@ def minimum_word_error_rate(
         One value per utterance; 0 where fewer than two hypotheses are left.
 
     Raises:
-        TypeError, ValueError: see `check_log_probs`; lists whose shapes or dtypes do not fit; on the CPU also a blank
-            or an id outside the vocabulary in a hypothesis.
+        TypeError, ValueError: see `check_log_probs` and `check_candidates`; word errors of another shape or dtype, or
+            (on the CPU) NaN or infinite.
 
     Example:
         >>> log_probs = torch.tensor([[[0.1, 0.6, 0.3]]]).log()
@@ -64,7 +76,10 @@ def minimum_word_error_rate(
     """
     check_log_probs(log_probs, input_lengths, blank)
     check_values(log_probs, input_lengths)
-    _check_lists(hypotheses, hypothesis_lengths, word_errors, log_probs.shape, blank)
+    check_candidates(hypotheses, hypothesis_lengths, rows=len(log_probs), vocab=log_probs.shape[2], blank=blank)
+    floating("word_errors", word_errors)
+    same_shape("word_errors", word_errors, hypotheses.shape[:2], "the lists of hypotheses")
+    finite("word_errors", word_errors, row="utterance", mend="give 0 where there is no hypothesis")
     inside = length_mask(hypothesis_lengths.flatten(), hypotheses.shape[2]).view_as(hypotheses)
     needed = frames_needed(hypotheses, hypothesis_lengths)
     fits = (hypothesis_lengths >= 0) & (needed <= input_lengths.to(needed.device)[:, None])
@@ -77,29 +92,6 @@ def minimum_word_error_rate(
     share = torch.where(some, score, 0.0).softmax(-1)
     mean = (word_errors * fits).sum(-1, keepdim=True) / fits.sum(-1, keepdim=True).clamp(min=1)
     return (share * torch.where(fits, word_errors - mean, 0.0)).sum(-1)
-
-
-def _check_lists(
-    hypotheses: Tensor, hypothesis_lengths: Tensor, word_errors: Tensor, shape: Sequence[int], blank: int
-) -> None:
-    batch, _, vocab = shape
-    if hypotheses.ndim != 3 or len(hypotheses) != batch:
-        raise ValueError(f"hypotheses must be ({batch}, candidates, tokens), got {tuple(hypotheses.shape)}")
-    for name, tensor in (("hypotheses", hypotheses), ("hypothesis_lengths", hypothesis_lengths)):
-        if tensor.is_floating_point() or tensor.dtype == torch.bool:
-            raise TypeError(f"{name} must be integers, got {tensor.dtype}; use .long()")
-    for name, tensor in (("hypothesis_lengths", hypothesis_lengths), ("word_errors", word_errors)):
-        if tensor.shape != hypotheses.shape[:2]:
-            raise ValueError(f"{name} must be {tuple(hypotheses.shape[:2])} like hypotheses, got {tuple(tensor.shape)}")
-    if readable(hypotheses) and readable(hypothesis_lengths):
-        inside = torch.arange(hypotheses.shape[2]) < hypothesis_lengths[..., None]
-        wrong = inside & ((hypotheses < 0) | (hypotheses >= vocab) | (hypotheses == blank))
-        if wrong.any():
-            i, n, u = wrong.nonzero()[0].tolist()
-            raise ValueError(
-                f"utterance {i}: token {u} of hypothesis {n} is {int(hypotheses[i, n, u])}, the blank or outside the "
-                f"vocabulary 0..{vocab - 1}; give collapsed token ids"
-            )
 
 
 class MinimumWordErrorRate(Objective):
@@ -144,10 +136,12 @@ class MinimumWordErrorRate(Objective):
         self, vocabulary: Any, *, n_best: int = 4, beam_size: int = 16, ctc_weight: float = 0.01, blank: int = 0
     ) -> None:
         super().__init__()
-        if not 2 <= n_best <= beam_size or not ctc_weight >= 0:
+        whole("n_best", n_best, 2)
+        whole("beam_size", beam_size, 1)
+        at_least("ctc_weight", ctc_weight, 0)
+        if n_best > beam_size:
             raise ValueError(
-                "n_best must be at least 2 and at most beam_size, and ctc_weight at least 0, "
-                f"got {n_best}, {beam_size}, {ctc_weight}"
+                f"n_best must be at most beam_size={beam_size}, got {n_best}; ask for less or widen the beam"
             )
         self.vocabulary = token_strings(vocabulary)
         self.n_best = n_best
@@ -164,15 +158,9 @@ class MinimumWordErrorRate(Objective):
     ) -> LossOutput:
         """Compute the loss; see the class."""
         check_log_probs(log_probs, input_lengths, self.blank)
-        batch, _, vocab = log_probs.shape
-        if len(self.vocabulary) != vocab:
-            raise ValueError(
-                f"the vocabulary has {len(self.vocabulary)} entries, log_probs has {vocab}; "
-                "give one string per token id, the blank included"
-            )
-        if references is None or isinstance(references, str) or len(references) != batch:
-            got = type(references).__name__ if references is None or isinstance(references, str) else len(references)
-            raise ValueError(f"references must be a list of {batch} texts, one per utterance, got {got}")
+        check_vocabulary(self.vocabulary, log_probs)
+        batch = len(log_probs)
+        texts("references", references, batch)
         hypotheses, lengths, errors = self._search(log_probs, input_lengths, references)
         risk = minimum_word_error_rate(log_probs, input_lengths, hypotheses, lengths, errors, blank=self.blank)
         parts = {"mwer": risk.sum() / max(batch, 1)}
@@ -194,31 +182,29 @@ class MinimumWordErrorRate(Objective):
         found = ctc_prefix_beam_search(
             log_probs, input_lengths, beam_size=self.beam_size, n_best=self.n_best, blank=self.blank
         )
-        longest = max((len(one.tokens) for beam in found for one in beam), default=0)
-        tokens = torch.zeros(len(found), self.n_best, longest, dtype=torch.long)
-        lengths = torch.full((len(found), self.n_best), -1)
-        errors = torch.zeros(len(found), self.n_best)
+        shape = (len(found), self.n_best)
+        tokens, lengths = padded(
+            [beam[k].tokens if k < len(beam) else [] for beam in found for k in range(self.n_best)]
+        )
+        lengths, errors = lengths.view(shape), torch.zeros(shape)
         for i, (beam, reference) in enumerate(zip(found, references, strict=True)):
             said = reference.split()
+            lengths[i, len(beam) :] = -1
             for k, one in enumerate(beam):
-                tokens[i, k, : len(one.tokens)] = torch.tensor(one.tokens, dtype=torch.long)
-                lengths[i, k] = len(one.tokens)
                 errors[i, k] = levenshtein.distance([word.text for word in self._reader.words(one.tokens)], said)
         device = log_probs.device
-        return tokens.to(device), lengths.to(device), errors.to(device)
+        return tokens.unflatten(0, shape).to(device), lengths.to(device), errors.to(device)
 
     def _ctc(self, log_probs: Tensor, input_lengths: Tensor, references: Sequence[str]) -> Tensor:
-        spelled = [self._reader.spell_text(reference) for reference in references]
-        for i, ids in enumerate(spelled):
-            if ids is None:
+        spelled = []
+        for i, reference in enumerate(references):
+            if (ids := self._reader.spell_text(reference)) is None:
                 raise ValueError(
-                    f"utterance {i}: the vocabulary cannot spell the reference {references[i]!r}; write it with the "
+                    f"utterance {i}: the vocabulary cannot spell the reference {reference!r}; write it with the "
                     "vocabulary's letters, or set ctc_weight=0"
                 )
-        lengths = torch.tensor([len(ids or ()) for ids in spelled], dtype=torch.long)
-        targets = torch.zeros(len(spelled), int(lengths.max()) if len(lengths) else 0, dtype=torch.long)
-        for i, ids in enumerate(spelled):
-            targets[i, : len(ids or ())] = torch.tensor(ids, dtype=torch.long)
+            spelled.append(ids)
+        targets, lengths = padded(spelled)
         check_targets(input_lengths, targets, lengths, vocab=log_probs.shape[2], blank=self.blank)
         device = log_probs.device
         lost = ctc_sum(log_probs, input_lengths, targets.to(device), lengths.to(device), blank=self.blank)

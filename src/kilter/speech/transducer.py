@@ -8,9 +8,8 @@ Departure: alignments are drawn from the posterior of the target, since a transd
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
-from torch.nn.functional import pad
 
-from kilter.core.masking import length_mask
+from kilter.core.checks import at_least, integer, same_shape, whole
 from kilter.core.objective import LossOutput, Objective
 from kilter.ops.transducer_paths import (
     Lattice,
@@ -21,6 +20,7 @@ from kilter.ops.transducer_paths import (
     sample_transducer_alignments,
     transducer_lattice,
 )
+from kilter.speech.earlier_emissions import earlier_emissions
 
 
 def transducer_align_with_purpose(
@@ -69,12 +69,13 @@ def transducer_align_with_purpose(
 
     Reference: Segev et al., ICLR 2024, section 3, on the lattice of Graves 2012 (arXiv 1211.3711).
     """
-    if alignments.shape != edited.shape:
-        raise ValueError(f"edited must be shaped like alignments {tuple(alignments.shape)}, got {tuple(edited.shape)}")
+    at_least("margin", margin, 0)
     lattice = transducer_lattice(log_probs, input_lengths, targets, target_lengths, blank=blank)
-    both = torch.cat([alignments, edited])
-    check_emissions(lattice, both)
-    return _mean(_hinge(lattice, both, margin)[0])
+    check_emissions(lattice, alignments)
+    integer("edited", edited, "hold frames of emission")
+    same_shape("edited", edited, alignments.shape, "alignments")
+    check_emissions(lattice, edited, "edited")
+    return _mean(_hinge(lattice, torch.cat([alignments, edited]), margin)[0])
 
 
 def _hinge(
@@ -91,48 +92,6 @@ def _hinge(
 
 def _mean(pairs: Tensor) -> Float[Tensor, ""]:
     return pairs.sum() / max(pairs.numel(), 1)
-
-
-def earlier_emissions(
-    alignments: Int[Tensor, "samples batch tokens"],
-    target_lengths: Int[Tensor, " batch"],
-    *,
-    generator: Generator | None = None,
-) -> Int[Tensor, "samples batch tokens"]:
-    r"""Delete one blank and append one at the end: every token after it is emitted one frame earlier.
-
-    $$j \sim \mathcal U\{0, \dots, t_U - 1\}, \qquad \bar t_u = t_u - [t_u > j]$$
-
-    The low-latency edit of the paper, as it is on this lattice. There a repeated frame is deleted, because CTC would
-    spell something else without any other; here deleting the blank that leads from frame j to j+1 merges what the
-    two frames emit, and the target never changes, so every frame may be picked (our reading). Frames after the last
-    token may not: nothing would move, and the pair would be wasted. As in the paper a long gap is the likeliest to
-    be shortened. Without such a frame the alignment stays as it is.
-
-    Args:
-        alignments: frame in which each token is emitted.
-        target_lengths: valid tokens of each target; what stands beyond is not touched.
-        generator: source of randomness, on the device of `alignments`; N·B draws.
-
-    Returns:
-        Edited alignments, a new tensor.
-
-    Raises:
-        TypeError: `alignments` not integer.
-
-    Example:
-        >>> earlier_emissions(torch.tensor([[[0, 1, 1]]]), torch.tensor([3]))
-        tensor([[[0, 0, 0]]])
-
-    Reference: Segev et al., ICLR 2024, property f_low_latency; compare `low_latency`.
-    """
-    if alignments.is_floating_point() or alignments.dtype == torch.bool:
-        raise TypeError(f"alignments must hold frames of emission, got {alignments.dtype}")
-    inside = length_mask(target_lengths.to(alignments.device), alignments.shape[-1])
-    uniform = torch.rand(alignments.shape[:2], device=alignments.device, generator=generator)
-    last = pad(alignments * inside, (1, 0)).amax(-1)
-    deleted = (uniform * last).long()[..., None]
-    return alignments - ((alignments > deleted) & inside).to(alignments.dtype)
 
 
 class TransducerAlignWithPurpose(Objective):
@@ -178,8 +137,8 @@ class TransducerAlignWithPurpose(Objective):
 
     def __init__(self, *, samples: int = 5, margin: float = 0.0, blank: int = 0) -> None:
         super().__init__()
-        if samples < 0 or not margin >= 0:
-            raise ValueError(f"samples and margin must be at least 0, got {samples} and {margin}")
+        whole("samples", samples, 0)
+        at_least("margin", margin, 0)
         self.samples = samples
         self.margin = margin
         self.blank = blank

@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Int
 from torch import Generator, Tensor
 
+from kilter.core.checks import integer, shaped, whole, within
+
 
 def trim_tail(
     lengths: Int[Tensor, " batch"], *, max_frames: int = 20, frame: int = 1, generator: Generator | None = None
@@ -29,8 +31,8 @@ def trim_tail(
         The new lengths; what lies beyond is padding now.
 
     Raises:
-        TypeError: `lengths` not integer.
-        ValueError: `max_frames` or `frame` below 1.
+        TypeError: `lengths` not integer, `max_frames` or `frame` no whole number.
+        ValueError: `max_frames` or `frame` below 1, lengths of another shape or (on the CPU) below 0.
 
     Example:
         >>> trim_tail(torch.tensor([100, 2]), max_frames=1)
@@ -38,16 +40,13 @@ def trim_tail(
 
     Reference: Song et al., ICASSP 2023; the rule and its default are those of wenet's `spec_trim`.
     """
-    _check(max_frames, frame)
-    if lengths.is_floating_point() or lengths.dtype == torch.bool:
-        raise TypeError(f"lengths must be integers, got {lengths.dtype}; use .long()")
+    whole("max_frames", max_frames, 1)
+    whole("frame", frame, 1)
+    integer("lengths", lengths)
+    shaped("lengths", lengths, "batch")
+    within("lengths", lengths, 0, torch.iinfo(lengths.dtype).max, "which is below 0")
     cut = frame * torch.randint(1, max_frames + 1, lengths.shape, device=lengths.device, generator=generator)
     return torch.where(2 * cut < lengths, lengths - cut, lengths)
-
-
-def _check(max_frames: int, frame: int) -> None:
-    if max_frames < 1 or frame < 1:
-        raise ValueError(f"max_frames and frame must be at least 1, got {max_frames} and {frame}")
 
 
 @runtime_checkable
@@ -95,7 +94,8 @@ class TrimTail:
         column: str = "audio",
         seed: int = 0,
     ) -> None:
-        _check(max_frames, frame)
+        whole("max_frames", max_frames, 1)
+        whole("frame", frame, 1)
         self.rows = rows
         self.max_frames = max_frames
         self.frame = frame

@@ -1,100 +1,17 @@
-"""Other ways to earlier CTC tokens, to be compared with Align With Purpose on the same task.
+"""The delay penalty: hesitating is paid for in training, so that the model does not learn it.
 
-Papers: Peak-First CTC (Tian et al., ICASSP 2023, arXiv 2211.03284); the delay penalty of k2 and icefall (Kang et al.,
-ICASSP 2023, arXiv 2211.00490) in its network-side form, which works with any CTC loss.
+Paper: W. Kang et al., "Delay-penalized transducer for low-latency streaming ASR", ICASSP 2023, arXiv 2211.00490.
+Departure: k2 and icefall's network-side form (`nnet_delay_penalty`), which works with any CTC loss.
 """
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from kilter.core.checks import check_log_probs, check_targets
+from kilter.core.checks import at_least, check_log_probs, check_targets, check_values, floating, share
 from kilter.core.masking import length_mask
 from kilter.core.objective import LossOutput, Objective
-from kilter.ops.ctc_paths import check_values
 from kilter.ops.ctc_sum import ctc_sum
-
-
-def peak_first(
-    log_probs: Float[Tensor, "batch time vocab"],
-    input_lengths: Int[Tensor, " batch"],
-    teacher: Float[Tensor, "batch time vocab"] | None = None,
-) -> Float[Tensor, " batch"]:
-    r"""How much each frame's distribution differs from its right neighbour's, summed over frames.
-
-    $$\sum_{t=0}^{L-2} \mathrm{KL}\bigl(\mathrm{sg}[P_{t+1}] \,\|\, P_t\bigr)$$
-
-    The right neighbour is a constant (sg), so frames learn from what comes later and peaks move to the left.
-
-    Args:
-        log_probs: log-softmax of the model's outputs.
-        input_lengths: valid frames L of each utterance.
-        teacher: log-probabilities whose right neighbours are imitated, e.g. of a running mean of the model, without
-            gradient; None is `log_probs` itself, held constant.
-
-    Returns:
-        One sum, in nats, per utterance; 0 for fewer than two frames.
-
-    Raises:
-        TypeError, ValueError: shapes, dtypes or lengths that do not fit.
-
-    Example:
-        >>> log_probs = torch.tensor([[[0.5, 0.5], [0.9, 0.1]]]).log()
-        >>> peak_first(log_probs, torch.tensor([2]))
-        tensor([0.3681])
-
-    Reference: Tian et al., ICASSP 2023; no temperature and a shift of one frame (our reading of the abstract).
-    """
-    check_log_probs(log_probs, input_lengths, blank=0)
-    check_values(log_probs, input_lengths)
-    if teacher is not None and teacher.shape != log_probs.shape:
-        raise ValueError(f"teacher must be shaped like log_probs {tuple(log_probs.shape)}, got {tuple(teacher.shape)}")
-    log_probs = log_probs.to(torch.promote_types(log_probs.dtype, torch.float32))
-    pairs = length_mask(input_lengths.to(log_probs.device), log_probs.shape[1])[:, 1:]
-    left, right = log_probs[:, :-1], (log_probs.detach() if teacher is None else teacher)[:, 1:]
-    counts = pairs[..., None] & (right > -torch.inf)  # a token that cannot come has nothing to teach
-    gap = torch.where(counts, right, 0.0) - torch.where(counts, left, 0.0)
-    return (torch.where(counts, right, -torch.inf).exp() * gap).sum((1, 2))
-
-
-class PeakFirst(Objective):
-    r"""Peak-First regularisation: every frame imitates the one after it; a term to add to CTC.
-
-    $$\mathcal L = \mathcal L_{\text{CTC}} + \lambda \sum_{t=0}^{L-2} \mathrm{KL}(\mathrm{sg}[P_{t+1}] \| P_t)$$
-
-    Needs no samples and no references, and moves the whole posterior rather than one alignment. Too large a weight
-    makes a model fire before it knows the word.
-
-    Args:
-        weight: λ. The sum is over frames, so a weight of 0.003 to 0.01 is already strong.
-
-    Shape:
-        - `log_probs`: float `(B, T, V)`; `input_lengths`: int `(B,)`.
-        - returns `LossOutput`: the weighted mean over the batch as part `peak_first`.
-
-    Raises:
-        TypeError, ValueError: see `peak_first`; a negative weight.
-
-    Example:
-        >>> log_probs = torch.randn(2, 30, 8).log_softmax(-1)
-        >>> out = PeakFirst(weight=0.01)(log_probs, torch.tensor([30, 25]))
-        >>> list(out.parts)
-        ['peak_first']
-
-    Reference: Tian et al., "Peak-First CTC", ICASSP 2023, arXiv 2211.03284.
-    """
-
-    def __init__(self, *, weight: float) -> None:
-        super().__init__()
-        if not 0 <= weight < torch.inf:
-            raise ValueError(f"weight must be at least 0 and finite, got {weight}")
-        self.weight = weight
-
-    def forward(self, log_probs: Float[Tensor, "batch time vocab"], input_lengths: Int[Tensor, " batch"]) -> LossOutput:
-        """Compute the term; see the class."""
-        total = peak_first(log_probs, input_lengths)
-        loss = self.weight * total.sum() / max(len(total), 1)
-        return LossOutput(loss, {"peak_first": loss})
 
 
 def delay_penalty(
@@ -138,7 +55,8 @@ def delay_penalty(
     """
     check_log_probs(log_probs, input_lengths, blank)
     check_values(log_probs, input_lengths)
-    _check_penalty(penalty, threshold)
+    at_least("penalty", penalty, 0)
+    share("threshold", threshold)
     frames = torch.arange(log_probs.shape[1], device=log_probs.device)
     valid = length_mask(input_lengths.to(log_probs.device), log_probs.shape[1])
     sure = (log_probs[..., blank].detach().exp() >= threshold) & valid
@@ -146,11 +64,6 @@ def delay_penalty(
     bonus = torch.zeros_like(log_probs)
     bonus[..., blank] = penalty * (waited * valid).to(log_probs.dtype)
     return log_probs + bonus
-
-
-def _check_penalty(penalty: float, threshold: float) -> None:
-    if not 0 <= penalty < torch.inf or not 0 <= threshold <= 1:
-        raise ValueError(f"penalty must be at least 0 and threshold within 0..1, got {penalty} and {threshold}")
 
 
 class DelayPenalty(Objective):
@@ -181,7 +94,8 @@ class DelayPenalty(Objective):
 
     def __init__(self, *, penalty: float, threshold: float = 0.99, blank: int = 0) -> None:
         super().__init__()
-        _check_penalty(penalty, threshold)
+        at_least("penalty", penalty, 0)
+        share("threshold", threshold)
         self.penalty = penalty
         self.threshold = threshold
         self.blank = blank
@@ -194,6 +108,7 @@ class DelayPenalty(Objective):
         target_lengths: Int[Tensor, " batch"],
     ) -> LossOutput:
         """Compute the loss; see the class."""
+        floating("log_probs", log_probs, "apply log_softmax to the logits")
         log_probs = log_probs.to(torch.promote_types(log_probs.dtype, torch.float32))
         penalised = delay_penalty(
             log_probs, input_lengths, penalty=self.penalty, threshold=self.threshold, blank=self.blank
