@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import Positional, UseAppendAction, arg
 
-from kilter.core.errors import suggest
+from kilter.core.errors import missing, suggest
 from kilter.evaluation.word_times import AUDIO_SUFFIX
 
 EXIT_CODES = """exit codes: 0 done · 1 something you can mend (the message says what) · 2 wrong usage · 3 a bug of
@@ -544,7 +544,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug:
             raise
         ours = not isinstance(error, ValueError | TypeError | OSError | ImportError)
-        print(f"kilter: {error if not ours else f'{type(error).__name__}: {error}'}", file=sys.stderr)
+        said = missing(error) if isinstance(error, ModuleNotFoundError) else str(error)
+        print(f"kilter: {said if not ours else f'{type(error).__name__}: {said}'}", file=sys.stderr)
         if ours:
             print("kilter: this looks like a bug of ours; add --debug for the traceback", file=sys.stderr)
         return 3 if ours else 2 if isinstance(error, UsageError) else 1
