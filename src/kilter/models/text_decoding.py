@@ -10,6 +10,7 @@ from transformers import PreTrainedConfig
 
 from kilter import decoding as methods
 from kilter.core.errors import extra
+from kilter.models.names import check_model_name
 from kilter.models.text_model import TextModel
 
 LOG_PROB = "log-prob"
@@ -110,6 +111,10 @@ def load_scorer(name: str, text: TextModel) -> Any:
     """
     if name == LOG_PROB:
         return "log_prob"
+    try:
+        check_model_name(name, "a RankGen scorer or of a cross-encoder", known=[LOG_PROB])
+    except ValueError as error:
+        raise ValueError(f"scorer: {error}") from error
     try:
         config, _ = PreTrainedConfig.get_config_dict(name)
         if any("ForSequenceClassification" in kind for kind in config.get("architectures") or ()):
