@@ -1,33 +1,24 @@
 """What a recipe is: options, arms, data, and how to train and judge one arm with one seed.
 
-Everything about seeds, resuming, directories, intervals, tables and the report is in `kilter.lab`, once.
-Standard library only, so that `--help` answers at once.
+A task (`kilter.tasks`) is an abstract recipe: data, network, training, judging. A recipe (`kilter.recipes`) is a final
+subclass of one task: which arms are compared, and which claims that speaks to. Everything about seeds, resuming,
+directories, intervals, tables and the report is in `kilter.lab`, once.
+Nothing heavy is imported, so that `--help` answers at once.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
+
+from tyro.conf import Fixed, Suppress
 
 from kilter.core.paper import Claim, Paper
+from kilter.lab.arms import Arm, Levers, Mixture, Role, Term, UnknownPart
+from kilter.lab.options import at_least, check_bounds
 
-if TYPE_CHECKING:
-    from kilter.lab.summary import Arms
-
-Role = Literal["baseline", "method", "context"]
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One way of training, to be compared with the others on the same budget."""
-
-    label: str
-    role: Role = "method"
-    series: str = ""
-    """arms of one series are one method at several strengths: a figure joins them"""
-    point: str = ""
-    """what tells this arm from the others of its series"""
+__all__ = ["Advance", "Arm", "Judged", "Levers", "Metric", "Mixture", "Picture", "Provenance", "Recipe", "Role", "Term"]
 
 
 @dataclass(frozen=True)
@@ -85,15 +76,22 @@ Advance = Callable[[int, int], None]
 """`advance(done, total)`: moves the progress bar of a piece of work."""
 
 
+def plain(value: Any) -> Any:
+    """A setting as YAML has it."""
+    if isinstance(value, tuple):
+        return [plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
 @dataclass(kw_only=True)
 class Recipe(ABC):
-    """Options that every recipe has; subclasses add their own and say what the arms are."""
+    """Options that every recipe has; a task adds its own, and a recipe those of its arms."""
 
     preset: str = "full"
     """which set of defaults: smoke (seconds, for tests), demo (minutes), full (the evidence)"""
     out: Path | None = None
     """run directory; by default ./runs/<method>-<preset>-<hash of the settings>"""
-    seeds: int = 1
+    seeds: Annotated[int, at_least(1)] = 1
     """how many seeds, 0, 1, 2, …"""
     arms: tuple[str, ...] = ()
     """which arms to run; by default all of the preset"""
@@ -103,28 +101,98 @@ class Recipe(ABC):
     """auto, cpu, cuda, cuda:1, mps"""
     precision: Literal["float32", "bf16", "fp16"] = "float32"
     """arithmetic of training: float32, or automatic mixed precision"""
-    threads: int = 1
+    threads: Annotated[int, at_least(1)] = 1
     """CPU threads; results are bit-identical for the same number"""
-    jobs: int = 1
+    jobs: Annotated[int, at_least(1)] = 1
     """pieces of work side by side, each in a process of its own"""
+    borrowed: Annotated[dict[str, dict[str, Any]], Fixed, Suppress] = field(default_factory=dict)
+    """settings of the methods whose arms stand here as guests, by method; kept with the run"""
 
     paper: ClassVar[Paper]
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     metrics: ClassVar[Mapping[str, Metric]] = {}
     baseline: ClassVar[str]
+    takes: ClassVar[frozenset[str]] = frozenset()
+    """the levers that an arm may pull here, names of `Levers`"""
+    words: ClassVar[frozenset[str]] = frozenset()
+    """words in an arm's name that concern all of it"""
     intervals: ClassVar[Literal["seeds", "examples"]] = "seeds"
     """what intervals are over when there are several seeds: the seeds, or the test examples with the seeds pooled"""
     own_by: ClassVar[tuple[str, ...]] = ("model",)
     """options that mean one's own work, so that the preset is `own` where none is asked for"""
-    unhashed: ClassVar[frozenset[str]] = frozenset({"out", "only", "jobs", "arms", "seeds", "preset"})
+    unhashed: ClassVar[frozenset[str]] = frozenset({"out", "only", "jobs", "arms", "seeds", "preset", "borrowed"})
     """options that change where or how much is run, not what one piece of work computes"""
+    kin: ClassVar[Callable[[], Iterable[type["Recipe"]]]] = staticmethod(tuple)
+    """all recipes there are, set by `kilter.recipes`: the arms of those on this task may stand here as guests"""
 
     def prepare(self) -> None:  # noqa: B027 (most recipes have nothing to settle)
         """Check that the options fit each other, and settle those that depend on others, before any work."""
 
+    # Arms -----------------------------------------------------------------------------------------------------
+
+    def brings(self) -> Mapping[str, Term]:
+        """The terms of this recipe's paper, made with its own options; they may stand in any recipe on its task."""
+        return {}
+
+    def rivals(self) -> Mapping[str, Term]:
+        """The terms of the task: usual rivals without a paper here, and its networks."""
+        return {}
+
+    def mixture(self, arm: str) -> Mixture:
+        """What an arm is made of: terms of the task and of this recipe, or of another one on the task.
+
+        Raises:
+            ValueError: a part that nobody brings, or a lever that the task does not take.
+        """
+        terms = {**self.rivals(), **self.brings()}
+        for slug, settings in self.borrowed.items():
+            terms |= self._guest(slug, settings).brings()
+        try:
+            found = Mixture.parse(arm, terms, plain=self.baseline, words=self.words)
+        except UnknownPart as error:
+            if not self._borrow(error.part):
+                raise
+            return self.mixture(arm)
+        if refused := [lever for lever in found.levers().pulled() if lever not in self.takes]:
+            raise ValueError(
+                f"{arm!r} has a lever that this task does not take ({', '.join(refused)}); it takes "
+                f"{', '.join(sorted(self.takes))}"
+            )
+        return found
+
+    def _borrow(self, part: str) -> bool:
+        """Take in the recipe on this task that brings a term, with its own defaults."""
+        for kin in self.kin():
+            slug = kin.paper.slug
+            if slug == self.paper.slug or slug in self.borrowed or not self._is_kin(kin):
+                continue
+            guest = kin()
+            if any(part == name or part.startswith(f"{name}-") for name in guest.brings()):
+                self.borrowed = {**self.borrowed, slug: guest.own_settings()}
+                return True
+        return False
+
+    def _guest(self, slug: str, settings: Mapping[str, Any]) -> "Recipe":
+        kin = next((one for one in self.kin() if one.paper.slug == slug and self._is_kin(one)), None)
+        if kin is None:
+            raise ValueError(f"the run has arms of {slug}, but no recipe of that name is on its task")
+        guest = kin(**{name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()})
+        check_bounds(guest)
+        return guest
+
+    def _is_kin(self, other: type["Recipe"]) -> bool:
+        return other.__base__ is type(self).__base__
+
+    def own_settings(self) -> dict[str, Any]:
+        """The options that are this recipe's and not its task's."""
+        shared = {one.name for one in fields(type(self).__base__)}  # type: ignore[arg-type]
+        return {one.name: plain(getattr(self, one.name)) for one in fields(self) if one.name not in shared}
+
     @abstractmethod
     def describe(self, arm: str) -> Arm:
         """Label and role of an arm; ValueError for one that is not known."""
+
+    # What a task is -------------------------------------------------------------------------------------------
 
     @abstractmethod
     def build_data(self) -> Provenance:
@@ -141,6 +209,8 @@ class Recipe(ABC):
     def evaluate(self, arm: str, seed: int, model: Path) -> Judged:
         """Judge a saved model on the test data."""
 
+    # The report -----------------------------------------------------------------------------------------------
+
     def purpose(self) -> str:
         """The purpose in two sentences, for the report: the first two paragraphs of the recipe's docstring."""
         return " ".join(" ".join((type(self).__doc__ or self.paper.purpose).split("\n\n")[:2]).split())
@@ -153,8 +223,8 @@ class Recipe(ABC):
         """What this run can judge; by default the claims on the paper's card."""
         return self.paper.claims
 
-    def verdicts(self, arms: "Arms") -> Sequence[Mapping[str, str]]:
-        """Verdicts beyond those on the paper's claims: `claim`, `verdict` and `why`, as those have."""
+    def verdicts(self, arms: Any) -> Sequence[Mapping[str, Any]]:
+        """Verdicts beyond those on the paper's claims, from the run's `kilter.lab.summary.Arms`."""
         return ()
 
     def notes(self, summary: Mapping[str, Any]) -> Sequence[str]:

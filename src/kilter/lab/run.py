@@ -11,9 +11,8 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from datetime import UTC, datetime
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,16 @@ import yaml
 
 from kilter.lab import provenance
 from kilter.lab.files import MAIN_PROCESS, read_json, write_json, write_rows, write_whole
+from kilter.lab.folder import (
+    check_data,
+    check_folder,
+    default_folder,
+    keep_settings,
+    made_with,
+    settings,
+    take_up_guests,
+)
+from kilter.lab.options import check_bounds
 from kilter.lab.progress import TELL, Bar, Piece, bars, quiet_hosts
 from kilter.lab.recipe import Picture, Provenance, Recipe
 from kilter.lab.summary import Arms, summarise
@@ -33,18 +42,21 @@ def run(recipe: Recipe, command: str) -> Path:
         ValueError: an unknown arm, bad data, or a directory that holds a run with other settings or data.
         OSError: the directory cannot be written; what was finished stays.
     """
+    check_bounds(recipe)
     recipe.prepare()
     out = recipe.out or default_folder(recipe)
+    take_up_guests(out, recipe)
     pieces = _pieces(recipe)
-    card = _card(recipe)
+    card = made_with(recipe)
     recipe.out = out  # where the recipe finds its pieces again
-    _check_folder(out, _identity(recipe), {f.name: _plain(f.default) for f in fields(recipe)})
+    check_folder(out, recipe)
     _set_up(recipe)
     data = recipe.build_data()
-    _check_data(out / "data.json", data)
-    if MAIN_PROCESS and not (out / "recipe.yaml").exists():
-        write_whole(out / "recipe.yaml", yaml.safe_dump(card, sort_keys=False, allow_unicode=True))
-        write_json(out / "data.json", asdict(data))
+    check_data(out / "data.json", data)
+    if MAIN_PROCESS:
+        keep_settings(out, card)
+        if not (out / "data.json").exists():
+            write_json(out / "data.json", asdict(data))
     todo = [piece for piece in pieces if not (_folder(out, piece) / "metrics.json").exists()]
     if recipe.jobs > 1 and len(todo) > 1 and "WORLD_SIZE" not in os.environ:
         _side_by_side(recipe, out, todo, card["settings"])
@@ -55,12 +67,6 @@ def run(recipe: Recipe, command: str) -> Path:
     if recipe.only is None and MAIN_PROCESS:
         finish(recipe, out, data, command)
     return out
-
-
-def default_folder(recipe: Recipe) -> Path:
-    """`./runs/<method>-<preset>-<hash>`: the same settings find the same run again."""
-    digest = sha256(yaml.safe_dump(_identity(recipe)).encode()).hexdigest()[:6]
-    return Path("runs", f"{recipe.paper.slug}-{recipe.preset}-{digest}")
 
 
 def spoken_command(arguments: list[str]) -> str:
@@ -91,7 +97,7 @@ def finish(recipe: Recipe, out: Path, data: Provenance, command: str) -> None:
         "versions": card["versions"],
         "commit": card["commit"],
         "hardware": provenance.hardware(),
-        "settings": _settings(recipe),
+        "settings": settings(recipe),
         "data": asdict(data),
         **summarise(figures := Arms(done, recipe.metrics, baseline, recipe.intervals), recipe.claims(), described),
     }
@@ -106,9 +112,6 @@ def finish(recipe: Recipe, out: Path, data: Provenance, command: str) -> None:
 
 
 def _pieces(recipe: Recipe) -> list[Piece]:
-    for name in ("seeds", "threads", "jobs"):
-        if getattr(recipe, name) < 1:
-            raise ValueError(f"{name} must be at least 1, got {getattr(recipe, name)}")
     arms, seeds = recipe.arms, range(recipe.seeds)
     if recipe.only is not None:
         arm, _, seed = recipe.only.partition("/seed-")
@@ -137,12 +140,12 @@ def _work(recipe: Recipe, out: Path, piece: Piece, bar: Bar) -> None:
         bar.done(judged.metrics, recipe.metrics)
 
 
-def _side_by_side(recipe: Recipe, out: Path, todo: list[Piece], settings: dict[str, Any]) -> None:
+def _side_by_side(recipe: Recipe, out: Path, todo: list[Piece], options: dict[str, Any]) -> None:
     running: set[subprocess.Popen[str]] = set()
     pool = ThreadPoolExecutor(recipe.jobs)
     with bars(todo) as bar, tempfile.TemporaryDirectory() as folder:
         config = Path(folder, "settings.yaml")
-        config.write_text(yaml.safe_dump(settings, allow_unicode=True), encoding="utf-8")
+        config.write_text(yaml.safe_dump(options, allow_unicode=True), encoding="utf-8")
         work = [pool.submit(_in_a_process, recipe, out, piece, bar[piece], config, running) for piece in todo]
         try:
             for outcome in as_completed(work):
@@ -194,53 +197,6 @@ def _folder(out: Path, piece: Piece) -> Path:
 def _done(out: Path, arm: str) -> dict[int, Path]:
     found = (out / "arms" / arm).glob("seed-*/metrics.json")
     return dict(sorted((int(file.parent.name.removeprefix("seed-")), file.parent) for file in found))
-
-
-def _settings(recipe: Recipe) -> dict[str, Any]:
-    """Every option, as plain values."""
-    return {f.name: _plain(getattr(recipe, f.name)) for f in fields(recipe)}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
-
-
-def _identity(recipe: Recipe) -> dict[str, Any]:
-    return {name: value for name, value in _settings(recipe).items() if name not in recipe.unhashed}
-
-
-def _card(recipe: Recipe) -> dict[str, Any]:
-    made = {"versions": provenance.versions(), "commit": provenance.commit()}
-    return {"method": recipe.paper.slug, "settings": _settings(recipe), **made}
-
-
-def _check_folder(out: Path, now: dict[str, Any], defaults: dict[str, Any]) -> None:
-    """A run goes on only with the settings it began with; an option that is newer than the run had its default."""
-    if not (out / "recipe.yaml").exists():
-        if out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
-            raise ValueError(f"{out} is not empty and not a run directory; choose another --out")
-        return
-    there = yaml.safe_load((out / "recipe.yaml").read_text(encoding="utf-8"))["settings"]
-    for name, value in now.items():
-        if (before := there.get(name, defaults[name])) != value:
-            raise ValueError(
-                f"{out} holds a run with {name}={before!r}, this one has {value!r}; "
-                "choose another --out, or remove that folder"
-            )
-
-
-def _check_data(file: Path, data: Provenance) -> None:
-    """A run that began on recordings must not go on with synthetic speech, nor one's own data change under it."""
-    if not file.exists():
-        return
-    before = read_json(file)
-    if (before["title"], before["digest"]) != (data.title, data.digest):
-        raise ValueError(
-            f"{file.parent} was begun with {before['title']}, but the data is another now ({data.title}); "
-            "bring the first back (kilter doctor says what is there), or choose another --out"
-        )
 
 
 def _set_up(recipe: Recipe) -> None:

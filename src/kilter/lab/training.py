@@ -1,4 +1,8 @@
-"""The stock Trainer of transformers, made safe to kill: exact resume from the last whole checkpoint."""
+"""The stock trainers, made safe to kill: exact resume from the last whole checkpoint.
+
+For any trainer of transformers' kind; those of sentence-transformers and TRL are. The task makes the trainer with its
+own data and loss, from `arguments`; `fit` resumes, keeps, reports and checks.
+"""
 
 import os
 from collections.abc import Callable, Sequence
@@ -6,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
+from kilter.hosts.trainers import use_sampler
 from kilter.hosts.transformers import FollowEpochs
 from kilter.lab.files import full_disk_said
 from kilter.lab.recipe import Advance
@@ -17,68 +22,110 @@ _WHOLE = "whole"
 """Marks a checkpoint whose every file has been written."""
 
 
-def fit(
-    model: PreTrainedModel,
-    *,
-    dataset: Any,
-    collate: Callable[[Sequence[Any]], dict[str, torch.Tensor]],
+def arguments(
     folder: Path,
+    *,
     steps: int,
     batch_size: int,
     learning_rate: float,
-    final_learning_rate: float,
     warm_up_steps: int,
-    max_grad_norm: float,
     seed: int,
     device: str,
     precision: str,
     save_steps: int,
+    kind: type[TrainingArguments] = TrainingArguments,
+    **more: Any,
+) -> Any:
+    """What every training here has in common, as arguments of a trainer.
+
+    Args:
+        folder: for checkpoints, until the caller removes it.
+        steps: optimiser steps.
+        batch_size: rows in a batch of one process.
+        learning_rate: after the warm-up.
+        warm_up_steps: over which it rises.
+        seed: of the order and of dropout.
+        device: cpu, cuda or mps.
+        precision: float32, bf16 or fp16.
+        save_steps: steps between checkpoints.
+        kind: the host's own arguments, such as `SentenceTransformerTrainingArguments`.
+        more: what else it takes, such as the schedule.
+    """
+    given: dict[str, Any] = {
+        "output_dir": str(folder),
+        "max_steps": steps,
+        "per_device_train_batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "warmup_steps": warm_up_steps,
+        "weight_decay": 0.0,
+        "seed": seed,
+        "data_seed": seed,
+        "use_cpu": device == "cpu",
+        "bf16": precision == "bf16",
+        "fp16": precision == "fp16",
+        "save_strategy": "steps",
+        "save_steps": save_steps,
+        "save_total_limit": 2,
+        "logging_steps": 25,
+        "ddp_timeout": 7200,  # the others wait while one process judges
+        "logging_nan_inf_filter": False,
+        "disable_tqdm": True,
+        "report_to": "none",
+        "dataloader_pin_memory": torch.cuda.is_available(),
+    }
+    made = kind(**{**given, **more})
+    if made.n_gpu > 1:  # one process drives one GPU; torchrun starts one for each
+        made._n_gpu = 1
+    return made
+
+
+def fit(
+    trainer: Trainer,
     advance: Advance,
+    *,
     callbacks: Sequence[TrainerCallback] = (),
+    sampler: Any = None,
+    loss: Callable[..., Any] | None = None,
 ) -> None:
-    """Train in place with Adam and a cosine schedule; `folder` keeps checkpoints until the caller removes it."""
-    arguments = TrainingArguments(
-        output_dir=str(folder),
-        max_steps=steps,
-        per_device_train_batch_size=batch_size,
-        learning_rate=learning_rate,
-        lr_scheduler_type="cosine_with_min_lr",
-        lr_scheduler_kwargs={"min_lr": final_learning_rate},
-        warmup_steps=warm_up_steps,
-        weight_decay=0.0,
-        max_grad_norm=max_grad_norm,
-        seed=seed,
-        data_seed=seed,
-        use_cpu=device == "cpu",
-        bf16=precision == "bf16",
-        fp16=precision == "fp16",
-        save_strategy="steps",
-        save_steps=save_steps,
-        save_total_limit=2,
-        logging_steps=25,
-        ddp_timeout=7200,  # the others wait while one process judges
-        logging_nan_inf_filter=False,
-        disable_tqdm=True,
-        report_to="none",
-        remove_unused_columns=False,
-        dataloader_pin_memory=torch.cuda.is_available(),
-    )
-    if arguments.n_gpu > 1:  # one process drives one GPU; torchrun starts one for each
-        arguments._n_gpu = 1
-    trainer = Trainer(model, arguments, train_dataset=dataset, data_collator=collate)
+    """Train the trainer's model in place, from its last whole checkpoint if there is one.
+
+    Args:
+        trainer: of transformers' kind, made with `arguments`.
+        advance: told of every step.
+        callbacks: beside those of the trainer.
+        sampler: of the training rows, instead of the trainer's; one that is the same each time it is made resumes.
+        loss: instead of the model's, as `compute_loss_func` of the trainer.
+
+    Raises:
+        ValueError: the training diverged.
+        OSError: the disk is full; what was finished is kept.
+    """
+    folder = Path(trainer.args.output_dir)  # type: ignore[arg-type]
     trainer.remove_callback(PrinterCallback)
     for callback in (*callbacks, FollowEpochs(), Keeper(advance)):
         trainer.add_callback(callback)
+    if sampler is not None:
+        use_sampler(trainer, sampler)
+    if loss is not None:
+        trainer.compute_loss_func = loss
+    model: Any = trainer.model
     last = last_whole(folder)
     with full_disk_said(folder):
-        if last and int(last.rpartition("-")[2]) >= steps:  # killed after its last step: nothing is left to train
-            model.load_state_dict(type(model).from_pretrained(last, dtype=torch.float32).state_dict())
+        if last and int(last.rpartition("-")[2]) >= trainer.args.max_steps:  # killed after its last step
+            model.load_state_dict(_weights(model, last))
         else:
             trainer.train(resume_from_checkpoint=last)
     if not all(parameter.isfinite().all() for parameter in model.parameters()):
         raise ValueError(
             f"the training in {folder} diverged (parameters are not finite); lower the learning rate or the weight"
         )
+
+
+def _weights(model: Any, folder: str) -> Any:
+    """Of a checkpoint, as the model's own library loads it."""
+    if hasattr(type(model), "from_pretrained"):
+        return type(model).from_pretrained(folder, dtype=torch.float32).state_dict()
+    return type(model)(folder, device="cpu").state_dict()
 
 
 class Keeper(TrainerCallback):
@@ -96,7 +143,7 @@ class Keeper(TrainerCallback):
         if state.is_world_process_zero:
             folder = Path(args.output_dir, f"checkpoint-{state.global_step}")
             for file in filter(Path.is_file, folder.rglob("*")):
-                with file.open("rb") as handle:
+                with file.open("r+b") as handle:  # Windows syncs only what is open for writing
                     os.fsync(handle.fileno())
             (folder / _WHOLE).touch()
 

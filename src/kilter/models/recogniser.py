@@ -102,6 +102,11 @@ class Recogniser:
         return self
 
     @property
+    def blank(self) -> int:
+        """The token of CTC's blank."""
+        return int(self.model.config.pad_token_id)
+
+    @property
     def rate(self) -> int:
         """Samples per second the model wants."""
         return int(self.features.sampling_rate)
@@ -143,15 +148,14 @@ class Recogniser:
         A word's time is that of its last token's first frame. Where `fuse` forbids everything, nothing is heard.
         """
         self.model.eval()
-        blank = int(self.model.config.pad_token_id)
-        reader = Vocabulary(token_strings(self.tokenizer), blank)
+        reader = Vocabulary(token_strings(self.tokenizer), self.blank)
         for first in range(0, len(rows), batch_size):
             batch = [rows[i] for i in range(first, min(first + batch_size, len(rows)))]
             log_probs, lengths, shift, offset = self.outputs(batch)
             if fuse is None:
-                best = ctc_greedy(log_probs, lengths, blank=blank)
+                best = ctc_greedy(log_probs, lengths, blank=self.blank)
             else:
-                beams = ctc_prefix_beam_search(log_probs, lengths, blank=blank, fuse=fuse)
+                beams = ctc_prefix_beam_search(log_probs, lengths, blank=self.blank, fuse=fuse)
                 best = [beam[0] if beam else Hypothesis([], -math.inf, []) for beam in beams]
             for found in best:
                 words = [

@@ -1,0 +1,142 @@
+"""Where speech comes from: strings of recorded digits, recorded sentences, or the user's own recordings."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from kilter.lab.recipe import Provenance
+
+if TYPE_CHECKING:
+    from kilter.models.recogniser import Recogniser
+
+Split = Literal["test", "dev"]
+
+_LETTERS: Any = {"hidden_size": 128, "stack": 4, "dilations": (1, 2, 1, 2, 4), "causal": False}
+"""The recogniser of letters: wider, 40 ms a frame, and with a look ahead, for which it has no drift to lose."""
+
+
+class Digits:
+    """Strings of spoken digits as words, whose ends are known to the sample."""
+
+    has_dev = True
+    """whether there is another set to judge on, for what is chosen"""
+    has_spans = True
+    """whether the true spans of the words are known"""
+
+    def __init__(self, test_strings: int) -> None:
+        from kilter.data.assets import locate
+        from kilter.data.fsdd import load_takes
+
+        found = locate("fsdd")
+        self.takes, self.provenance, self.test_strings = load_takes(found.path), from_asset(found), test_strings
+
+    def judged(self, split: Split, seed: int) -> Any:
+        """The same strings for every seed, so that seeds can be compared."""
+        from kilter.data.fsdd import DigitStrings
+
+        return DigitStrings(self.takes, count=self.test_strings, seed=0, split=split)
+
+    def training(self, count: int, seed: int, fold: int) -> Any:
+        """New strings for every seed."""
+        from kilter.data.fsdd import DigitStrings
+
+        return DigitStrings(self.takes, count=count, seed=seed, split="train")
+
+    def fresh(self, encoder: Any) -> "Recogniser":
+        """An untrained recogniser of the digits' words."""
+        from kilter.data import fsdd
+        from kilter.models.recogniser import Recogniser
+
+        return Recogniser.small(fsdd.WORDS, encoder, fsdd.RATE)
+
+    def language_model(self, recogniser: "Recogniser", seed: int) -> None:
+        """None: any digit may follow any other."""
+
+
+class Sentences:
+    """Recorded sentences as letters, of which each seed holds out another part."""
+
+    has_dev = has_spans = False
+
+    def __init__(self, language: str) -> None:
+        from kilter.data.assets import locate
+        from kilter.data.prompts import load_prompts
+
+        found = locate("asterisk-prompts")
+        self.prompts, self.provenance = load_prompts(found.path, language), from_asset(found)
+
+    def judged(self, split: Split, seed: int) -> Any:
+        """What this seed holds out."""
+        from kilter.data.prompts import FOLDS, Prompts
+
+        return Prompts(self.prompts, fold=seed % FOLDS)
+
+    def training(self, count: int, seed: int, fold: int) -> Any:
+        """The others, in ever new strings."""
+        from kilter.data.prompts import FOLDS, PromptStrings
+
+        return PromptStrings(self.prompts, count=count, seed=seed, fold=fold % FOLDS)
+
+    def fresh(self, encoder: Any) -> "Recogniser":
+        """An untrained recogniser of letters."""
+        from kilter.data import prompts
+        from kilter.models.recogniser import Recogniser
+        from kilter.models.small_speech import letter_tokenizer
+
+        return Recogniser.small(letter_tokenizer(prompts.LETTERS), encoder, prompts.RATE, **_LETTERS)
+
+    def language_model(self, recogniser: "Recogniser", seed: int) -> Any:
+        """Of the texts that this seed trains on."""
+        from kilter.data.prompts import FOLDS
+        from kilter.models.letter_ngram import LetterNGram
+
+        texts = [prompt.text for prompt in self.prompts if prompt.fold != seed % FOLDS]
+        return LetterNGram(texts, recogniser.tokenizer)
+
+
+class OwnRecordings:
+    """The user's recordings, for the user's model."""
+
+    has_dev = has_spans = False
+
+    def __init__(self, recogniser: "Recogniser", train: str, evaluation: str, **columns: Any) -> None:
+        from kilter.data.manifests import load_speech
+
+        own = load_speech(train, split="train", rate=recogniser.rate, **columns)
+        judged = load_speech(evaluation, split="test", rate=recogniser.rate, **columns)
+        recogniser.check_texts(own.rows.texts())
+        self._own, self._judged = own.rows, judged.rows
+        self.provenance = Provenance(
+            f"your recordings: {len(own.rows)} to train, {len(judged.rows)} to judge",
+            source=f"{train}, {evaluation}",
+            skipped=[*own.skipped, *judged.skipped],
+            digest=_digest(own.rows.texts(), judged.rows.texts()),
+        )
+
+    def judged(self, split: Split, seed: int) -> Any:
+        """All that --eval names."""
+        return self._judged
+
+    def training(self, count: int, seed: int, fold: int) -> Any:
+        """All that --train names; the trainer goes over it as often as it must."""
+        return self._own
+
+    def language_model(self, recogniser: "Recogniser", seed: int) -> None:
+        """None is made of the user's texts."""
+
+
+Source = Digits | Sentences | OwnRecordings
+
+
+def from_asset(found: Any) -> Provenance:
+    """What was located, and whom to credit."""
+    asset = found.asset
+    return Provenance(
+        asset.title, asset.licence, asset.attribution, asset.page, found.source, found.synthetic, found.note
+    )
+
+
+def _digest(*parts: Sequence[tuple[str, str]]) -> str:
+    """Changes with the places and texts of one's own data; the audio is not read for it."""
+    from hashlib import sha256
+
+    return sha256(repr(parts).encode()).hexdigest()[:16]
