@@ -81,14 +81,31 @@ def load(request: pytest.FixtureRequest) -> Callable[[str], Any]:
     loaders: dict[str, Callable[[str], Any]] = {
         "recogniser": Recogniser.load,
         "text model": TextModel.load,
-        "GGUF": lambda name: TextModel.load(name, gguf="weights.gguf"),
+        "GGUF": lambda name: TextModel.load(f"{name}/weights.gguf"),
         "scorer": lambda name: load_scorer(name, TextModel.__new__(TextModel)),
     }
     return loaders[request.param]
 
 
+@pytest.mark.parametrize(
+    ("run", "option"), [("align-with-purpose", "model"), ("rankgen", "model"), ("rankgen", "generator")]
+)
+@pytest.mark.usefixtures("silent")
+def test_a_run_says_so_before_it_does_anything(run: str, option: str, tmp_path: Path) -> None:
+    from kilter.recipes import align_with_purpose, rankgen
+
+    recipe_class = {"align-with-purpose": align_with_purpose, "rankgen": rankgen}[run].RECIPE
+    options = {"train_data": "none.csv", "eval_data": "no.csv"} if run == "align-with-purpose" else {}
+    started = time.monotonic()
+    with pytest.raises(ValueError, match="no-where: not a folder or hub id"):
+        recipe_class(**{option: "no-where", **options, "out": tmp_path / "out"}).prepare()
+    assert time.monotonic() - started < LIMIT + 2
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("name", ["nowhere", "no/where"])
-def test_whoever_loads_a_model_waits_for_nobody(load: Callable[[str], Any], name: str, silent: None) -> None:
+@pytest.mark.usefixtures("silent")
+def test_whoever_loads_a_model_waits_for_nobody(load: Callable[[str], Any], name: str) -> None:
     started = time.monotonic()
     with pytest.raises(ValueError, match=rf"{name}: not a folder or hub id of a .*: there is no such folder"):
         load(name)

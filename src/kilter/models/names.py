@@ -23,7 +23,7 @@ def check_model_name(name: str | Path, what: str, *, file: str = "config.json", 
     shows when it is loaded.
 
     Args:
-        name: as the user gave it.
+        name: as the user gave it; of `folder/file.gguf` the folder is asked for.
         what: the kind of model that is wanted, e.g. "a transformers …ForCTC model".
         file: a file that it has on the hub.
         known: names that kilter itself has for such models; the nearest of them and of the folders nearby is named.
@@ -37,6 +37,8 @@ def check_model_name(name: str | Path, what: str, *, file: str = "config.json", 
             ...
         ValueError: ./smolm2: not a folder or hub id of a causal model: there is no such folder, ...
     """
+    if Path(name).suffix.lower() == ".gguf":
+        name, file = Path(name).parent, Path(name).name
     if Path(name).is_dir():
         return
     if reason := _why_not(str(name), file):

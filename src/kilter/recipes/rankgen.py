@@ -22,6 +22,7 @@ from kilter.core.paper import Claim, cards
 from kilter.lab.files import full_disk_said
 from kilter.lab.locks import in_any_order, one_at_a_time
 from kilter.lab.recipe import Advance, Arm, Judged, Metric, Picture, Provenance, Recipe
+from kilter.models.names import check_model_name
 
 if TYPE_CHECKING:
     from kilter.data.books import Pair
@@ -197,6 +198,10 @@ class RankGenRecipe(Recipe):
             raise ValueError(
                 f"learning_rate={self.learning_rate} must be above 0, and top_p={self.top_p} above 0 and at most 1"
             )
+        if self.model not in (ours := ("minilm", "random")):
+            check_model_name(self.model, "an encoder that reads both ways", known=ours)
+        if self.generator not in (ours := ("smollm2", "random")):
+            check_model_name(self.generator, "a causal transformers model", known=ours)
 
     def describe(self, arm: str) -> Arm:
         """Label and role of an arm."""
