@@ -42,6 +42,6 @@ def missing(error: ModuleNotFoundError, *extras: str) -> str:
         jiwer is missing: pip install ..."...[speech]..." brings it
     """
     found = extras or tuple(extras_of(error.name or ""))
-    if not found or not str(error).startswith("No module named"):
+    if not found or not str(error).startswith(("No module named", "import of")):
         return str(error)
     return f"{error.name} is missing: {' or '.join(map(hint, found))} brings it"

@@ -13,7 +13,13 @@ from urllib.request import url2pathname
 
 _REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)\s*(>=(?P<least>[\d.]+))?.*?(extra == ['\"](?P<extra>\w+)['\"])?$")
 
-_COMES_WITH = {"filelock": "transformers", "huggingface_hub": "transformers", "yaml": "pyyaml"}
+_COMES_WITH = {
+    "filelock": "transformers",
+    "huggingface_hub": "transformers",
+    "markupsafe": "jinja2",
+    "tokenizers": "transformers",
+    "yaml": "pyyaml",
+}
 """Modules that kilter imports and whose own name is none of its requirements."""
 
 
