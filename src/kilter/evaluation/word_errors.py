@@ -6,7 +6,7 @@ from typing import Any
 from kilter.core.errors import extra
 
 TOO_MANY_ERRORS = 0.3
-"""Word error rate above which a model's own samples are no examples; a rule of thumb, the paper starts at 0.1 to 0.2."""
+"""Word error rate above which a model's own samples are no examples; a rule of thumb."""
 
 
 def word_error_counts(references: Sequence[str], hypotheses: Sequence[str]) -> tuple[int, int]:
@@ -57,9 +57,9 @@ def weak_model_note(wer: float) -> str | None:
     if not wer > TOO_MANY_ERRORS:
         return None
     return (
-        f"The model as given has a word error rate of {100 * wer:.0f} %: samples of such a model teach nothing. Train it "
-        "with CTC alone first (--arms ctc, and more --steps), and start from the model that this leaves when it is below "
-        f"some {100 * TOO_MANY_ERRORS:.0f} %; or let the term wait for that (--start-word-success 0.8)."
+        f"The model as given has a word error rate of {100 * wer:.0f} %: samples of such a model teach nothing. Train "
+        "it with CTC alone first (--arms ctc, and more --steps), and start from the model that this leaves when it is "
+        f"below some {100 * TOO_MANY_ERRORS:.0f} %; or let the term wait for that (--start-word-success 0.8)."
     )
 
 
