@@ -26,6 +26,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("device", devices())
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """What torch.compile is asked to trace must be free of the run-time shape checks, which are on by default."""
+    if item.get_closest_marker("compile") and "kilter" in (item.config.getoption("jaxtyping_packages") or ""):
+        pytest.skip(
+            "torch.compile cannot trace the shape checks: -m compile --jaxtyping-packages=none,beartype.beartype"
+        )
+
+
 @pytest.fixture
 def own_messages() -> Iterator[None]:
     """Shape checks by jaxtyping off, so that wrong shapes and dtypes reach the library's own messages."""
