@@ -123,8 +123,9 @@ def glossary() -> str:
 
 def api(floor: str) -> str:
     """What `mkdocstrings` is to document: the modules of one floor or family."""
-    modules = [file.stem for file in sorted(ROOT.glob(f"src/kilter/{floor}/*.py")) if file.stem[0] != "_"]
-    return "\n\n".join(f"::: kilter.{floor}.{module}" for module in modules)
+    files = [file for file in sorted(ROOT.glob(f"src/kilter/{floor}/**/*.py")) if file.stem[0] != "_"]
+    modules = (".".join(file.relative_to(ROOT / "src").with_suffix("").parts) for file in files)
+    return "\n\n".join(f"::: {module}" for module in modules)
 
 
 def write_tables() -> None:

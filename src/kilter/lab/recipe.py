@@ -176,7 +176,10 @@ class Recipe(ABC):
         kin = next((one for one in self.kin() if one.paper.slug == slug and self._is_kin(one)), None)
         if kin is None:
             raise ValueError(f"the run has arms of {slug}, but no recipe of that name is on its task")
-        guest = kin(**{name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()})
+        given: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()
+        }
+        guest = kin(**given)
         check_bounds(guest)
         return guest
 
