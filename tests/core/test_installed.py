@@ -103,7 +103,7 @@ def test_only_what_python_itself_says_is_put_in_other_words() -> None:
     assert "[generation]" in several
     for error in (
         ModuleNotFoundError("No module named 'theirs'", name="theirs"),
-        ModuleNotFoundError("No module named 'kilter.speach'", name="kilter.speach"),
+        ModuleNotFoundError("No module named 'kilter.nothing'", name="kilter.nothing"),
         ModuleNotFoundError("numpy is missing: read this", name="numpy"),
         ModuleNotFoundError("no name at all"),
     ):

@@ -51,21 +51,29 @@ def test_make_has_and_explains(target: str) -> None:
     assert re.search(rf"^{target}:.*## \w", text("Makefile"), re.M)
 
 
-@pytest.mark.skipif(
-    not (ruff := Path(sys.executable).with_name("ruff")).exists(), reason="ruff is not here (make tools)"
-)
+RUFF = Path(sys.executable).with_name("ruff")
+MESS = '''"""Mess."""
+import os
+import json
+print(json.dumps( {"a":1}),
+  )
+if True :
+  print(list([ x for x in "ab"]))
+def f(a = [ ]) :
+  'Doc.'
+  return a
+'''
+
+
+@pytest.mark.skipif(not RUFF.exists(), reason="ruff is not installed (make tools)")
 def test_what_make_formats_passes_lint_but_for_what_no_machine_can_mend(tmp_path: Path) -> None:
     """An error that only a person can mend stands in the file, and does not keep the rest from being put right."""
     (tmp_path / "pyproject.toml").write_text(text("pyproject.toml"), encoding="utf-8")
-    (tmp_path / "mess.py").write_text(
-        '"""Mess."""\nimport os\nimport json\nprint(json.dumps( {"a":1}),\n  )\nif True :\n  print(list([ x for x in "ab"]),'
-        "undefined_by_mistake)\ndef f(a = [ ]) :\n  'Doc.'\n  return a\n",
-        encoding="utf-8",
-    )
+    (tmp_path / "mess.py").write_text(MESS, encoding="utf-8")
     (recipe,) = re.findall(r"^format:.*\n((?:\t.*\n)+)", text("Makefile"), re.M)
     for line in recipe.splitlines():
-        subprocess.run(line.strip().replace("$(BIN)/ruff", str(ruff)), shell=True, cwd=tmp_path, check=True)
-    subprocess.run([ruff, "format", "--check"], cwd=tmp_path, check=True)
-    left = subprocess.run([ruff, "check", "--output-format", "concise"], cwd=tmp_path, capture_output=True, text=True)
+        subprocess.run(line.strip().replace("$(BIN)/ruff", str(RUFF)), shell=True, cwd=tmp_path, check=True)
+    subprocess.run([RUFF, "format", "--check"], cwd=tmp_path, check=True)
+    left = subprocess.run([RUFF, "check", "--output-format", "concise"], cwd=tmp_path, capture_output=True, text=True)
     assert "B006" in left.stdout, "the mess has nothing that stops"
     assert "[*]" not in left.stdout, "something that a machine can mend is left"
