@@ -32,8 +32,11 @@ lint: tools  ## check style, spelling and the direction of imports
 	$(BIN)/typos
 	$(BIN)/lint-imports
 
+# Formatted first, so that a fix sees the lines as they will be; again, since a fix leaves lines of its own; and what no
+# machine can mend does not stop either: `make lint` names it.
 format: tools  ## put the code in the house style
-	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix-only
 	$(BIN)/ruff format
 
 types: tools  ## check types

@@ -65,8 +65,13 @@ install_torch() {
     else
         index=""
         reason="PyTorch's own CPU index does not answer"
+        heavy=yes
     fi
     say "$torch from ${index:-the index pip is configured with} ($reason)"
+    if [ -n "${heavy-}" ] && [ "$(uname)" = Linux ]; then
+        say "On Linux that may be the build with CUDA, several gigabytes. Without a GPU, stop here and name an index"
+        say "that has CPU builds: KILTER_TORCH_INDEX=<index> make setup, or try again when $cpu_index answers."
+    fi
     if [ -n "$index" ]; then
         pip install "$torch" --index-url "$index"
     else

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,11 @@ else:
     settings.register_profile("kilter", deadline=None, derandomize=True, database=None, max_examples=60)
     settings.load_profile("kilter")
 
+if find_spec("numpy") is None:  # no extra has brought it, and without it jaxtyping cannot broadcast `*#lead`
+    import jaxtyping
+
+    jaxtyping.config.update("jaxtyping_disable", True)
+
 
 def devices() -> list[str]:
     """The CPU and what accelerators are present."""
@@ -28,6 +34,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test that asks for `device` runs on each."""
     if "device" in metafunc.fixturenames:
         metafunc.parametrize("device", devices())
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """What torch.compile is asked to trace must be free of the run-time shape checks, which are on by default."""
+    if item.get_closest_marker("compile") and "kilter" in (item.config.getoption("jaxtyping_packages") or ""):
+        pytest.skip(
+            "torch.compile cannot trace the shape checks: -m compile --jaxtyping-packages=none,beartype.beartype"
+        )
 
 
 @pytest.fixture

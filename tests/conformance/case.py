@@ -14,6 +14,7 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -25,6 +26,7 @@ from torch import Generator, Tensor
 import kilter
 from kilter.commands.new import families
 from kilter.core import LossOutput, Objective
+from kilter.core.errors import missing
 
 TESTS = Path(__file__).parents[1]
 PACKAGES = {module.name for module in pkgutil.iter_modules(kilter.__path__) if module.ispkg}
@@ -181,7 +183,24 @@ def all_cases() -> list[Case]:
     return list(_cases())
 
 
+def case_files() -> list[Path]:
+    """The test files that have a function `cases`."""
+    return [path for path in sorted(TESTS.glob("*/test_*.py")) if "\ndef cases()" in path.read_text(encoding="utf-8")]
+
+
+def read_cases(path: Path) -> list[Case]:
+    """The cases of one test file."""
+    return importlib.import_module(f"tests.{path.parent.name}.{path.stem}").cases()
+
+
 def _cases() -> Iterator[Case]:
-    for path in sorted(TESTS.glob("*/test_*.py")):
-        if "\ndef cases()" in path.read_text(encoding="utf-8"):
-            yield from importlib.import_module(f"tests.{path.parent.name}.{path.stem}").cases()
+    for path in case_files():
+        with suppress(ModuleNotFoundError):  # `test_the_cases_of_every_file_can_be_had` says which, and why
+            yield from read_cases(path)
+
+
+def cannot_run(error: ModuleNotFoundError) -> str:
+    """Why something is not run: a library that it needs is not installed. An error of our own is raised again."""
+    if (error.name or "kilter").partition(".")[0] in ("kilter", "tests"):
+        raise error
+    return missing(error)

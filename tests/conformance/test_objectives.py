@@ -12,7 +12,16 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from kilter.core.glossary import AXES, INPUTS
-from tests.conformance.case import TESTS, Case, all_cases, is_float, public_objectives, shapes
+from tests.conformance.case import (
+    TESTS,
+    Case,
+    all_cases,
+    case_files,
+    is_float,
+    public_objectives,
+    read_cases,
+    shapes,
+)
 from tests.conformance.checks import CHECKS, compiles
 
 CASES = all_cases()
@@ -89,7 +98,14 @@ def test_every_device_gives_the_same(case: Case, device: str) -> None:
     assert_close(found, expected, check_device=False)
 
 
+@pytest.mark.parametrize("path", case_files(), ids=lambda path: path.stem)
+def test_the_cases_of_every_file_can_be_had(path: Path) -> None:
+    assert read_cases(path)
+
+
 def test_every_objective_has_a_case() -> None:
+    for path in case_files():
+        read_cases(path)  # else those of a file that cannot be read would be missed
     covered = {type(case.build()) for case in CASES}
     missing = [name for name, thing in public_objectives().items() if thing not in covered]
     assert not missing, "write a `Case` in `cases()` of the objective's own test file, see tests/conformance/case.py"

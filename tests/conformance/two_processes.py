@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from tests.conformance.case import Case, all_cases, is_float
+from tests.conformance.case import Case, all_cases, cannot_run, is_float
 
 
 class Scaled(nn.Module):
@@ -54,7 +54,11 @@ def main(rank: int, folder: Path) -> None:
         if "processes" in case.skip:
             continue
         torch.manual_seed(0)
-        mine = loss_and_gradient(DistributedDataParallel(Scaled(case)), [2 * rank, 2 * rank + 1])
+        try:
+            mine = loss_and_gradient(DistributedDataParallel(Scaled(case)), [2 * rank, 2 * rank + 1])
+        except ModuleNotFoundError as error:  # in both processes alike; the test itself says so
+            cannot_run(error)
+            continue
         dist.all_reduce(mine["loss"])
         mine["loss"] /= 2
         found |= {f"{case}/{name}": value.clone() for name, value in mine.items()}

@@ -1,5 +1,7 @@
 """Error rates against a plain Levenshtein distance; texts from ids."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,6 +10,7 @@ from kilter.evaluation.word_errors import (
     character_error_counts,
     character_error_rate,
     token_texts,
+    weak_model_note,
     word_error_counts,
     word_error_rate,
 )
@@ -33,6 +36,23 @@ def test_spaces_do_not_count_as_words() -> None:
     assert word_error_counts([" one  two "], ["one two"]) == (0, 2)
     assert word_error_counts(["  "], ["one  two"]) == (2, 0)
     assert word_error_rate(["one"], ["one two three"]) == 2.0
+
+
+def test_a_weak_model_is_told_what_to_do() -> None:
+    assert not any(weak_model_note(good) for good in (0.0, 0.15, 0.3, float("nan")))
+    for weak in (0.31, 0.74, 1.8):
+        said = weak_model_note(weak) or ""
+        assert f"{round(100 * weak)} %: samples of such a model teach nothing" in said
+        assert "--arms ctc" in said
+
+
+def test_what_the_note_on_a_weak_model_names_are_options_of_the_run() -> None:
+    from dataclasses import fields
+
+    from kilter.recipes.align_with_purpose import RECIPE
+
+    named = re.findall(r"--([a-z-]+)", weak_model_note(1.0) or "")
+    assert {name.replace("-", "_") for name in named} <= {field.name for field in fields(RECIPE)}
 
 
 def test_bad_input_is_named() -> None:

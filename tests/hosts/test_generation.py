@@ -1,8 +1,6 @@
 """What `kilter.hosts.generation` takes from transformers beyond its documentation: who moves it is told so here."""
 
 import inspect
-import re
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -94,18 +92,3 @@ def test_offloading_is_said_by_the_cache() -> None:
     from transformers import DynamicCache
 
     assert DynamicCache(offloading=False).offloading is False, relies_on("Cache.offloading")
-
-
-def test_the_installed_transformers_has_been_tested() -> None:
-    import transformers
-    from packaging.version import Version
-
-    import kilter.hosts.generation as host
-
-    lowest, highest = map(Version, re.findall(r"transformers (\S+) to (\S+)\.$", host.__doc__, re.MULTILINE)[0])
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
-    floor = next(Version(line.partition(">=")[2]) for line in extras["generation"] if line.startswith("transformers>="))
-    assert lowest <= floor <= highest
-    assert Version(transformers.__version__) >= lowest, (
-        f"hosts/generation.py is tested with transformers {lowest} to {highest}, not with {transformers.__version__}"
-    )

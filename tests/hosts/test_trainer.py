@@ -244,6 +244,20 @@ def test_it_starts_when_words_come_out_right(tiny, tmp_path, right, on):
     assert logged(trainer, "word_success") == pytest.approx([1.0] if right else [0.0] * 3)
 
 
+def test_more_errors_than_words_are_no_share_below_zero(tiny, tmp_path):
+    from kilter.hosts.transformers import Start
+
+    rows = [row | {"labels": torch.tensor([1, *[-100] * 7])} for row in tiny.rows("small")]
+    heard = torch.tensor([len(row["labels"][row["labels"] != -100]) for row in Echo(tiny, right=8).rows])
+    assert (heard > 2).any(), "nothing is said beyond the label, the test shows nothing"
+    model = tiny("small")
+    handle = attach(model, start=Start(word_success=0.9))
+    trainer = trainer_for(model, tmp_path, rows, callbacks=[handle], max_steps=2, learning_rate=0.0)
+    trainer.train()
+    assert handle._words[0] < 0
+    assert logged(trainer, "word_success") == [0.0, 0.0]
+
+
 @pytest.mark.parametrize("options", [{"schedule": "linear", "start": 1}, {"start": "words"}])
 def test_a_resumed_run_ends_with_the_same_parameters(tiny, tmp_path, options):
     from kilter.hosts.transformers import Start

@@ -1,6 +1,8 @@
 """What the project promises about itself: the wheel's contents, the extras, the two commands, the floors."""
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -47,3 +49,31 @@ def test_licence_is_whole() -> None:
 @pytest.mark.parametrize("target", ["setup", "demo", "test", "lint", "types", "docs", "bench", "clean"])
 def test_make_has_and_explains(target: str) -> None:
     assert re.search(rf"^{target}:.*## \w", text("Makefile"), re.M)
+
+
+RUFF = Path(sys.executable).with_name("ruff")
+MESS = '''"""Mess."""
+import os
+import json
+print(json.dumps( {"a":1}),
+  )
+if True :
+  print(list([ x for x in "ab"]))
+def f(a = [ ]) :
+  'Doc.'
+  return a
+'''
+
+
+@pytest.mark.skipif(not RUFF.exists(), reason="ruff is not installed (make tools)")
+def test_what_make_formats_passes_lint_but_for_what_no_machine_can_mend(tmp_path: Path) -> None:
+    """An error that only a person can mend stands in the file, and does not keep the rest from being put right."""
+    (tmp_path / "pyproject.toml").write_text(text("pyproject.toml"), encoding="utf-8")
+    (tmp_path / "mess.py").write_text(MESS, encoding="utf-8")
+    (recipe,) = re.findall(r"^format:.*\n((?:\t.*\n)+)", text("Makefile"), re.M)
+    for line in recipe.splitlines():
+        subprocess.run(line.strip().replace("$(BIN)/ruff", str(RUFF)), shell=True, cwd=tmp_path, check=True)
+    subprocess.run([RUFF, "format", "--check"], cwd=tmp_path, check=True)
+    left = subprocess.run([RUFF, "check", "--output-format", "concise"], cwd=tmp_path, capture_output=True, text=True)
+    assert "B006" in left.stdout, "the mess has nothing that stops"
+    assert "[*]" not in left.stdout, "something that a machine can mend is left"

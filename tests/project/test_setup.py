@@ -67,6 +67,19 @@ def test_a_named_index_is_used_and_printed(checkout: Path, index: str, where: st
     assert [line.split("install ")[1] for line in rest] == ["--editable .[all]", "--group test"]
 
 
+def test_without_an_answer_it_says_what_may_come(checkout: Path) -> None:
+    python = with_environment(checkout) / ".venv" / "bin" / "python"
+    silent = FAKE_PYTHON.replace("    *install*)", '    "- https"*) exit 1 ;;\n    *install*)')
+    python.write_text(silent, encoding="utf-8")
+    said = setup(checkout, "all").stdout
+    assert "does not answer" in said
+    assert ("several gigabytes" in said) == (sys.platform == "linux")
+    python.write_text(FAKE_PYTHON, encoding="utf-8")
+    for index in ({"KILTER_TORCH_INDEX": ""}, {}):
+        shutil.rmtree(checkout / ".venv")
+        assert "gigabytes" not in setup(with_environment(checkout), "all", **index).stdout, "nobody fell back"
+
+
 def test_again_costs_nothing_until_the_project_changes(checkout: Path) -> None:
     with_environment(checkout)
     assert setup(checkout, "all", KILTER_TORCH_INDEX="").returncode == 0

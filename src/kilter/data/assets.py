@@ -17,6 +17,7 @@ from typing import Any
 
 from rich.console import Console
 
+from kilter.core.errors import missing
 from kilter.data.catalogue import ASSETS, Asset, Source
 from kilter.data.download import Unavailable, download
 
@@ -212,7 +213,7 @@ def _generate(asset: Asset, source: Source, progress: bool) -> Located:
         with new_in_cache(spoken.name) as folder:
             spoken_digits(folder, progress=progress)
     except ModuleNotFoundError as error:
-        raise Unavailable(f"{error.name} is not installed (pip install 'kilter[speech]' brings it)") from error
+        raise Unavailable(missing(error)) from error
     return Located(spoken, cache_dir() / spoken.name, "synthesis on this machine", spoken.synthetic)
 
 

@@ -6,6 +6,9 @@ from typing import Any
 from kilter.core.errors import extra
 from kilter.core.options import texts
 
+TOO_MANY_ERRORS = 0.3
+"""Word error rate above which a model's own samples are no examples; a rule of thumb."""
+
 
 def word_error_counts(references: Sequence[str], hypotheses: Sequence[str]) -> tuple[int, int]:
     """Word errors and words of the references, over all utterances.
@@ -40,6 +43,25 @@ def word_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -> flo
         0.25
     """
     return _rate("words", *word_error_counts(references, hypotheses))
+
+
+def weak_model_note(wer: float) -> str | None:
+    """What to say to who lets a model learn from its own samples when they are mostly wrong; None where they are not.
+
+    Args:
+        wer: word error rate of the model as given, a share (1 is 100 %).
+
+    Example:
+        >>> weak_model_note(0.12) is None, weak_model_note(0.74)[:52]
+        (True, 'The model as given has a word error rate of 74 %: sa')
+    """
+    if not wer > TOO_MANY_ERRORS:
+        return None
+    return (
+        f"The model as given has a word error rate of {100 * wer:.0f} %: samples of such a model teach nothing. Train "
+        "it with CTC alone first (--arms ctc, and more --steps), and start from the model that this leaves when it is "
+        f"below some {100 * TOO_MANY_ERRORS:.0f} %; or let the term wait for that (--start-word-success 0.8)."
+    )
 
 
 def character_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -> float:

@@ -3,7 +3,6 @@
 The only file that touches what transformers keeps private in generation: `_prefill`, `_expand_inputs_for_generation`,
 `_update_model_kwargs_for_generation`, `_reorder_cache`, `_setup_cache`, the special tokens on its config, and the
 layers of its caches.
-Tested with transformers 5.18 to 5.24.
 """
 
 from collections.abc import Mapping
@@ -18,6 +17,8 @@ from transformers.cache_utils import DynamicLayer
 from transformers.generation.logits_process import PrefixConstrainedLogitsProcessor
 from transformers.generation.stopping_criteria import MaxLengthCriteria, StoppingCriteriaList
 from transformers.utils.generic import ModelOutput
+
+TESTED = ">=5.21,<5.25"
 
 _ROOM = 64
 """Tokens a cache makes room for at a time, at most; a short one for an eighth of its own."""

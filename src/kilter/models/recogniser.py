@@ -14,6 +14,7 @@ import kilter.models.small_speech
 from kilter.evaluation.latency import Emission, emission_time
 from kilter.hosts.transformers import ctc_outputs
 from kilter.models.devices import find_device
+from kilter.models.names import check_model_name
 from kilter.speech.ctc_search import Fuse, Hypothesis, ctc_greedy, ctc_prefix_beam_search
 from kilter.speech.minimum_wer import Vocabulary, token_strings
 
@@ -49,8 +50,9 @@ class Recogniser:
         """Load from a folder or a hub id.
 
         Raises:
-            ValueError: it is not a CTC model with a feature extractor and a tokenizer.
+            ValueError: there is none, or it is not a CTC model with a feature extractor and a tokenizer.
         """
+        check_model_name(name, "a transformers …ForCTC model")
         try:
             return cls(
                 AutoModelForCTC.from_pretrained(name, dtype=torch.float32),

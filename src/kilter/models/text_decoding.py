@@ -12,6 +12,7 @@ from transformers import PreTrainedConfig
 from kilter import decoding as methods
 from kilter.core.errors import extra
 from kilter.models.decoders import DECODERS, Row, called
+from kilter.models.names import check_model_name
 from kilter.models.own_code import OwnFunction, names_own
 from kilter.models.text_model import TextModel
 
@@ -133,6 +134,10 @@ def load_scorer(name: str, text: TextModel) -> Any:
         return "log_prob"
     if names_own(name):
         return OwnFunction.load("scorer", name, ("prefixes", "continuations"))
+    try:
+        check_model_name(name, "a RankGen scorer or of a cross-encoder", known=[LOG_PROB])
+    except ValueError as error:
+        raise ValueError(f"scorer: {error}") from error
     try:
         config, _ = PreTrainedConfig.get_config_dict(name)
         if any("ForSequenceClassification" in kind for kind in config.get("architectures") or ()):

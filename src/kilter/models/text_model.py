@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from kilter.core.errors import extra
 from kilter.models.devices import find_device
+from kilter.models.names import check_model_name
 
 _DIGEST_VALUES = 4096
 
@@ -33,11 +34,13 @@ class TextModel:
             device: see `find_device`.
 
         Raises:
-            ValueError: it is no model that writes text, or has no tokenizer; no such device.
+            ValueError: there is none, or it is no model that writes text, or has no tokenizer; no such device.
             ModuleNotFoundError: a GGUF without the library that reads it.
         """
         place = find_device(device)
         name, gguf = gguf_file(name, gguf)
+        what = "a causal or encoder–decoder transformers model"
+        check_model_name(name, what, file=gguf or "config.json", known=["smollm2"])
         if gguf:
             extra("gguf", "generation")
             extra("accelerate", "generation")
@@ -49,7 +52,7 @@ class TextModel:
             tokenizer = AutoTokenizer.from_pretrained(name, **source)
         except (OSError, ValueError, KeyError) as error:
             raise ValueError(
-                f"{name}: not a folder or hub id of a causal or encoder–decoder transformers model with its tokenizer, "
+                f"{name}: not a folder or hub id of {what} with its tokenizer, "
                 f"nor a GGUF ({str(error).splitlines()[0]})"
             ) from error
         if tokenizer.pad_token_id is None:

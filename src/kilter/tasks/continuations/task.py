@@ -18,6 +18,7 @@ from kilter.lab.arms import Arm, Levers, Mixture, Term, UnknownPart
 from kilter.lab.locks import in_any_order, one_at_a_time
 from kilter.lab.options import NOT_NEGATIVE, at_least
 from kilter.lab.recipe import Advance, Judged, Metric, Picture, Provenance, Recipe
+from kilter.models.names import check_model_name
 from kilter.tasks.continuations import networks, report, sources
 from kilter.tasks.continuations.rivals import OwnProbability, rivals
 
@@ -125,6 +126,10 @@ class Continuations(Recipe):
             raise ValueError(f"--eval and --train are both {self.train_data}: judge on texts that are not trained on")
         if self.eval_data and not self.train_data:
             raise ValueError("--eval needs --train: a folder of your long texts to learn from")
+        if self.model not in (ours := ("minilm", "random")):
+            check_model_name(self.model, "an encoder that reads both ways", known=ours)
+        if self.generator not in (ours := ("smollm2", "random")):
+            check_model_name(self.generator, "a causal transformers model", known=ours)
         if not 0 < self.shortest <= self.longest:
             raise ValueError(f"shortest={self.shortest} must be at least 1 and at most longest={self.longest}")
         if not self.learning_rate > 0 or not 0 < self.top_p <= 1:

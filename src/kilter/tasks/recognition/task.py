@@ -17,6 +17,7 @@ from kilter.lab.files import MAIN_PROCESS, full_disk_said
 from kilter.lab.locks import one_at_a_time
 from kilter.lab.options import above, at_least, share
 from kilter.lab.recipe import Advance, Judged, Metric, Picture, Provenance, Recipe
+from kilter.models.names import check_model_name
 from kilter.tasks.recognition import figures
 from kilter.tasks.recognition.rivals import NETWORKS, rivals
 
@@ -109,8 +110,7 @@ class Recognition(Recipe):
         if self.train_data and not self.model:
             raise ValueError("--train needs --model: a folder or hub id of a transformers …ForCTC model")
         if self.model:
-            if not Path(self.model).is_dir() and (self.model.count("/") != 1 or self.model[0] in "./~"):
-                raise ValueError(f"model: there is no folder {self.model}, and it is no hub id like org/name")
+            check_model_name(self.model, "a transformers …ForCTC model")
             self.warm_up_steps = 0
             self.arms = tuple(dict.fromkeys(("before", *self.arms)))
 
