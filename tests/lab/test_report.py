@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from kilter.lab.plots import timeline, tradeoff
+from kilter.lab.plots import tradeoff
 from kilter.lab.report import compare, load_summary, rows, table, write_report
+from kilter.lab.timeline import timeline
 
 RATE = 8000
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kilter.lab.files import read_json, write_whole
-from kilter.lab.plots import theme_css
+from kilter.lab.theme import theme_css
 
 if TYPE_CHECKING:
     from rich.table import Table

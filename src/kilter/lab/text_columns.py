@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
-from kilter.lab.plots import theme_css
+from kilter.lab.theme import theme_css
 
 _SIZE, _LINE, _GAP, _WIDTH = 11, 15, 24, 900
 _LETTER = 5.9

@@ -546,7 +546,8 @@ class AlignWithPurposeRecipe(Recipe):
 
     def pictures(self, summary: Mapping[str, Any], run: Path) -> Sequence[Picture]:
         """The trade-off, and a few utterances with each arm's emissions."""
-        from kilter.lab.plots import timeline, tradeoff
+        from kilter.lab.plots import tradeoff
+        from kilter.lab.timeline import timeline
 
         pictures = []
         delay = next((name for name in ("delay_ms", "shift_ms") if name in summary["metrics"]), None)
