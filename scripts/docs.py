@@ -14,6 +14,7 @@ from typing import Any
 
 from kilter.core.glossary import AXES, INPUTS
 from kilter.core.paper import Claim, Paper, cards
+from kilter.lab.numbers import estimate, fixed
 
 ROOT = Path(__file__).parents[1]
 PAGES = ROOT / "docs"
@@ -84,22 +85,24 @@ def papers() -> str:
     return "\n\n".join(sections)
 
 
-def number(value: dict[str, float | None], digits: int) -> str:
-    if value.get("low") is None:
-        return f"{value['mean']:.{digits}f}"
-    return f"{value['mean']:.{digits}f} [{value['low']:.{digits}f}, {value['high']:.{digits}f}]"
+def number(value: dict[str, float | None], metric: dict[str, Any], *, change: bool = False) -> str:
+    mean, low, high = (
+        None if end is None else fixed(end, metric["digits"], signed=change)
+        for end in estimate(value, metric, change=change)
+    )
+    return f"{mean}" if low is None else f"{mean} [{low}, {high}]"
 
 
 def result(summary: dict[str, Any]) -> str:
     """One recorded run: its table, its verdicts, and how to repeat it."""
     metrics = summary["metrics"]
     columns = [f"{item['label']} ({item['unit']})" if item["unit"] else item["label"] for item in metrics.values()]
-    rows = [(arm["label"], arm["metrics"]) for arm in summary["arms"].values()] + [
-        (f"*{name} − {summary['baseline']}*", row) for name, row in summary["differences"].items()
+    rows = [(arm["label"], arm["metrics"], False) for arm in summary["arms"].values()] + [
+        (f"*{name} − {summary['baseline']}*", row, True) for name, row in summary["differences"].items()
     ]
     cells = [
-        [label, *(number(row[key], item["digits"]) if key in row else "–" for key, item in metrics.items())]
-        for label, row in rows
+        [label, *(number(row[key], item, change=change) if key in row else "–" for key, item in metrics.items())]
+        for label, row, change in rows
     ]
     data, versions = summary["data"], ", ".join(f"{name} {version}" for name, version in summary["versions"].items())
     return "\n\n".join(

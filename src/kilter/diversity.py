@@ -15,6 +15,7 @@ from kilter.evaluation.copying import STOP_WORDS, overlap, rankgen_words, repeti
 from kilter.evaluation.diversity import distinct_n, ngram_vendi_score, self_bleu, sentence_bleu
 from kilter.evaluation.intervals import Interval, ratio_bootstrap
 from kilter.evaluation.word_times import decode_text
+from kilter.lab.numbers import fixed
 from kilter.lab.progress import bar
 
 ORDERS = (1, 2, 3, 4)
@@ -272,8 +273,7 @@ def _cell(figure: Figure | None, digits: int, scale: int, files: int) -> str:
         "*" if apart and apart.low is not None and apart.high is not None and not apart.low <= 0 <= apart.high else ""
     )
     mean, low, high = (
-        "" if value is None else f"{scale * value:.{digits}f}".replace("-", "\N{MINUS SIGN}")
-        for value in (figure.mean, figure.low, figure.high)
+        "" if value is None else fixed(scale * value, digits) for value in (figure.mean, figure.low, figure.high)
     )
     if not low or files > 4:
         return star + mean

@@ -19,6 +19,7 @@ from kilter.evaluation.word_errors import word_error_counts
 from kilter.evaluation.word_times import decode_text, read_ctm, read_jsonl, read_textgrid, utterance_key
 from kilter.lab.delays import delay_curves
 from kilter.lab.files import write_json, write_whole
+from kilter.lab.numbers import fixed
 from kilter.lab.progress import bar, quiet_hosts
 from kilter.models.recogniser import Heard, Recogniser
 
@@ -289,4 +290,4 @@ def _interval(one: Latency) -> str:
 def _signed(milliseconds: float | None) -> str:
     if milliseconds is None or math.isnan(milliseconds):
         return "–"
-    return f"{milliseconds:+z.0f}".replace("-", "\N{MINUS SIGN}")
+    return fixed(milliseconds, 0, signed=True)

@@ -263,10 +263,10 @@ def test_words_of_others_are_escaped(run):
     assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; more" in page
 
 
-def test_synthetic_speech_is_said_in_page_and_terminal(run, page):
+def test_synthetic_data_are_said_in_page_and_terminal(run, page):
     data = {**summary_of_a_run()["data"], "synthetic": True}
     resummarise(run, data=data)
-    said = "The speech in this run is synthetic."
+    said = "The data in this run are synthetic."
     assert said in write_report(run).read_text("utf-8")
     assert said not in page
     assert said in printed(table(load_summary(run)))

@@ -120,4 +120,4 @@ def _axis_label(metric: Mapping[str, Any]) -> str:
 def _extent(found: Mapping[str, Any], metric: Mapping[str, Any]) -> list[float]:
     """Mean and the ends of its interval; the mean itself where there was nothing to take an interval over."""
     mean, low, high = estimate(found, metric)
-    return [found["mean"] if value is None else value for value in (mean, low, high)]
+    return [float(found["mean"] if value is None else value) for value in (mean, low, high)]

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from kilter.lab.files import MAIN_PROCESS
+from kilter.lab.numbers import fixed
 from kilter.lab.recipe import Metric
 
 TELL = "KILTER_TELL_PROGRESS"
@@ -35,7 +36,7 @@ class Bar:
     def done(self, figures: Mapping[str, float], metrics: Mapping[str, Metric]) -> None:
         """Fill the bar and show the first two figures."""
         shown = [(metric, figures[name]) for name, metric in metrics.items() if name in figures][:2]
-        text = ", ".join(f"{value:.{metric.digits}f} {metric.unit}" for metric, value in shown)
+        text = ", ".join(f"{fixed(value, metric.digits)} {metric.unit}" for metric, value in shown)
         total = self._progress.tasks[self._task].total or 1
         self._progress.update(self._task, completed=total, total=total, figures=text)
 

@@ -30,6 +30,12 @@ class Arm:
     """what tells this arm from the others of its series"""
 
 
+SHARE = (0.0, 100.0)
+"""Bounds of a share in per cent."""
+RATE = (0.0, None)
+"""Bounds of an error rate: there may be more errors than words."""
+
+
 @dataclass(frozen=True)
 class Metric:
     """How a figure is called, printed and judged; keys are those of `metrics.json`."""
@@ -38,6 +44,8 @@ class Metric:
     unit: str = ""
     better: Literal["lower", "higher"] = "lower"
     digits: int = 2
+    bounds: tuple[float | None, float | None] = (None, None)
+    """the least and the most it can be by nature: intervals end there"""
 
 
 @dataclass(frozen=True)

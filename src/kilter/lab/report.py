@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kilter.lab.files import read_json, write_whole
+from kilter.lab.numbers import MINUS, fixed
+from kilter.lab.numbers import estimate as ends_of
 from kilter.lab.theme import theme_css
 
 if TYPE_CHECKING:
@@ -21,9 +23,9 @@ if TYPE_CHECKING:
 Summary = Mapping[str, Any]  # of summary.json
 Estimate = Mapping[str, Any]  # {"mean", "low", "high"}: numbers, or None where there is nothing to say
 
-MINUS = "\N{MINUS SIGN}"
 AUDIO_TYPES = {".wav": "audio/wav", ".flac": "audio/flac", ".ogg": "audio/ogg", ".mp3": "audio/mpeg"}
-SYNTHETIC = "The speech in this run is synthetic."
+NOTHING = "\N{EN DASH}"
+SYNTHETIC = "The data in this run are synthetic."
 MARKS = {"holds": "✓", "holds in direction": "↗", "not seen here": "○", "contradicted": "✕"}
 HEADLINES = 4  # metrics that get a card at the top of the page; the table has all
 WHO = ("method", "title", "paper", "purpose", "preset")
@@ -195,13 +197,11 @@ def _headline(summary: Summary) -> dict[str, Any] | None:
 
 
 def _cell(estimate: Estimate | None, metric: Mapping[str, Any], *, change: bool = False) -> Cell:
-    mean, low, high = ((estimate or {}).get(key) for key in ("mean", "low", "high"))
+    mean, low, high = ends_of(estimate or {}, metric, change=change)
     if mean is None:
-        return Cell("\N{EN DASH}")
+        return Cell(NOTHING)
     value, *ends = (
-        f"{number:{'+' if change else ''}z.{metric['digits']}f}".replace("-", MINUS)
-        for number in (mean, low, high)
-        if number is not None
+        fixed(number, metric["digits"], signed=change) for number in (mean, low, high) if number is not None
     )
     if low is None or high is None:
         return Cell(value)

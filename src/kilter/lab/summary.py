@@ -10,6 +10,7 @@ import numpy as np
 from kilter.core.paper import Claim
 from kilter.evaluation.intervals import Interval, ratio_bootstrap, t_interval
 from kilter.lab.files import read_json, read_rows
+from kilter.lab.numbers import fixed, possible
 from kilter.lab.recipe import Arm, Metric
 
 Seeds = Mapping[int, Path]
@@ -69,7 +70,8 @@ class Arms:
             return None
         if (len(both) == 1 or self._by_examples) and (pair := self.paired(arm, baseline, metric, both)) is not None:
             return ratio_bootstrap(*pair, scale=self._scale(metric))
-        return t_interval([ours[s][metric] - theirs[s][metric] for s in both])
+        found = t_interval([ours[s][metric] - theirs[s][metric] for s in both])
+        return self._possible(found, metric, change=True)
 
     def value(self, arm: str, metric: str) -> Interval | None:
         """Mean and interval of one metric of an arm, None where it was not measured."""
@@ -78,7 +80,7 @@ class Arms:
             return None
         if (len(values) == 1 or self._by_examples) and (totals := self.pooled(arm, metric, [*values])) is not None:
             return ratio_bootstrap(totals, scale=self._scale(metric))
-        return t_interval(list(values.values()))
+        return self._possible(t_interval(list(values.values())), metric)
 
     def pooled(self, arm: str, metric: str, seeds: Sequence[int]) -> np.ndarray | None:
         """`(inputs, 2)` totals of a metric, each input's rows and seeds summed up; None where a seed has none.
@@ -128,6 +130,11 @@ class Arms:
             found = {name: np.array([row.get(name, (0, 0)) for row in rows], float) for name in names}
             self._totals[arm, seed] = found
         return self._totals[arm, seed].get(metric)
+
+    def _possible(self, found: Interval, metric: str, *, change: bool = False) -> Interval:
+        """Student's interval knows no bounds; what is beyond those of the metric is cut off."""
+        low, high = possible(found.low, found.high, self.metrics[metric].bounds, change=change)
+        return Interval(found.mean, low, high)
 
     def _scale(self, metric: str) -> float:
         return 100.0 if self.metrics[metric].unit == "%" else 1.0
@@ -211,7 +218,7 @@ def front(arms: Arms, x: str, y: str, own: Sequence[str], rivals: Sequence[str],
 
 def _plain(value: float, metric: Metric, *, points: bool = False) -> str:
     unit = _points(metric) if points else metric.unit
-    return f"{value:+.{metric.digits}f} {unit}".replace("-", "−")
+    return f"{fixed(value, metric.digits, signed=True)} {unit}"
 
 
 def _guard(claim: Claim, arms: Arms) -> tuple[bool, str]:
@@ -232,7 +239,7 @@ def _why(found: Interval, metric: Metric, guard: str, seeds: int) -> str:
 
 def _signed(found: Interval, metric: Metric, unit: str) -> str:
     def show(value: float | None) -> str:
-        return f"{value:+.{metric.digits}f}".replace("-", "−") if value is not None else "?"
+        return fixed(value, metric.digits, signed=True) if value is not None else "?"
 
     return f"{show(found.mean)} {unit} [{show(found.low)}, {show(found.high)}]"
 

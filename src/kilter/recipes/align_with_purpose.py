@@ -17,7 +17,7 @@ from tyro.conf import arg
 from kilter.core.paper import Claim, cards
 from kilter.lab.files import MAIN_PROCESS, full_disk_said
 from kilter.lab.locks import one_at_a_time
-from kilter.lab.recipe import Advance, Arm, Judged, Metric, Picture, Provenance, Recipe
+from kilter.lab.recipe import RATE, SHARE, Advance, Arm, Judged, Metric, Picture, Provenance, Recipe
 from kilter.models.ctc_arms import STRENGTHS, CTCArm
 
 if TYPE_CHECKING:
@@ -164,15 +164,15 @@ class AlignWithPurposeRecipe(Recipe):
         "own": {"arms": ("ctc", "awp"), "warm_up_steps": 0},  # what --model means
     }
     metrics: ClassVar[Mapping[str, Metric]] = {
-        "wer": Metric("Word error rate", "%", "lower", 2),
+        "wer": Metric("Word error rate", "%", "lower", 2, RATE),
         "delay_ms": Metric("Mean emission delay", "ms", "lower", 0),
         "shift_ms": Metric("Emission against the model as given", "ms", "lower", 0),
         "median_delay_ms": Metric("Median emission delay", "ms", "lower", 0),
         "onset_ms": Metric("Emission after word onset", "ms", "lower", 0),
-        "early": Metric("Words emitted before their end", "%", "higher", 1),
-        "cer": Metric("Character error rate", "%", "lower", 2),
-        "lm_wer": Metric("Word error rate with a letter n-gram", "%", "lower", 2),
-        "dev_wer": Metric("Word error rate, development takes", "%", "lower", 2),
+        "early": Metric("Words emitted before their end", "%", "higher", 1, SHARE),
+        "cer": Metric("Character error rate", "%", "lower", 2, RATE),
+        "lm_wer": Metric("Word error rate with a letter n-gram", "%", "lower", 2, RATE),
+        "dev_wer": Metric("Word error rate, development takes", "%", "lower", 2, RATE),
         "dev_delay_ms": Metric("Mean emission delay, development takes", "ms", "lower", 0),
     }
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from kilter.core.paper import cards
 from kilter.lab.files import MAIN_PROCESS, full_disk_said, read_json, read_rows, write_json
 from kilter.lab.locks import one_at_a_time
-from kilter.lab.recipe import Advance, Arm, Judged, Metric, Picture, Provenance, Recipe
+from kilter.lab.recipe import SHARE, Advance, Arm, Judged, Metric, Picture, Provenance, Recipe
 from kilter.models.decoder_arms import DecoderArm
 
 if TYPE_CHECKING:
@@ -129,16 +129,16 @@ class DiverseBeamSearchRecipe(Recipe):
         },
     }
     metrics: ClassVar[Mapping[str, Metric]] = {
-        "oracle_20": Metric("Oracle@20", "BLEU", "higher", 2),
-        "distinct_4": Metric("Distinct 4-grams", "%", "higher", 2),
-        "oracle_1": Metric("Oracle@1, the most likely output", "BLEU", "higher", 2),
+        "oracle_20": Metric("Oracle@20", "BLEU", "higher", 2, SHARE),
+        "distinct_4": Metric("Distinct 4-grams", "%", "higher", 2, SHARE),
+        "oracle_1": Metric("Oracle@1, the most likely output", "BLEU", "higher", 2, SHARE),
         "log_prob": Metric("Log-probability of the most likely output", "nats", "higher", 2),
-        "oracle_5": Metric("Oracle@5", "BLEU", "higher", 2),
-        "oracle_10": Metric("Oracle@10", "BLEU", "higher", 2),
-        "distinct_1": Metric("Distinct words", "%", "higher", 2),
-        "distinct_2": Metric("Distinct 2-grams", "%", "higher", 2),
-        "distinct_3": Metric("Distinct 3-grams", "%", "higher", 2),
-        "repeated": Metric("Outputs that repeat another", "%", "lower", 1),
+        "oracle_5": Metric("Oracle@5", "BLEU", "higher", 2, SHARE),
+        "oracle_10": Metric("Oracle@10", "BLEU", "higher", 2, SHARE),
+        "distinct_1": Metric("Distinct words", "%", "higher", 2, SHARE),
+        "distinct_2": Metric("Distinct 2-grams", "%", "higher", 2, SHARE),
+        "distinct_3": Metric("Distinct 3-grams", "%", "higher", 2, SHARE),
+        "repeated": Metric("Outputs that repeat another", "%", "lower", 1, SHARE),
     }
 
     def prepare(self) -> None:

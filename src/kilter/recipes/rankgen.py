@@ -21,7 +21,7 @@ from tyro.conf import arg
 from kilter.core.paper import Claim, cards
 from kilter.lab.files import full_disk_said
 from kilter.lab.locks import in_any_order, one_at_a_time
-from kilter.lab.recipe import Advance, Arm, Judged, Metric, Picture, Provenance, Recipe
+from kilter.lab.recipe import SHARE, Advance, Arm, Judged, Metric, Picture, Provenance, Recipe
 
 if TYPE_CHECKING:
     from kilter.data.books import Pair
@@ -160,13 +160,13 @@ class RankGenRecipe(Recipe):
         "own": {"arms": ("untrained", "both"), "judge_pairs": 0, "prompts": 0},  # what --train means
     }
     metrics: ClassVar[Mapping[str, Metric]] = {
-        "inbook": Metric("True next passage against another of the book", "%", "higher", 1),
-        "generative": Metric("True next passage against machine text", "%", "higher", 1),
-        "human_agreement": Metric("Agreement with human judges", "%", "higher", 1),
-        "preferred": Metric("Text preferred to a plain sample, by another ranker", "%", "higher", 1),
-        "near_human": Metric("Text preferred to the author's, by another ranker", "%", "higher", 1),
-        "rep": Metric("Words repeated from the last 20", "%", "lower", 1),
-        "overlap": Metric("Words shared with the prefix", "%", "higher", 1),
+        "inbook": Metric("True next passage against another of the book", "%", "higher", 1, SHARE),
+        "generative": Metric("True next passage against machine text", "%", "higher", 1, SHARE),
+        "human_agreement": Metric("Agreement with human judges", "%", "higher", 1, SHARE),
+        "preferred": Metric("Text preferred to a plain sample, by another ranker", "%", "higher", 1, SHARE),
+        "near_human": Metric("Text preferred to the author's, by another ranker", "%", "higher", 1, SHARE),
+        "rep": Metric("Words repeated from the last 20", "%", "lower", 1, SHARE),
+        "overlap": Metric("Words shared with the prefix", "%", "higher", 1, SHARE),
     }
 
     def prepare(self) -> None:
