@@ -55,6 +55,7 @@ def wrap(text: str, room: float | int, size: float | int, weight: str = "normal"
         >>> wrap("one two", 30, 10), len(wrap("Donaudampfschifffahrt", 50, 10)), wrap("as it  is", 900, 10)
         (['one', 'two'], 3, ['as it  is'])
     """
+    text = re.sub(r"[\t\r\n]+", " ", text)
     lines, line = [], ""
     for word in re.split(" +", text) if width(text, size, weight) > room else [text]:
         if width(longer := f"{line} {word}" if line else word, size, weight) <= room:
@@ -76,6 +77,7 @@ def cut(text: str, room: float | int, size: float | int) -> str:
         >>> cut("short", 90, 10), cut("not so short", 40, 10)
         ('short', 'not s…')
     """
+    text = re.sub(r"[\t\r\n]+", " ", text)
     if width(text, size) <= room:
         return text
     return f"{wrap(text.replace(' ', chr(160)), room - width('…', size), size)[0]}…".replace(chr(160), " ")

@@ -59,6 +59,7 @@ def theme() -> Iterator[None]:
         "svg.hashsalt": "kilter",
         "font.size": 9.5,
         "text.color": ink,
+        "text.hinting": "none",  # measured as it is drawn
         "text.parse_math": False,  # a name with two dollars is a name
         "axes.axisbelow": True,
         "axes.linewidth": 0.8,
