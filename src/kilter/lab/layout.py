@@ -7,6 +7,7 @@ import re
 import unicodedata
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -37,15 +38,20 @@ def width(text: str, size: float | int, weight: str = "normal") -> float:
         >>> width("wide", 20) == 2 * width("wide", 10)
         True
     """
+    return size * sum((_advance(letter, weight) for letter in text), 0.0)
+
+
+@cache
+def _advance(letter: str, weight: str) -> float:
+    """Width of a letter of size 1; wide letters of other scripts are not in DejaVu Sans, but a box is drawn for them."""
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import text_to_path
 
-    full = sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)  # DejaVu has no such letters
-    narrow = "".join(letter for letter in text if unicodedata.east_asian_width(letter) not in "WF")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")
-        font = FontProperties(family="DejaVu Sans", size=size, weight=weight)
-        return text_to_path.get_text_width_height_descent(narrow, font, ismath=False)[0] + size * full
+        font = FontProperties(family="DejaVu Sans", size=100, weight=weight)
+        drawn = text_to_path.get_text_width_height_descent(letter, font, ismath=False)[0] / 100
+    return max(drawn, 1.0) if unicodedata.east_asian_width(letter) in "WF" else drawn
 
 
 def wrap(text: str, room: float | int, size: float | int, weight: str = "normal") -> list[str]:
@@ -126,10 +132,10 @@ def settle(
     free = [axis for axis in (across, up) if isinstance(axis.get_major_locator(), AutoLocator)]
     for _ in range(3):  # what wraps depends on the room, and the room on what wraps
         for axis, ends in ((across, (bounds or {}).get("x")), (up, (bounds or {}).get("y"))):
+            length = (axes.bbox.width if axis is across else axes.bbox.height) * 72 / fig.dpi
             if axis in free:
-                _thin(fig, axis, ends)
-            box = axes.bbox.width if axis is across else axes.bbox.height
-            _name(axis, names[axis], box * 72 / fig.dpi)
+                _thin(axis, ends, length, beside=axis is across)
+            _name(axis, names[axis], length)
         fig.draw_without_rendering()
         words, plot, point = axes.get_tightbbox(), axes.bbox, fig.dpi / 72
         if words is None:
@@ -148,31 +154,31 @@ def settle(
 
 def _name(axis: "Axis", name: str, room: float) -> None:
     """Wrap an axis title to its axis; a factor or an offset of the ticks is said in it."""
-    if offset := axis.get_offset_text().get_text():
+    if offset := axis.get_major_formatter().get_offset():
         offset = offset.replace("-", MINUS)
         name = f"{name} {offset if offset[0] in f'+{MINUS}' else f'×{offset}'}"
-        axis.get_offset_text().set_visible(False)
+    axis.get_offset_text().set_visible(False)
     axis.set_label_text("\n".join(wrap(name, room, axis.label.get_fontsize())))
 
 
-def _thin(fig: "Figure", axis: "Axis", bounds: Bounds | None) -> None:
-    """As many ticks as have room for their numbers, and none where the figure cannot be."""
+def _thin(axis: "Axis", bounds: Bounds | None, room: float, *, beside: bool) -> None:
+    """As many ticks as have room for their numbers, beside or above each other, and none where no figure can be."""
     from matplotlib.ticker import FixedLocator, MaxNLocator
 
-    lowest, highest = ((bounds or (None, None))[i] for i in (0, 1))
-    for bins in ("auto", 8, 6, 5, 4, 3, 2, 1):
-        ticks = MaxNLocator(bins, steps=[1, 2, 2.5, 5, 10])
-        axis.set_major_locator(ticks)
-        fig.draw_without_rendering()
-        ends = sorted(axis.get_view_interval())
-        shown = [t for t in axis.get_majorticklocs() if ends[0] <= t <= ends[1]]
-        shown = [t for t in shown if (lowest is None or t >= lowest) and (highest is None or t <= highest)]
-        axis.set_major_locator(FixedLocator(shown))
-        fig.draw_without_rendering()
-        boxes = [tick.label1.get_window_extent().padded(2) for tick in axis.get_major_ticks() if tick.label1.get_text()]
-        if not any(a.overlaps(b) for a, b in pairwise(boxes)):
+    least, most = (None if bounds is None else bounds[i] for i in (0, 1))
+    low, high = sorted(axis.get_view_interval())
+    size = axis.label.get_fontsize()
+    for bins in range(min(9, max(1, int(room / size / (3 if beside else 2)))), 0, -1):
+        every = MaxNLocator(bins, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+        ticks = [tick for tick in every if low <= tick <= high]
+        ticks = [tick for tick in ticks if (least is None or tick >= least) and (most is None or tick <= most)]
+        axis.set_major_locator(FixedLocator(ticks))
+        tall = [width(text, size) if beside else LINE * size for text in axis.get_major_formatter().format_ticks(ticks)]
+        places = [(tick - low) / (high - low) * room for tick in ticks]
+        ends = [(place - length / 2 - 2, place + length / 2 + 2) for place, length in zip(places, tall, strict=True)]
+        if all(a[1] <= b[0] for a, b in pairwise(ends)):
             return
-    axis.set_major_locator(FixedLocator(shown[:1]))
+    axis.set_major_locator(FixedLocator(ticks[:1]))
 
 
 def label_points(fig: "Figure", axes: "Axes", notes: Sequence[Note], size: float = 9.0) -> list[str]:
@@ -183,7 +189,6 @@ def label_points(fig: "Figure", axes: "Axes", notes: Sequence[Note], size: float
     """
     from matplotlib.transforms import Bbox
 
-    fig.draw_without_rendering()  # settles the axes' limits, so that boxes are known
     spots = [(x * ring, y * ring) for ring in _RINGS for x, y in _SPOTS]
     points = [Bbox([at, at]).padded(5.5) for at in (axes.transData.transform(point) for *_, point, _ in notes)]
     bars = [Bbox.from_extents(bar).transformed(axes.transData).padded(2) for *_, few in notes for bar in few]
