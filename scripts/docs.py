@@ -14,7 +14,7 @@ from typing import Any
 
 from kilter.core.glossary import AXES, INPUTS
 from kilter.core.paper import Claim, Paper, cards
-from kilter.lab.numbers import estimate, fixed
+from kilter.lab.numbers import bracketed
 
 ROOT = Path(__file__).parents[1]
 PAGES = ROOT / "docs"
@@ -85,14 +85,6 @@ def papers() -> str:
     return "\n\n".join(sections)
 
 
-def number(value: dict[str, float | None], metric: dict[str, Any], *, change: bool = False) -> str:
-    mean, low, high = (
-        None if end is None else fixed(end, metric["digits"], signed=change)
-        for end in estimate(value, metric, change=change)
-    )
-    return f"{mean}" if low is None else f"{mean} [{low}, {high}]"
-
-
 def result(summary: dict[str, Any]) -> str:
     """One recorded run: its table, its verdicts, and how to repeat it."""
     metrics = summary["metrics"]
@@ -101,7 +93,7 @@ def result(summary: dict[str, Any]) -> str:
         (f"*{name} − {summary['baseline']}*", row, True) for name, row in summary["differences"].items()
     ]
     cells = [
-        [label, *(number(row[key], item, change=change) if key in row else "–" for key, item in metrics.items())]
+        [label, *(bracketed(row.get(key, {}), item, change=change) for key, item in metrics.items())]
         for label, row, change in rows
     ]
     data, versions = summary["data"], ", ".join(f"{name} {version}" for name, version in summary["versions"].items())

@@ -105,7 +105,7 @@ def measure(
     def hear(name: str) -> list[Heard]:
         recogniser = Recogniser.load(name).to(device)
         heard = []
-        with bar(f"hearing with {name}", len(rows)) as advance:
+        with bar(f"hearing with {name}", len(rows), "recordings") as advance:
             for one in recogniser.hear(Utterances(rows, recogniser.rate), batch_size):
                 heard.append(one)
                 advance(1)

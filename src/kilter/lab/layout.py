@@ -43,7 +43,7 @@ def width(text: str, size: float | int, weight: str = "normal") -> float:
 
 @cache
 def _advance(letter: str, weight: str) -> float:
-    """Width of a letter of size 1; wide letters of other scripts are not in DejaVu Sans, but a box is drawn for them."""
+    """Width of a letter of size 1; of one that DejaVu Sans lacks, that of the box in its place or a whole em."""
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import text_to_path
 

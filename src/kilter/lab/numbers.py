@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 MINUS = "\N{MINUS SIGN}"
+NOTHING = "\N{EN DASH}"
+"""Stands where there is no figure."""
 
 Bounds = Sequence[float | int | None]
 """The least and the most that a figure can be by nature; None where it has no end."""
@@ -66,3 +68,21 @@ def estimate(
     """Mean and both ends of an estimate in a summary, None for what it lacks; the ends where they can be."""
     low, high = possible(found.get("low"), found.get("high"), metric.get("bounds"), change=change)
     return found.get("mean"), low, high
+
+
+def bracketed(found: Mapping[str, Any], metric: Mapping[str, Any], *, change: bool = False) -> str:
+    """An estimate as text has it: the mean, and its interval in brackets where there is one.
+
+    Example:
+        >>> bracketed({"mean": 94.6, "low": 88.7, "high": 100.4}, {"digits": 1, "bounds": [0, 100]})
+        '94.6 [88.7, 100.0]'
+        >>> bracketed({"mean": None}, {"digits": 1})
+        '–'
+    """
+    mean, *ends = (
+        None if end is None else fixed(end, metric["digits"], signed=change)
+        for end in estimate(found, metric, change=change)
+    )
+    if mean is None:
+        return NOTHING
+    return mean if None in ends else f"{mean} [{', '.join(map(str, ends))}]"

@@ -89,8 +89,8 @@ class Picture:
     audio: bytes | None = None
 
 
-Advance = Callable[[int, int], None]
-"""`advance(done, total)`: moves the progress bar of a piece of work."""
+Advance = Callable[..., None]
+"""`advance(done, total, unit="steps")`: moves the progress bar of a piece of work; `unit` says what is counted."""
 
 
 @dataclass(kw_only=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kilter.lab.files import read_json, write_whole
-from kilter.lab.numbers import MINUS, fixed
+from kilter.lab.numbers import MINUS, NOTHING, fixed
 from kilter.lab.numbers import estimate as ends_of
 from kilter.lab.theme import theme_css
 
@@ -24,7 +24,6 @@ Summary = Mapping[str, Any]  # of summary.json
 Estimate = Mapping[str, Any]  # {"mean", "low", "high"}: numbers, or None where there is nothing to say
 
 AUDIO_TYPES = {".wav": "audio/wav", ".flac": "audio/flac", ".ogg": "audio/ogg", ".mp3": "audio/mpeg"}
-NOTHING = "\N{EN DASH}"
 SYNTHETIC = "The data in this run are synthetic."
 MARKS = {"holds": "✓", "holds in direction": "↗", "not seen here": "○", "contradicted": "✕"}
 HEADLINES = 4  # metrics that get a card at the top of the page; the table has all

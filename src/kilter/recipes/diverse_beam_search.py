@@ -461,7 +461,7 @@ RECIPE = DiverseBeamSearchRecipe
 
 def _of(advance: Advance, before: int, total: int, done: int) -> None:
     """So many of some inputs are done, after `before` others."""
-    advance(before + done, total)
+    advance(before + done, total, "inputs")
 
 
 def _choice(run: Path, arm: str, seed: int) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -329,8 +330,9 @@ class RankGenRecipe(Recipe):
         self._machine: dict[str, str] = {}
         for file in in_any_order(files):
             prefixes = {pair.id: pair.prefix for pair in wanted[file]}
+            told = partial(advance, unit="texts")
             self._machine |= write_continuations(
-                self._language_model, prefixes, file, writing=writing, name=self.generator, advance=advance
+                self._language_model, prefixes, file, writing=writing, name=self.generator, advance=told
             )
 
     def _language_model(self) -> tuple[Any, Any]:
@@ -372,7 +374,7 @@ class RankGenRecipe(Recipe):
             if pair.id not in kept.rows:
                 drawn = sample(*self._language_model(), pair.prefix, self.samples, sampling, seed)
                 kept.add([{"id": pair.id, **asdict(drawn)}])
-            advance(done, len(prompts))
+            advance(done, len(prompts), "prompts")
         self._pool = kept.rows
 
     # Training -----------------------------------------------------------------------------------------------
