@@ -15,6 +15,7 @@ from typing import Any
 from kilter.core.glossary import AXES, INPUTS
 from kilter.core.paper import Paper, cards, method_file
 from kilter.lab.evidence import Line, claims_of, ledger, recorded, verdict
+from kilter.lab.numbers import bracketed
 
 ROOT = Path(__file__).parents[1]
 PAGES = ROOT / "docs"
@@ -92,22 +93,16 @@ def claimed(card: Paper) -> str:
     return "\n".join(f"- {text}: {'; '.join(said)}" for text, said in found.items())
 
 
-def number(value: dict[str, float | None], digits: int) -> str:
-    if value.get("low") is None:
-        return f"{value['mean']:.{digits}f}"
-    return f"{value['mean']:.{digits}f} [{value['low']:.{digits}f}, {value['high']:.{digits}f}]"
-
-
 def result(name: str, summary: Mapping[str, Any]) -> str:
     """One recorded run: its table, its verdicts, and how to repeat it."""
     metrics = summary["metrics"]
     columns = [f"{item['label']} ({item['unit']})" if item["unit"] else item["label"] for item in metrics.values()]
-    rows = [(arm["label"], arm["metrics"]) for arm in summary["arms"].values()] + [
-        (f"*{name} − {summary['baseline']}*", row) for name, row in summary["differences"].items()
+    rows = [(arm["label"], arm["metrics"], False) for arm in summary["arms"].values()] + [
+        (f"*{name} − {summary['baseline']}*", row, True) for name, row in summary["differences"].items()
     ]
     cells = [
-        [label, *(number(row[key], item["digits"]) if key in row else "–" for key, item in metrics.items())]
-        for label, row in rows
+        [label, *(bracketed(row.get(key, {}), item, change=change) for key, item in metrics.items())]
+        for label, row, change in rows
     ]
     data, versions = summary["data"], ", ".join(f"{name} {version}" for name, version in summary["versions"].items())
     return "\n\n".join(

@@ -113,7 +113,7 @@ def test_last_comes_synthesis_and_it_says_so(capsys):
     found = locate("fsdd")
     assert found.asset is ASSETS["espeak-digits"]
     assert found.synthetic
-    assert found.note.startswith("Synthetic speech, because Free Spoken Digit Dataset could not be had: KILTER_DATA")
+    assert found.note.startswith("Synthetic data, because Free Spoken Digit Dataset could not be had: KILTER_DATA")
     assert "127.0.0.1:9/nobody-listens.tar.gz did not answer" in found.note
     assert len(list(found.path.glob("*_en-us_0.wav"))) == 10
     assert found.note in capsys.readouterr().err
@@ -133,7 +133,7 @@ def test_nowhere_to_be_had(monkeypatch, missing):
     message = str(error.value)
     for reason in ("KILTER_DATA names no folder", "the cache has no fsdd", "did not answer", "kilter fetch fsdd"):
         assert reason in message
-    assert ("kilter[speech]" if missing else "synthetic speech is not wanted here") in message
+    assert ("kilter[speech]" if missing else "synthetic data is not wanted here") in message
     assert not list(cache_dir().iterdir())
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from xml.etree import ElementTree
 
 import pytest
 import torch
@@ -17,14 +18,47 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
-@pytest.fixture(scope="module")
-def builder() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("docs_builder", ROOT / "scripts" / "docs.py")
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"script_{name}", ROOT / "scripts" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def builder() -> ModuleType:
+    return script("docs")
+
+
+def said(svg: str) -> dict[str, list[str]]:
+    """All words and numbers of a figure by kind of element, whatever matplotlib drew it."""
+    found: dict[str, list[str]] = {}
+    for element in ElementTree.fromstring(svg).iter():
+        if (tag := element.tag.rpartition("}")[2]) in ("title", "desc", "text"):
+            found.setdefault(tag, []).append("".join(element.itertext()))
+    return found
+
+
+@pytest.mark.parametrize("name", script("figures").FIGURES)
+def test_figures_are_those_of_the_evidence(name: str) -> None:
+    kept = (ROOT / "docs" / "images" / f"{name}.svg").read_text(encoding="utf-8")
+    assert said(kept) == said(script("figures").draw(name)), "run: .venv/bin/python scripts/figures.py"
+
+
+def test_every_figure_has_a_script_or_is_of_a_single_input() -> None:
+    of_runs = {"align-with-purpose-utterance", "word-times-latency"}
+    assert {file.stem for file in (ROOT / "docs" / "images").glob("*.svg")} == of_runs | {*script("figures").FIGURES}
+
+
+def test_numbers_of_the_evidence_have_a_minus_and_end_where_they_can(builder: ModuleType) -> None:
+    page = "\n".join(map(builder.result, builder.evidence().values()))
+    cells = [cell.strip() for line in page.splitlines() if line.startswith("|") for cell in line.split("|")]
+    numbers = [cell for cell in cells if re.fullmatch(r"[−+-]?[\d.]+( \[.*\])?", cell)]
+    assert len(numbers) > 500
+    assert not [cell for cell in numbers if "-" in cell]
+    assert "94.6 [88.7, 100.0]" in numbers
 
 
 def test_readme_table_is_of_today(builder: ModuleType) -> None:

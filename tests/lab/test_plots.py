@@ -11,7 +11,9 @@ import matplotlib
 import numpy as np
 import pytest
 
-from kilter.lab.plots import PALETTE, theme_css, timeline, tradeoff
+from kilter.lab.plots import tradeoff
+from kilter.lab.theme import PALETTE, theme_css
+from kilter.lab.timeline import timeline
 
 RATE = 8000
 WORDS = [
@@ -81,7 +83,7 @@ def test_figures_repeat_whatever_the_users_matplotlibrc(draw):
 def test_figures_repeat_in_another_process():
     drawn = timeline(noise(), RATE, WORDS, ARMS)
     script = (
-        "import json, sys, numpy as np; from kilter.lab.plots import timeline\n"
+        "import json, sys, numpy as np; from kilter.lab.timeline import timeline\n"
         "audio, words, arms = json.load(sys.stdin)\n"
         "arms = {name: [tuple(emission) for emission in row] for name, row in arms.items()}\n"
         "sys.stdout.buffer.write(timeline(np.array(audio, 'f4'), 8000, words, arms).encode())"
@@ -108,13 +110,13 @@ def test_tradeoff_labels_every_arm_that_has_both_metrics():
     svg = tradeoff(SUMMARY)
     assert {"CTC only", "CTC + AWP <1>", "Residual"} <= set(texts(svg))
     assert "Unfinished" not in texts(svg)
-    assert spoken(svg).endswith("CTC only: 380, 0.21; CTC + AWP <1>: 179, 0.35; Residual: -187, 1.8")
-    assert "Word error rate, %  (← better)" in texts(svg)
+    assert spoken(svg).endswith("CTC only: 380, 0.21; CTC + AWP <1>: 179, 0.35; Residual: −187, 1.8")
+    assert "Word error rate, %  (←\N{NO-BREAK SPACE}better)" in texts(svg)
 
 
 def test_tradeoff_points_to_the_better_side():
     metrics = {**SUMMARY["metrics"], "wer": {"label": "Accuracy", "unit": "%", "better": "higher"}}
-    assert "Accuracy, %  (better →)" in texts(tradeoff({**SUMMARY, "metrics": metrics}))
+    assert "Accuracy, %  (better\N{NO-BREAK SPACE}→)" in texts(tradeoff({**SUMMARY, "metrics": metrics}))
 
 
 def test_tradeoff_without_points_is_an_error():
@@ -131,7 +133,7 @@ def test_timeline_measures_delays_from_the_true_ends():
 def test_timeline_of_early_missing_and_late_tokens():
     arms = {"early": [("five", 0.5)], "silent": [], "late": [("five", 2.5)]}
     svg = timeline(noise(), RATE, WORDS, arms)
-    assert spoken(svg) == "early: five, mean −100 ms; silent: , no word of the reference; late: five, mean +1900 ms"
+    assert spoken(svg) == "early: five, mean −100 ms; silent: no word emitted; late: five, mean +1900 ms"
     assert "2.5" in texts(svg)  # the axis reaches the late one
 
 

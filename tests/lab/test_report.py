@@ -7,7 +7,9 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import wave
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,8 +17,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from kilter.lab.plots import timeline, tradeoff
+from kilter.lab.plots import tradeoff
 from kilter.lab.report import compare, load_summary, rows, table, write_report
+from kilter.lab.timeline import timeline
 
 RATE = 8000
 
@@ -262,10 +265,10 @@ def test_words_of_others_are_escaped(run):
     assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; more" in page
 
 
-def test_synthetic_speech_is_said_in_page_and_terminal(run, page):
+def test_synthetic_data_are_said_in_page_and_terminal(run, page):
     data = {**summary_of_a_run()["data"], "synthetic": True}
     resummarise(run, data=data)
-    said = "The speech in this run is synthetic."
+    said = "The data in this run are synthetic."
     assert said in write_report(run).read_text("utf-8")
     assert said not in page
     assert said in printed(table(load_summary(run)))
@@ -355,3 +358,50 @@ def test_errors_name_the_file_and_the_mend(run):
     (run / "summary.json").unlink()
     with pytest.raises(ValueError, match=r"summary\.json: no such file"):
         write_report(run)
+
+
+def test_what_was_not_measured_leaves_no_blank_rows(run):
+    summary = summary_of_a_run()
+    summary["arms"]["awp"]["metrics"].pop("delay_ms")
+    summary["arms"]["residual"]["metrics"] = {}
+    summary["differences"]["awp"] = {"wer": estimate(0.14, -0.06, 0.34)}
+    summary["data"] |= {"attribution": "", "source": ""}
+    summary["settings"] |= {"language": None, "arms": []}
+    resummarise(run, **summary)
+    page = write_report(run).read_text("utf-8")
+    assert page.count('<article class="card">') == 1
+    assert "None of these figures: CTC, residual convolutions." in page
+    assert not re.search(r"<dd>\s*</dd>", page)
+    assert "<dd>not set</dd>" in page
+    assert [row.label for row in rows(summary, most=1)] == [
+        "CTC only, the same extra steps", "CTC + Align With Purpose", "awp − ctc",
+    ]  # fmt: skip
+    assert "None of these figures: CTC, residual" in printed(table(summary)).replace("\n", " ")
+
+
+LONG = "https://example.org/" + "averylongaddresswithoutanybreak" * 9
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_long_addresses_do_not_widen_the_page(run, width, tmp_path):
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no browser to lay the page out with")
+    summary = summary_of_a_run()
+    summary["arms"]["awp"]["label"] = summary["notes"][0] = summary["purpose"] = summary["command"] = LONG
+    summary["title"] = summary["hardware"] = summary["commit"] = summary["settings"]["model"] = LONG
+    summary["paper"]["url"] = summary["paper"]["venue"] = summary["interval"] = LONG
+    summary["metrics"]["wer"]["label"] = summary["verdicts"][0]["why"] = summary["figures"][0]["caption"] = LONG
+    summary["data"] |= {"title": LONG, "source": LONG, "synthetic": True, "note": LONG, "skipped": [[LONG, LONG]]}
+    resummarise(run, **summary)
+    page = write_report(run).read_text("utf-8").replace("<details>", "<details open>")
+    page = re.sub("<meta http-equiv[^>]*>", "", page)
+    script = "document.title = document.getElementById('frame').contentDocument.documentElement.scrollWidth"
+    frame = f'<iframe id="frame" width="{width}" height="900" srcdoc="{escape(page)}"></iframe>'
+    (tmp_path / "frame.html").write_text(f"{frame}<script>onload = () => {{{script}}}</script>", "utf-8")
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    address = (tmp_path / "frame.html").as_uri()
+    done = subprocess.run([*command, "--dump-dom", address], capture_output=True, text=True, check=True, timeout=120)
+    found = re.search(r"<title>(\d+)</title>", done.stdout)
+    assert found is not None
+    assert int(found[1]) <= width

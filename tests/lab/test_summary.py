@@ -9,7 +9,7 @@ from scipy import stats
 
 from kilter.core.paper import Claim
 from kilter.lab.arms import Arm
-from kilter.lab.metrics import Metric
+from kilter.lab.metrics import RATE, SHARE, Metric
 from kilter.lab.summary import Arms, summarise
 from kilter.lab.verdicts import front, judge
 
@@ -192,3 +192,24 @@ def test_arms_judged_on_other_inputs_are_not_paired(other: list[tuple[str, float
     with pytest.raises(ValueError, match=r"awp and ctc were judged on different inputs .* e\.g\. '[be]'"):
         found.difference("awp", "wer")
     assert found.value("awp", "wer") is not None
+
+
+def test_an_interval_over_seeds_ends_where_its_metric_can(tmp_path: Path) -> None:
+    """A share near the whole, an error rate near nought: of Student's interval only what can be is left."""
+    metrics = {"early": Metric("Early", "%", "higher", 1, SHARE), "wer": Metric("Errors", "%", "lower", 2, RATE)}
+    figures = {"ctc": {"early": [99.0, 90.0, 100.0], "wer": [0.0, 0.1, 3.0]}}
+    pieces: dict[str, dict[int, Path]] = {"ctc": {}}
+    for seed in range(3):
+        (folder := tmp_path / str(seed)).mkdir()
+        (folder / "metrics.json").write_text(json.dumps({name: row[seed] for name, row in figures["ctc"].items()}))
+        pieces["ctc"][seed] = folder
+    free = Arms(pieces, {name: Metric(found.label, found.unit) for name, found in metrics.items()}, "ctc")
+    held = Arms(pieces, metrics, "ctc")
+    for name, (low, high) in {"early": (None, 100.0), "wer": (0.0, None)}.items():
+        before, after = free.value("ctc", name), held.value("ctc", name)
+        assert before is not None
+        assert after is not None
+        assert after.mean == before.mean
+        assert after.low == (before.low if low is None else low)
+        assert after.high == (before.high if high is None else high)
+        assert (before.low, before.high) != (after.low, after.high)

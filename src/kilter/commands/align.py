@@ -137,7 +137,7 @@ def _align(asked: Align) -> int:
     }
     done = _earlier(out, format, rows, made)
     stop = ""
-    with bar("aligning", sum(row.seconds for row in rows.values())) as advance:
+    with bar("aligning", sum(row.seconds for row in rows.values()), "seconds of audio") as advance:
         for batch in _batches(rows, asked.batch_size):
             if not all(name in done for name in batch):
                 few = Utterances([rows[name] for name in batch], recogniser.rate)

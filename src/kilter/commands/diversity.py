@@ -13,6 +13,7 @@ from tyro.conf import Positional, arg
 
 from kilter.core.errors import UsageError
 from kilter.evaluation.word_times import decode_text
+from kilter.lab.numbers import fixed
 
 if TYPE_CHECKING:
     from kilter.evaluation.intervals import Interval
@@ -313,8 +314,7 @@ def _cell(figure: Figure | None, digits: int, scale: int, files: int) -> str:
         "*" if apart and apart.low is not None and apart.high is not None and not apart.low <= 0 <= apart.high else ""
     )
     mean, low, high = (
-        "" if value is None else f"{scale * value:.{digits}f}".replace("-", "\N{MINUS SIGN}")
-        for value in (figure.mean, figure.low, figure.high)
+        "" if value is None else fixed(scale * value, digits) for value in (figure.mean, figure.low, figure.high)
     )
     if not low or files > 4:
         return star + mean

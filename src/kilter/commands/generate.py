@@ -186,7 +186,7 @@ def generate(
 
     def work(done: Container[int]) -> Iterator[list[Row]]:
         todo = [batch for batch in batches(lengths, batch_size, fits) if not all(i in done for i in batch)]
-        with bar("generating", len(rows)) as advance:
+        with bar("generating", len(rows), "prompts") as advance:
             advance(len(rows) - sum(map(len, todo)))
             for found in within_memory(todo, write_batch, lambda i: rows[i].where):
                 yield [row for row in found if row["index"] not in done]

@@ -15,6 +15,7 @@ from kilter.core.errors import UsageError
 from kilter.evaluation.latency import Drift, Emission, Span, drift_between, drift_to_reference, total_latency
 from kilter.evaluation.word_times import decode_text, read_ctm, read_jsonl, read_textgrid, utterance_key
 from kilter.lab.files import write_json, write_whole
+from kilter.lab.numbers import fixed
 from kilter.lab.options import at_least
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ def _measure(asked: Latency) -> int:
     def hear(name: str) -> "list[Heard]":
         recogniser = Recogniser.load(name).to(asked.device)
         heard = []
-        with bar(f"hearing with {name}", len(rows)) as advance:
+        with bar(f"hearing with {name}", len(rows), "recordings") as advance:
             for one in recogniser.hear(Utterances(rows, recogniser.rate), asked.batch_size):
                 heard.append(one)
                 advance(1)
@@ -334,4 +335,4 @@ def _interval(one: Measured) -> str:
 def _signed(milliseconds: float | None) -> str:
     if milliseconds is None or math.isnan(milliseconds):
         return "–"
-    return f"{milliseconds:+z.0f}".replace("-", "\N{MINUS SIGN}")
+    return fixed(milliseconds, 0, signed=True)

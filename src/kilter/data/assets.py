@@ -69,7 +69,7 @@ def locate(name: str, *, allow_generated: bool = True, progress: bool = True) ->
     refusals = []
     for source in asset.sources:
         if source.kind == "generated" and not allow_generated:
-            refusals.append("synthetic speech is not wanted here")
+            refusals.append("synthetic data is not wanted here")
             continue
         try:
             found = _SERVE[source.kind](asset, source, progress)
@@ -77,7 +77,7 @@ def locate(name: str, *, allow_generated: bool = True, progress: bool = True) ->
             refusals.append(str(reason))
             continue
         if found.synthetic and not asset.synthetic:
-            note = f"Synthetic speech, because {asset.title} could not be had: {'; '.join(refusals)}."
+            note = f"Synthetic data, because {asset.title} could not be had: {'; '.join(refusals)}."
             found = replace(found, note=note)
         if progress:
             console = Console(stderr=True, highlight=False, soft_wrap=True)

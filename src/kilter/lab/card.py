@@ -1,11 +1,17 @@
-"""The model card that goes with every saved model: what it is, what it was trained on, whom to cite."""
+"""The model card that goes with every saved model: what it is, how to load it, what it does, whom to cite."""
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import kilter
-from kilter.lab.files import write_whole
-from kilter.lab.recipe import Provenance, Recipe
+from kilter.lab.files import read_json, write_whole
+from kilter.lab.numbers import bracketed
+
+if TYPE_CHECKING:
+    from kilter.core.paper import Paper
+    from kilter.lab.recipe import Provenance, Recipe
 
 CARD = """---
 {front}---
@@ -14,56 +20,213 @@ CARD = """---
 
 {label}. Trained with kilter {version}, method `{slug}`: {purpose}.
 
+## Load it
+
+```python
+{load}
+```
+
+## Where it comes from
+
 - **base model**: {base}
-- **base model's licence**: {base_licence}
-- **training data**: {data} ({licence}){attribution}
-- **settings**: {settings}
-{synthetic}
+{base_licence}- **training data**: {data}
+{settings}{note}
 ## Citation
 
 ```bibtex
 {bibtex}
 ```
 """
+FOLDER = 'folder = "."  # where this card is, or its id once it is on a hub'
+LOAD = {
+    "ctc": """from transformers import AutoFeatureExtractor, AutoModelForCTC, AutoTokenizer
+{extra}
+{folder}
+model = AutoModelForCTC.from_pretrained(folder)
+features, tokenizer = AutoFeatureExtractor.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)""",
+    "seq2seq": """from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+{extra}
+{folder}
+model, tokenizer = AutoModelForSeq2SeqLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)""",
+    "causal": """from transformers import AutoModelForCausalLM, AutoTokenizer
+{extra}
+{folder}
+model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)""",
+    "ranker": """from sentence_transformers import SentenceTransformer
+
+from kilter.decoding import RankGenScorer
+{extra}
+{folder}
+scorer = RankGenScorer.from_pretrained(folder)  # scorer([prefix], [continuation]) is their score
+encoder = SentenceTransformer(folder)  # encode(texts, prompt_name="prefix") or "continuation": the same vectors""",
+    "encoder": """from sentence_transformers import SentenceTransformer
+{extra}
+{folder}
+model = SentenceTransformer(folder)""",
+}
+"""How to load each kind of model."""
+
+
+def write_card(
+    folder: Path,
+    *,
+    title: str,
+    label: str,
+    paper: "Paper",
+    settings: Mapping[str, Any],
+    data: "Provenance",
+    base: str | None = None,
+    licence: str | None = None,
+    library: str = "transformers",
+    load: str | None = None,
+) -> None:
+    """Write `README.md` beside the weights.
+
+    Args:
+        folder: of the saved model.
+        title: heading of the card.
+        label: what was done, as figures call the arm.
+        paper: the method.
+        settings: those that apply to this model; what is not set is left out.
+        data: what it was trained on.
+        base: hub id or folder it was trained from; None for a model trained from scratch.
+        licence: of the base model; by default what its own card says.
+        library: that loads it.
+        load: Python that loads it; by default by the kind of model that is in the folder.
+    """
+    import yaml
+    from huggingface_hub import ModelCardData
+
+    licence = licence or (_licence(base) if base else None)
+    public = base if base and not Path(base).is_dir() else None
+    front = ModelCardData(
+        license=licence, base_model=public, library_name=library, tags=["kilter", f"kilter-{paper.slug}"]
+    ).to_dict()
+    said = ", ".join(f"`{name}` {_said(value)}" for name, value in settings.items() if value not in (None, "", (), []))
+    credit = f"; {data.attribution}" if data.attribution else ""
+    card = CARD.format(
+        front=yaml.safe_dump(front, sort_keys=False),
+        title=title,
+        label=label,
+        version=kilter.__version__,
+        slug=paper.slug,
+        purpose=paper.purpose,
+        load=load or how_to_load(folder),
+        base=(base if public else f"a local model, {base_name(base)}") if base else "none, trained from scratch",
+        base_licence=f"- **base model's licence**: {licence or 'not known'}\n" if base else "",
+        data=f"{f'[{data.title}]({data.page})' if data.page else data.title} ({data.licence}{credit})",
+        settings=f"- **settings**: {said}\n" if said else "",
+        note="- **note**: the data were synthetic\n" if data.synthetic else "",
+        bibtex=paper.bibtex(),
+    )
+    write_whole(folder / "README.md", card)
 
 
 def write_model_card(
     folder: Path,
-    recipe: Recipe,
+    recipe: "Recipe",
     label: str,
-    data: Provenance,
+    data: "Provenance",
     *,
     base: str | None = None,
     licence: str | None = None,
     library: str = "transformers",
 ) -> None:
-    """Write `README.md` beside the weights; base model and its licence are found out unless they are given."""
-    import yaml
-    from huggingface_hub import ModelCardData
-
+    """`write_card` for a recipe, with every setting it has."""
     base = base or getattr(recipe, "model", None)
-    licence = licence or (_licence(base) if base else None)
-    front = ModelCardData(
-        license=licence, base_model=base, library_name=library, tags=["kilter", f"kilter-{recipe.paper.slug}"]
-    ).to_dict()
-    chosen = {name: value for name, value in vars(recipe).items() if _is_setting(name, value)}
-    card = CARD.format(
-        front=yaml.safe_dump(front, sort_keys=False),
-        title=Path(base).name if base else f"{recipe.paper.slug} small model",
-        label=label,
-        version=kilter.__version__,
-        slug=recipe.paper.slug,
-        purpose=recipe.paper.purpose,
-        base=base or "none, trained from scratch",
-        base_licence=licence or ("not known" if base else "none"),
-        data=data.title,
-        licence=data.licence,
-        attribution=f", {data.attribution}" if data.attribution else "",
-        settings=", ".join(f"{name} {value}" for name, value in chosen.items()),
-        synthetic="- **note**: the speech was synthetic\n" if data.synthetic else "",
-        bibtex=recipe.paper.bibtex(),
+    base = None if base == "random" else base
+    where = {"model", "device", "threads", "train_data", "eval_data", "data"}
+    settings = {
+        name: value
+        for name, value in vars(recipe).items()
+        if name[0] != "_" and name not in recipe.unhashed | where and isinstance(value, int | float | str)
+    }
+    title = base_name(base) if base else f"{recipe.paper.slug} small model"
+    plain: Any = {"base": base, "licence": licence, "library": library}
+    write_card(folder, title=title, label=label, paper=recipe.paper, settings=settings, data=data, **plain)
+
+
+def how_to_load(folder: Path) -> str:
+    """Python that loads the model in a folder, by the kind its config says it is.
+
+    Raises:
+        ValueError: the folder holds no model that is saved whole.
+    """
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"{folder}: no config.json; save the model before its card")
+    config = read_json(folder / "config.json")
+    kind = (config.get("architectures") or [""])[0]
+    if (folder / "rankgen.json").exists():
+        found = "ranker"
+    elif (folder / "modules.json").exists():
+        found = "encoder"
+    elif kind.endswith("ForCTC"):
+        found = "ctc"
+    else:
+        found = "seq2seq" if config.get("is_encoder_decoder") else "causal"
+    extra = "\nimport kilter.models.small_speech  # makes the small network known\n" if "SmallSpeech" in kind else ""
+    return LOAD[found].format(folder=FOLDER, extra=extra)
+
+
+def base_name(base: str) -> str:
+    """What others can know a base model by: its hub id, or of a model on this machine the title of its card."""
+    if not Path(base).is_dir():
+        return base
+    card = Path(base, "README.md")
+    heading = re.search(r"^# (.+)$", card.read_text(encoding="utf-8"), re.MULTILINE) if card.is_file() else None
+    return heading[1] if heading else Path(base).resolve().name
+
+
+def add_results(folder: Path, summary: Mapping[str, Any], arm: str) -> None:
+    """Write what the run measured of an arm into the card of its model, in the place of what an earlier call wrote.
+
+    Args:
+        folder: of the saved model and its card.
+        summary: of the finished run.
+        arm: which of its arms the model is.
+
+    Raises:
+        ValueError: the summary has no such arm, or the folder no card.
+    """
+    if arm not in summary["arms"]:
+        raise ValueError(f"arm: {arm!r} is none of the run's: {', '.join(summary['arms'])}")
+    file = folder / "README.md"
+    if not file.is_file():
+        raise ValueError(f"{file}: no such file; write_card writes it when the model is saved")
+    card = re.sub(r"## Results\n.*?(?=## Citation\n)", "", file.read_text(encoding="utf-8"), flags=re.DOTALL)
+    before, citation, after = card.partition("## Citation\n")
+    write_whole(file, f"{before}{_results(summary, arm)}{citation}{after}")
+
+
+def _results(summary: Mapping[str, Any], arm: str) -> str:
+    """Every figure of the arm, beside the baseline's if it has one."""
+    own, name = summary["arms"][arm], summary["baseline"]
+    changes = summary["differences"].get(arm, {})
+    other = summary["arms"][name] if changes else None
+    head = ["", own["label"], *([other["label"], "difference"] if other else [])]
+    rows = []
+    for key, metric in summary["metrics"].items():
+        if own["metrics"].get(key, {}).get("mean") is None:
+            continue
+        cells = [", ".join(filter(None, (metric["label"], metric["unit"]))), bracketed(own["metrics"][key], metric)]
+        if other:
+            cells += [bracketed(other["metrics"].get(key, {}), metric)]
+            cells += [bracketed(changes.get(key, {}), metric, change=True)]
+        rows.append(cells)
+    lines = [head, ["---"] * len(head), *rows]
+    table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    seeds = len(own["seeds"])
+    one = f"Means over {seeds} seeds, of which this model is one" if seeds > 1 else "One seed, this model"
+    data = summary["data"]
+    made = " Its data are synthetic." if data["synthetic"] else ""
+    return (
+        f"## Results\n\n{table}\n\n{one}; in brackets: {summary['interval']}. Preset `{summary['preset']}` of "
+        f"`{summary['method']}`, judged on {data['title']}.{made}\n\n"
     )
-    write_whole(folder / "README.md", card)
+
+
+def _said(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
 
 
 def _licence(base: str) -> str | None:
@@ -75,7 +238,3 @@ def _licence(base: str) -> str | None:
         return ModelCard.load(Path(base, "README.md") if Path(base).is_dir() else base).data.to_dict().get("license")
     except (OSError, ValueError, yaml.YAMLError):
         return None
-
-
-def _is_setting(name: str, value: Any) -> bool:
-    return not name.startswith("_") and isinstance(value, int | float | str) and name not in ("model", "preset", "jobs")

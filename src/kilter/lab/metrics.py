@@ -11,6 +11,12 @@ if TYPE_CHECKING:
     from kilter.evaluation.intervals import Interval
 
 
+SHARE = (0.0, 100.0)
+"""Bounds of a share in per cent."""
+RATE = (0.0, None)
+"""Bounds of an error rate: there may be more errors than words."""
+
+
 @dataclass(frozen=True)
 class Metric:
     """How a figure is called, printed and judged; keys are those of `metrics.json`."""
@@ -19,6 +25,8 @@ class Metric:
     unit: str = ""
     better: Literal["lower", "higher"] = "lower"
     digits: int = 2
+    bounds: tuple[float | None, float | None] = (None, None)
+    """the least and the most it can be by nature: intervals end there"""
 
 
 @runtime_checkable

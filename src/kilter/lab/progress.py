@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from kilter.lab.files import MAIN_PROCESS
+from kilter.lab.numbers import fixed
 from kilter.lab.recipe import Metric
 
 TELL = "KILTER_TELL_PROGRESS"
@@ -21,21 +22,22 @@ class Bar:
     def __init__(self, progress: Any, task: Any) -> None:
         self._progress, self._task = progress, task
 
-    def advance(self, done: int, total: int) -> None:
-        """Move to `done` of `total`."""
+    def advance(self, done: int, total: int, unit: str = "steps") -> None:
+        """Move to `done` of `total` units, e.g. steps of training or inputs."""
         if TELL in os.environ:
-            print(TELL, done, total, flush=True)
-        self._progress.update(self._task, completed=done, total=total)
+            print(TELL, done, total, unit, flush=True)
+        self._progress.update(self._task, completed=done, total=total, unit=f"of {total} {unit}")
 
     def hear(self, line: str) -> None:
         """Move to what a piece of work in another process tells."""
         if line.startswith(TELL):
-            self.advance(*map(int, line.split()[1:]))
+            _, done, total, unit = line.strip().split(" ", 3)
+            self.advance(int(done), int(total), unit)
 
     def done(self, figures: Mapping[str, float], metrics: Mapping[str, Metric]) -> None:
         """Fill the bar and show the first two figures."""
         shown = [(metric, figures[name]) for name, metric in metrics.items() if name in figures][:2]
-        text = ", ".join(f"{value:.{metric.digits}f} {metric.unit}" for metric, value in shown)
+        text = ", ".join(f"{fixed(value, metric.digits)} {metric.unit}" for metric, value in shown)
         total = self._progress.tasks[self._task].total or 1
         self._progress.update(self._task, completed=total, total=total, figures=text)
 
@@ -56,13 +58,14 @@ def bars(pieces: Sequence[Piece]) -> Iterator[dict[Piece, Bar]]:
         TextColumn("{task.description}"),
         BarColumn(bar_width=20),
         TaskProgressColumn(),
+        TextColumn("{task.fields[unit]}"),
         TimeRemainingColumn(elapsed_when_finished=True),
         TextColumn("{task.fields[figures]}"),
     )
     quiet = not MAIN_PROCESS or TELL in os.environ
     with Progress(*columns, console=Console(stderr=True), disable=quiet) as progress:
         yield {
-            (arm, seed): Bar(progress, progress.add_task(f"{arm}, seed {seed}", total=None, figures=""))
+            (arm, seed): Bar(progress, progress.add_task(f"{arm}, seed {seed}", total=None, unit="", figures=""))
             for arm, seed in pieces
         }
 
@@ -76,12 +79,19 @@ def quiet_hosts() -> None:
 
 
 @contextmanager
-def bar(what: str, total: float | int) -> Iterator[Callable[[float], None]]:
-    """One bar on standard error, for a person; call what it gives with how much more is done."""
+def bar(what: str, total: float | int, unit: str = "inputs") -> Iterator[Callable[[float], None]]:
+    """One bar on standard error, for a person; call what it gives with how many more units are done."""
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn(f"of {total:.0f} {unit}"),
+        TimeRemainingColumn(),
+    )
     console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(what, total=total)
         yield lambda more: progress.advance(task, more)

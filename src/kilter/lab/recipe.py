@@ -16,10 +16,24 @@ from tyro.conf import Fixed, Suppress
 
 from kilter.core.paper import Claim, Paper
 from kilter.lab.arms import Arm, Levers, Mixture, Role, Term, UnknownPart
-from kilter.lab.metrics import Measured, Metric
+from kilter.lab.metrics import RATE, SHARE, Measured, Metric
 from kilter.lab.options import at_least, check_bounds
 
-__all__ = ["Advance", "Arm", "Judged", "Levers", "Metric", "Mixture", "Picture", "Provenance", "Recipe", "Role", "Term"]
+__all__ = [
+    "RATE",
+    "SHARE",
+    "Advance",
+    "Arm",
+    "Judged",
+    "Levers",
+    "Metric",
+    "Mixture",
+    "Picture",
+    "Provenance",
+    "Recipe",
+    "Role",
+    "Term",
+]
 
 
 @dataclass(frozen=True)
@@ -65,8 +79,8 @@ class Picture:
     audio: bytes | None = None
 
 
-Advance = Callable[[int, int], None]
-"""`advance(done, total)`: moves the progress bar of a piece of work."""
+Advance = Callable[..., None]
+"""`advance(done, total, unit="steps")`: moves the progress bar of a piece of work; `unit` says what is counted."""
 
 
 def plain(value: Any) -> Any:

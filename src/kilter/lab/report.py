@@ -8,12 +8,14 @@ import base64
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kilter.lab.files import read_json, write_whole
-from kilter.lab.plots import theme_css
+from kilter.lab.numbers import MINUS, NOTHING, fixed
+from kilter.lab.numbers import estimate as ends_of
+from kilter.lab.theme import theme_css
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,9 +23,8 @@ if TYPE_CHECKING:
 Summary = Mapping[str, Any]  # of summary.json
 Estimate = Mapping[str, Any]  # {"mean", "low", "high"}: numbers, or None where there is nothing to say
 
-MINUS = "\N{MINUS SIGN}"
 AUDIO_TYPES = {".wav": "audio/wav", ".flac": "audio/flac", ".ogg": "audio/ogg", ".mp3": "audio/mpeg"}
-SYNTHETIC = "The speech in this run is synthetic."
+SYNTHETIC = "The data in this run are synthetic."
 MARKS = {"holds": "✓", "holds in direction": "↗", "not seen here": "○", "contradicted": "✕"}
 NO_FIGURES = "This page is made from recorded evidence, which keeps numbers only; the command above draws the figures."
 HEADLINES = 4  # metrics that get a card at the top of the page; the table has all
@@ -70,9 +71,14 @@ def load_summary(run: Path) -> Summary:
     return summary
 
 
-def rows(summary: Summary) -> list[Row]:
-    """The arms in their order, then the paired differences from the baseline."""
-    metrics, table = summary["metrics"], []
+def rows(summary: Summary, *, most: int | None = None) -> list[Row]:
+    """The arms in their order, then the paired differences from the baseline; none without any figure.
+
+    Args:
+        summary: of a run.
+        most: how many metrics, the first ones; all by default.
+    """
+    metrics, table = dict(islice(summary["metrics"].items(), most)), []
     for name, arm in summary["arms"].items():
         count = len(arm["seeds"])
         note = f"{name} · {count} seed{'s' if count != 1 else ''}"
@@ -81,7 +87,14 @@ def rows(summary: Summary) -> list[Row]:
     for name, change in summary["differences"].items():
         cells = [_cell(change.get(key), metric, change=True) for key, metric in metrics.items()]
         table.append(Row(f"{name} {MINUS} {summary['baseline']}", "paired difference", "difference", cells))
-    return table
+    return [row for row in table if any(cell.value != NOTHING for cell in row.cells)]
+
+
+def _left_out(summary: Summary, shown: list[Row]) -> str:
+    """Which arms have no row, as a sentence that follows another."""
+    there = {row.label for row in shown}
+    without = [arm["label"] for arm in summary["arms"].values() if arm["label"] not in there]
+    return f" None of these figures: {'; '.join(without)}." if without else ""
 
 
 def table(summary: Summary, *, most: int | None = None) -> "Table":
@@ -97,7 +110,8 @@ def table(summary: Summary, *, most: int | None = None) -> "Table":
     synthetic = f". {SYNTHETIC}" if summary["data"]["synthetic"] else ""
     metrics = list(summary["metrics"].values())[:most]
     hidden = len(summary["metrics"]) - len(metrics)
-    left_out = f" The report has {hidden} more figure{'s' * (hidden > 1)}." if hidden else ""
+    shown = rows(summary, most=most)
+    left_out = _left_out(summary, shown) + (f" The report has {hidden} more figure{'s' * (hidden > 1)}." * bool(hidden))
     printed = Table(
         title=Text(f"{summary['method']}, {summary['preset']} preset{synthetic}"),
         caption=Text(f"Second lines: {summary['interval']}. Differences are paired.{left_out}"),
@@ -106,13 +120,12 @@ def table(summary: Summary, *, most: int | None = None) -> "Table":
     )
     printed.add_column("arm")
     for metric in metrics:
-        heading = Text(f"{metric['label']}, {metric['unit']}\n{metric['better']} is better")
+        heading = Text(f"{', '.join(filter(None, (metric['label'], metric['unit'])))}\n{metric['better']} is better")
         printed.add_column(heading, justify="right")
     styles = {"baseline": "", "method": "bold", "context": "dim", "difference": "italic"}
-    for row in rows(summary):
+    for row in shown:
         label = Text.assemble(row.label, "\n", (row.note, "not bold dim"))
-        cells = row.cells[: len(metrics)]
-        printed.add_row(label, *(Text(str(cell)) for cell in cells), style=styles[row.role])
+        printed.add_row(label, *(Text(str(cell)) for cell in row.cells), style=styles[row.role])
     return printed
 
 
@@ -140,7 +153,7 @@ def compare(run_a: Path, run_b: Path) -> tuple["Table", dict[str, Any]]:
         change = None if None in means else means[1] - means[0]
         arms[name][key] = {"a": pair[0], "b": pair[1], "change": change}
         cells = [_cell(pair[0], metric), _cell(pair[1], metric), _cell({"mean": change}, metric, change=True)]
-        what = f"{metric['label']}, {metric['unit']}"
+        what = ", ".join(filter(None, (metric["label"], metric["unit"])))
         printed.add_row(*map(Text, (name, what, *map(str, cells))), end_section=key == keys[-1])
     here, there = _conditions(a), _conditions(b)
     pairs = {name: {"a": here.get(name), "b": there.get(name)} for name in {**here, **there}}
@@ -173,7 +186,9 @@ def write_report(run: Path, out: Path | None = None) -> Path:
     template = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
     html = template.get_template("report.html.jinja").render(
         run=summary,
-        rows=rows(summary),
+        rows=(shown := rows(summary)),
+        left_out=_left_out(summary, shown),
+        settings={name: _said(value) for name, value in summary["settings"].items()},
         headline=_headline(summary),
         figures=figures,
         marks=MARKS,
@@ -209,28 +224,28 @@ def _headline(summary: Summary) -> dict[str, Any] | None:
     name = next((name for name, arm in arms.items() if arm["role"] == "method"), None)
     if baseline is None or name not in summary["differences"]:
         return None
+    changed = summary["differences"][name]
+    both = {key: metric for key, metric in summary["metrics"].items() if changed.get(key, {}).get("mean") is not None}
     cards = [
         {
             "label": metric["label"],
             "unit": metric["unit"],
             "before": _cell(baseline["metrics"].get(key), metric).value,
             "after": _cell(arms[name]["metrics"].get(key), metric).value,
-            "change": _cell(summary["differences"][name].get(key), metric, change=True),
+            "change": _cell(changed[key], metric, change=True),
             "change_unit": "points" if metric["unit"] == "%" else metric["unit"],
         }
-        for key, metric in list(summary["metrics"].items())[:HEADLINES]
+        for key, metric in list(both.items())[:HEADLINES]
     ]
     return {"before": baseline["label"], "after": arms[name]["label"], "cards": cards}
 
 
 def _cell(estimate: Estimate | None, metric: Mapping[str, Any], *, change: bool = False) -> Cell:
-    mean, low, high = ((estimate or {}).get(key) for key in ("mean", "low", "high"))
+    mean, low, high = ends_of(estimate or {}, metric, change=change)
     if mean is None:
-        return Cell("\N{EN DASH}")
+        return Cell(NOTHING)
     value, *ends = (
-        f"{number:{'+' if change else ''}z.{metric['digits']}f}".replace("-", MINUS)
-        for number in (mean, low, high)
-        if number is not None
+        fixed(number, metric["digits"], signed=change) for number in (mean, low, high) if number is not None
     )
     if low is None or high is None:
         return Cell(value)
@@ -239,6 +254,13 @@ def _cell(estimate: Estimate | None, metric: Mapping[str, Any], *, change: bool 
         improved = (mean > 0) == (metric["better"] == "higher")
         reading = "no clear change" if low <= 0 <= high else "better" if improved else "worse"
     return Cell(value, " to ".join(ends), reading)
+
+
+def _said(value: Any) -> str:
+    """A setting in words."""
+    if value is None or value in ("", []):
+        return "not set"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _conditions(summary: Summary) -> dict[str, Any]:

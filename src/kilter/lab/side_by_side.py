@@ -7,6 +7,8 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from kilter.lab.numbers import fixed
+
 _COLUMN = 26
 """Least width of a group's column; groups that do not fit go below."""
 _PROMPT = 200
@@ -56,4 +58,4 @@ def _words(output: Mapping[str, Any]) -> Text:
 
 
 def _score(output: Mapping[str, Any]) -> str:
-    return "–" if output["score"] is None else f"{output['score']:.2f}"
+    return "–" if output["score"] is None else fixed(output["score"], 2)

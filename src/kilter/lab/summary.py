@@ -12,6 +12,7 @@ from kilter.evaluation.intervals import Interval, ratio_bootstrap, ratio_interva
 from kilter.lab.arms import Arm
 from kilter.lab.files import read_json, read_rows
 from kilter.lab.metrics import Metric
+from kilter.lab.numbers import possible
 from kilter.lab.verdicts import judge
 
 Seeds = Mapping[int, Path]
@@ -73,7 +74,8 @@ class Arms:
             return None
         if (len(both) == 1 or self._by_examples) and (pair := self.paired(arm, baseline, metric, both)) is not None:
             return ratio_bootstrap(*pair, scale=self._scale(metric))
-        return t_interval([ours[s][metric] - theirs[s][metric] for s in both])
+        found = t_interval([ours[s][metric] - theirs[s][metric] for s in both])
+        return self._possible(found, metric, change=True)
 
     def ratio(self, arm: str, metric: str, baseline: str) -> Interval | None:
         """How many times another arm's figure, by example; None where either has no totals or the other's are zero."""
@@ -88,7 +90,12 @@ class Arms:
             return None
         if (len(values) == 1 or self._by_examples) and (totals := self.pooled(arm, metric, [*values])) is not None:
             return ratio_bootstrap(totals, scale=self._scale(metric))
-        return t_interval(list(values.values()))
+        return self._possible(t_interval(list(values.values())), metric)
+
+    def _possible(self, found: Interval, metric: str, *, change: bool = False) -> Interval:
+        """Student's interval knows no bounds; what is beyond those of the metric is cut off."""
+        low, high = possible(found.low, found.high, self.metrics[metric].bounds, change=change)
+        return Interval(found.mean, low, high)
 
     def pooled(self, arm: str, metric: str, seeds: Sequence[int]) -> np.ndarray | None:
         """`(inputs, 2)` totals of a metric, each input's rows and seeds summed up; None where a seed has none.

@@ -1,14 +1,14 @@
 """Texts of several decoders side by side, as a figure that follows the reader's theme."""
 
-import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
-from kilter.lab.plots import theme_css
+from kilter.lab.layout import wrap
+from kilter.lab.theme import theme_css
 
 _SIZE, _LINE, _GAP, _WIDTH = 11, 15, 24, 900
-_LETTER = 5.9
-"""Mean width of a letter at this size, on the safe side."""
+_LEAST = 160
+"""Width of a column; those that do not fit beside the others go below."""
 
 
 def text_columns(prompt: str, columns: Mapping[str, Sequence[str]]) -> str:
@@ -23,27 +23,17 @@ def text_columns(prompt: str, columns: Mapping[str, Sequence[str]]) -> str:
     """
     if not columns or not all(columns.values()):
         raise ValueError("columns: each needs at least one text")
-    width = (_WIDTH - _GAP * (len(columns) - 1)) / len(columns)
-    letters = int(width / _LETTER)
-    parts, bottom = [], 0.0
-    heading = textwrap.wrap(prompt, int(_WIDTH / _LETTER)) or [""]
-    parts += [_text(0.0, float(_LINE * (place + 1)), escape(line), "ink") for place, line in enumerate(heading)]
-    top = _LINE * (len(heading) + 1) + 8
+    abreast = min(len(columns), int((_WIDTH + _GAP) / (_LEAST + _GAP)))
+    width = (_WIDTH - _GAP * (abreast - 1)) / abreast
+    heading = wrap(prompt, _WIDTH, _SIZE)
+    parts = [_text(0.0, float(_LINE * (place + 1)), escape(line), "ink") for place, line in enumerate(heading)]
+    top = bottom = float(_LINE * (len(heading) + 1) + 8)
     for place, (name, texts) in enumerate(columns.items()):
-        x, y = place * (width + _GAP), float(top)
-        parts.append(_text(x, y, escape(name), "name"))
-        y += 6
-        seen: set[str] = set()
-        for text in texts:
-            words = text.split()
-            new = {word.lower() for word in words} - seen
-            for line in _wrapped(words or ["(empty)"], letters):
-                y += _LINE
-                spans = " ".join(_word(word, word.lower() in new) for word in line)
-                parts.append(_text(x, y, spans, "old"))
-            seen |= new
-            y += 5
-        bottom = max(bottom, y)
+        if place and place % abreast == 0:
+            top = bottom + 2 * _LINE
+        found, end = _column(place % abreast * (width + _GAP), top, width, name, texts)
+        parts += found
+        bottom = max(bottom, end)
     said = "; ".join(f"{name}: {' / '.join(texts)}" for name, texts in columns.items())
     style = (
         f"svg{{background:var(--page)}}text{{font:{_SIZE}px system-ui,sans-serif}}.ink{{fill:var(--ink)}}"
@@ -56,14 +46,21 @@ def text_columns(prompt: str, columns: Mapping[str, Sequence[str]]) -> str:
     )
 
 
-def _wrapped(words: Sequence[str], letters: int) -> Iterator[list[str]]:
-    line: list[str] = []
-    for word in words:
-        if line and len(" ".join([*line, word])) > letters:
-            yield line
-            line = []
-        line.append(word)
-    yield line
+def _column(x: float, y: float, width: float, name: str, texts: Sequence[str]) -> tuple[list[str], float]:
+    """The lines of one column, and where it ends."""
+    parts = []
+    for line in wrap(name, width, _SIZE, "bold"):
+        parts.append(_text(x, y, escape(line), "name"))
+        y += _LINE
+    y += 6 - _LINE
+    seen = {"(empty)"}  # no word of a decoder
+    for text in texts:
+        for line in wrap(" ".join(text.split()) or "(empty)", width, _SIZE):
+            y += _LINE
+            parts.append(_text(x, y, " ".join(_word(word, word.lower() not in seen) for word in line.split()), "old"))
+        seen |= set(text.lower().split())
+        y += 5
+    return parts, y
 
 
 def _word(word: str, new: bool) -> str:

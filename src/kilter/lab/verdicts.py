@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from kilter.core.paper import Claim
 from kilter.lab.metrics import Measured, Metric
+from kilter.lab.numbers import fixed
 
 if TYPE_CHECKING:
     from kilter.evaluation.intervals import Interval
@@ -155,7 +156,7 @@ def _plain(value: float, metric: Metric) -> str:
 
 
 def _number(value: float | None, metric: Metric) -> str:
-    return "?" if value is None else f"{value:+.{metric.digits}f}".replace("-", "−")
+    return "?" if value is None else fixed(value, metric.digits, signed=True)
 
 
 def _points(metric: Metric) -> str:

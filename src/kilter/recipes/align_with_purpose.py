@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from kilter.core.paper import Claim, cards
 from kilter.lab.arms import Levers, Term
 from kilter.lab.metrics import Measured
+from kilter.lab.numbers import fixed
 from kilter.lab.options import above, at_least
 from kilter.tasks.recognition import Recognition, not_zero
 
@@ -144,8 +145,8 @@ class AlignWithPurposeRecipe(Recognition):
         if "ctc" in delays and "residual" in delays:
             notes.append(
                 f"Plain CTC emits words {delays['ctc']:.0f} ms after their end here; the same network with residual "
-                f"connections {delays['residual']:+.0f} ms. ".replace("-", "−")
-                + "The drift is avoidable by design: Align With Purpose is for the model you already have. "
+                f"connections {fixed(delays['residual'], 0, signed=True)} ms. The drift is avoidable "
+                "by design: Align With Purpose is for the model you already have. "
                 "Measure its drift first; only drift that is there can be removed."
             )
         return notes

@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -17,7 +18,7 @@ from tyro.conf import arg
 from kilter.lab.arms import Arm, Levers, Mixture, Term, UnknownPart
 from kilter.lab.locks import in_any_order, one_at_a_time
 from kilter.lab.options import NOT_NEGATIVE, at_least
-from kilter.lab.recipe import Advance, Judged, Metric, Picture, Provenance, Recipe
+from kilter.lab.recipe import SHARE, Advance, Judged, Metric, Picture, Provenance, Recipe
 from kilter.models.names import check_model_name
 from kilter.tasks.continuations import networks, report, sources
 from kilter.tasks.continuations.rivals import OwnProbability, rivals
@@ -104,13 +105,13 @@ class Continuations(Recipe):
     own: ClassVar[Mapping[str, Any]] = {"judge_pairs": 0, "prompts": 0}
     """sizes of a preset for the user's documents, which leaves a ranker"""
     metrics: ClassVar[Mapping[str, Metric]] = {
-        "inbook": Metric("True next passage against another of the book", "%", "higher", 1),
-        "generative": Metric("True next passage against machine text", "%", "higher", 1),
-        "human_agreement": Metric("Agreement with human judges", "%", "higher", 1),
-        "preferred": Metric("Text preferred to a plain sample, by another ranker", "%", "higher", 1),
-        "near_human": Metric("Text preferred to the author's, by another ranker", "%", "higher", 1),
-        "rep": Metric("Words repeated from the last 20", "%", "lower", 1),
-        "overlap": Metric("Words shared with the prefix", "%", "higher", 1),
+        "inbook": Metric("True next passage against another of the book", "%", "higher", 1, SHARE),
+        "generative": Metric("True next passage against machine text", "%", "higher", 1, SHARE),
+        "human_agreement": Metric("Agreement with human judges", "%", "higher", 1, SHARE),
+        "preferred": Metric("Text preferred to a plain sample, by another ranker", "%", "higher", 1, SHARE),
+        "near_human": Metric("Text preferred to the author's, by another ranker", "%", "higher", 1, SHARE),
+        "rep": Metric("Words repeated from the last 20", "%", "lower", 1, SHARE),
+        "overlap": Metric("Words shared with the prefix", "%", "higher", 1, SHARE),
     }
 
     def prepare(self) -> None:
@@ -237,7 +238,12 @@ class Continuations(Recipe):
         for file in in_any_order(files):
             prefixes = {pair.id: pair.prefix for pair in wanted[file]}
             self._machine |= write_continuations(
-                self._language_model, prefixes, file, writing=writing, name=self.generator, advance=advance
+                self._language_model,
+                prefixes,
+                file,
+                writing=writing,
+                name=self.generator,
+                advance=partial(advance, unit="texts"),
             )
 
     def _language_model(self) -> tuple[Any, Any]:
@@ -258,7 +264,7 @@ class Continuations(Recipe):
             if pair.id not in kept.rows:
                 drawn = sample(*self._language_model(), pair.prefix, self.samples, sampling, seed)
                 kept.add([{"id": pair.id, **asdict(drawn)}])
-            advance(done, len(prompts))
+            advance(done, len(prompts), "prompts")
         self._pool = kept.rows
 
     def _prompts(self, seed: int) -> "list[Pair]":

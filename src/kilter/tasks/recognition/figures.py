@@ -21,7 +21,7 @@ def front(summary: Mapping[str, Any]) -> Iterator[Picture]:
 
 def utterances(summary: Mapping[str, Any], run: Path, spoken: Any, count: int) -> Iterator[Picture]:
     """The first utterances, each with the emissions of every arm."""
-    from kilter.lab.plots import timeline
+    from kilter.lab.timeline import timeline
 
     for index in range(min(count, len(spoken))):
         row: Any = spoken[index]

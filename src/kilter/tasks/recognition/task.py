@@ -16,7 +16,7 @@ from kilter.lab.arms import Arm, Levers, Mixture, Part, Term
 from kilter.lab.files import MAIN_PROCESS, full_disk_said
 from kilter.lab.locks import one_at_a_time
 from kilter.lab.options import above, at_least, share
-from kilter.lab.recipe import Advance, Judged, Metric, Picture, Provenance, Recipe
+from kilter.lab.recipe import RATE, SHARE, Advance, Judged, Metric, Picture, Provenance, Recipe
 from kilter.models.names import check_model_name
 from kilter.tasks.recognition import figures
 from kilter.tasks.recognition.rivals import NETWORKS, rivals
@@ -89,15 +89,15 @@ class Recognition(Recipe):
     }
     """sizes of a preset that takes seconds"""
     metrics: ClassVar[Mapping[str, Metric]] = {
-        "wer": Metric("Word error rate", "%", "lower", 2),
+        "wer": Metric("Word error rate", "%", "lower", 2, RATE),
         "delay_ms": Metric("Mean emission delay", "ms", "lower", 0),
         "shift_ms": Metric("Emission against the model as given", "ms", "lower", 0),
         "median_delay_ms": Metric("Median emission delay", "ms", "lower", 0),
         "onset_ms": Metric("Emission after word onset", "ms", "lower", 0),
-        "early": Metric("Words emitted before their end", "%", "higher", 1),
-        "cer": Metric("Character error rate", "%", "lower", 2),
-        "lm_wer": Metric("Word error rate with a letter n-gram", "%", "lower", 2),
-        "dev_wer": Metric("Word error rate, development takes", "%", "lower", 2),
+        "early": Metric("Words emitted before their end", "%", "higher", 1, SHARE),
+        "cer": Metric("Character error rate", "%", "lower", 2, RATE),
+        "lm_wer": Metric("Word error rate with a letter n-gram", "%", "lower", 2, RATE),
+        "dev_wer": Metric("Word error rate, development takes", "%", "lower", 2, RATE),
         "dev_delay_ms": Metric("Mean emission delay, development takes", "ms", "lower", 0),
     }
 

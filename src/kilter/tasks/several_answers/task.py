@@ -15,7 +15,7 @@ from kilter.lab.arms import Mixture, Part, Term, UnknownPart
 from kilter.lab.files import read_json, write_json
 from kilter.lab.locks import one_at_a_time
 from kilter.lab.options import above, at_least, share
-from kilter.lab.recipe import Advance, Arm, Judged, Metric, Picture, Provenance, Recipe
+from kilter.lab.recipe import SHARE, Advance, Arm, Judged, Metric, Picture, Provenance, Recipe
 from kilter.models.decoders import DECODERS
 from kilter.tasks.several_answers.rivals import Decoded, rivals
 
@@ -77,16 +77,16 @@ class SeveralAnswers(Recipe):
     shown: ClassVar[tuple[str, ...]] = ()
     """arms whose outputs the report shows first, after the baseline's"""
     metrics: ClassVar[Mapping[str, Metric]] = {
-        "oracle_20": Metric("Oracle@20", "BLEU", "higher", 2),
-        "distinct_4": Metric("Distinct 4-grams", "%", "higher", 2),
-        "oracle_1": Metric("Oracle@1, the most likely output", "BLEU", "higher", 2),
+        "oracle_20": Metric("Oracle@20", "BLEU", "higher", 2, SHARE),
+        "distinct_4": Metric("Distinct 4-grams", "%", "higher", 2, SHARE),
+        "oracle_1": Metric("Oracle@1, the most likely output", "BLEU", "higher", 2, SHARE),
         "log_prob": Metric("Log-probability of the most likely output", "nats", "higher", 2),
-        "oracle_5": Metric("Oracle@5", "BLEU", "higher", 2),
-        "oracle_10": Metric("Oracle@10", "BLEU", "higher", 2),
-        "distinct_1": Metric("Distinct words", "%", "higher", 2),
-        "distinct_2": Metric("Distinct 2-grams", "%", "higher", 2),
-        "distinct_3": Metric("Distinct 3-grams", "%", "higher", 2),
-        "repeated": Metric("Outputs that repeat another", "%", "lower", 1),
+        "oracle_5": Metric("Oracle@5", "BLEU", "higher", 2, SHARE),
+        "oracle_10": Metric("Oracle@10", "BLEU", "higher", 2, SHARE),
+        "distinct_1": Metric("Distinct words", "%", "higher", 2, SHARE),
+        "distinct_2": Metric("Distinct 2-grams", "%", "higher", 2, SHARE),
+        "distinct_3": Metric("Distinct 3-grams", "%", "higher", 2, SHARE),
+        "repeated": Metric("Outputs that repeat another", "%", "lower", 1, SHARE),
     }
     smoke: ClassVar[Mapping[str, Any]] = {
         "outputs": 4,
@@ -314,4 +314,4 @@ class SeveralAnswers(Recipe):
 
 def _of(advance: Advance, before: int, total: int, done: int) -> None:
     """So many of some inputs are done, after `before` others."""
-    advance(before + done, total)
+    advance(before + done, total, "inputs")

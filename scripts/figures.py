@@ -1,0 +1,55 @@
+"""Draw the figures of the documentation that evidence gives: python scripts/figures.py.
+
+A test says when one is out of date. The other images are of single runs and inputs.
+"""
+
+import json
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+IMAGES = ROOT / "docs" / "images"
+# image: (evidence file, metric to the right, metric upwards)
+FIGURES = {
+    "align-with-purpose-tradeoff": ("align-with-purpose", "delay_ms", "wer"),
+    "align-with-purpose-residual-tradeoff": ("align-with-purpose-residual", "delay_ms", "wer"),
+    "diverse-beam-search-tradeoff": ("diverse-beam-search", "distinct_4", "oracle_20"),
+    "diverse-beam-search-strengths": ("diverse-beam-search", "distinct_4", "oracle_20"),
+    "rankgen-identification": ("rankgen", "generative", "inbook"),
+}
+
+
+def draw(name: str) -> str:
+    """One of `FIGURES` as SVG."""
+    from kilter.lab.plots import tradeoff
+
+    file, x, y = FIGURES[name]
+    summary = json.loads((ROOT / "evidence" / f"{file}.json").read_text(encoding="utf-8"))
+    return tradeoff(tried(summary, x, y) if name.endswith("-strengths") else summary, x, y)
+
+
+def tried(summary: dict[str, Any], x: str, y: str) -> dict[str, Any]:
+    """Every strength that was tried on the development inputs as an arm: means over the seeds.
+
+    Those that fall below four fifths of the best are left out.
+    """
+    arms = {}
+    for name, arm in summary["arms"].items():
+        seeds = [*summary["per_seed"][name].values()]
+        for at in (key.partition(f"dev_{x}_at_")[2] for key in seeds[0] if key.startswith(f"dev_{x}_at_")):
+            means = {key: {"mean": fmean(seed[f"dev_{key}_at_{at}"] for seed in seeds)} for key in (x, y)}
+            told = {"label": f"{arm['label']} {at}", "role": arm["role"], "series": name, "point": at}
+            arms[f"{name}-{at}"] = {**told, "metrics": means}
+    best = max(arm["metrics"][y]["mean"] for arm in arms.values())
+    kept = {name: arm for name, arm in arms.items() if arm["metrics"][y]["mean"] >= 0.8 * best}
+    return {"metrics": summary["metrics"], "baseline": None, "arms": kept}
+
+
+def main() -> None:
+    for name in FIGURES:
+        (IMAGES / f"{name}.svg").write_text(draw(name), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
