@@ -5,15 +5,16 @@ python scripts/docs.py --readme  only the table of methods in README.md (a test 
 """
 
 import html
-import json
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from kilter.core.glossary import AXES, INPUTS
-from kilter.core.paper import Claim, Paper, cards
+from kilter.core.paper import Paper, cards, method_file
+from kilter.lab.evidence import Line, claims_of, ledger, recorded, verdict
 
 ROOT = Path(__file__).parents[1]
 PAGES = ROOT / "docs"
@@ -25,22 +26,6 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in lines)
 
 
-def evidence() -> dict[str, dict[str, Any]]:
-    return {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in sorted(ROOT.glob("evidence/*.json"))}
-
-
-def family(card: Paper) -> str:
-    """The family whose `__init__` exports the card's names."""
-    names = [path for path in ROOT.glob("src/kilter/*/*.py") if f'\n    slug="{card.slug}"' in path.read_text("utf-8")]
-    return names[0].parent.name
-
-
-def verdict(found: dict[str, Any] | None) -> str:
-    if found is None:
-        return "no evidence yet"
-    return "; ".join(dict.fromkeys(item["verdict"] for item in found["verdicts"])) or "no verdict"
-
-
 def page(card: Paper) -> str:
     """Where a reader goes for a method: its own page if it has one, else its section of the paper index."""
     return f"{card.slug}.md" if (PAGES / f"{card.slug}.md").exists() else f"papers.md#{card.slug}"
@@ -48,40 +33,63 @@ def page(card: Paper) -> str:
 
 def methods(prefix: str = "") -> str:
     """The table of methods, with links that start with `prefix`."""
-    found = evidence()
     rows = [
         [
             f"[`{card.slug}`]({prefix}{page(card)})",
             card.lever,
             card.purpose,
             f"[{card.year}]({card.url})",
-            verdict(found.get(card.slug)),
+            verdict(card.slug),
         ]
         for card in cards().values()
     ]
     return table(["method", "lever", "what it does", "paper", "verdict"], rows)
 
 
-def claim(item: Claim) -> str:
-    size = f" by at least {item.by:g}" if item.by else ""
-    guard = f", while `{item.guard[0]}` rises by at most {item.guard[1]:g}" if item.guard else ""
-    return f"`{item.metric}` {item.better} for `{item.arm}` than for `{item.baseline}`{size}{guard}"
+def claims() -> str:
+    """The ledger: every claim of every method, tried or not."""
+    rows = [
+        [
+            f"[`{line.method}`]({page(cards()[line.method])})",
+            line.claim,
+            line.published or "–",
+            line.ours or "–",
+            outcome(line),
+        ]
+        for line in ledger()
+    ]
+    return table(["method", "claim", "published", "ours", "verdict"], rows)
+
+
+def outcome(line: Line, at: str = "") -> str:
+    """The verdict on a claim, with a link to where the page `at` has it; or why there is none."""
+    if line.verdict:
+        return f"**{line.verdict}** on [{line.where}]({at}#{line.file})"
+    return f"not tried: {line.reason or 'no evidence yet'}"
 
 
 def papers() -> str:
-    found = evidence()
     sections = [methods()]
     for card in cards().values():
-        home = f"kilter.{family(card)}"
+        home = f"kilter.{method_file(card.slug).parent.name}"
         names = ", ".join(f"[`{name}`][{home}.{name}]" for name in card.names)
         sections += [
             f"## {card.title} {{#{card.slug}}}",
             f"{', '.join(card.authors)}. {card.venue}, {card.year}. <{card.url}>",
             f"**{card.purpose[0].upper()}{card.purpose[1:]}.** Public names, in `{home}`: {names}.",
-            "Claim tested: " + "; ".join(map(claim, card.claims)) + f". Verdict: {verdict(found.get(card.slug))}.",
+            f"Verdict: {verdict(card.slug)}. What it claims, and what was found of it here:",
+            claimed(card),
             f"```bibtex\n{card.bibtex()}\n```",
         ]
     return "\n\n".join(sections)
+
+
+def claimed(card: Paper) -> str:
+    """The claims of one method as a list."""
+    found: dict[str, list[str]] = {}
+    for line in claims_of(card):
+        found.setdefault(line.claim, []).append(outcome(line, "evidence.md"))
+    return "\n".join(f"- {text}: {'; '.join(said)}" for text, said in found.items())
 
 
 def number(value: dict[str, float | None], digits: int) -> str:
@@ -90,7 +98,7 @@ def number(value: dict[str, float | None], digits: int) -> str:
     return f"{value['mean']:.{digits}f} [{value['low']:.{digits}f}, {value['high']:.{digits}f}]"
 
 
-def result(summary: dict[str, Any]) -> str:
+def result(name: str, summary: Mapping[str, Any]) -> str:
     """One recorded run: its table, its verdicts, and how to repeat it."""
     metrics = summary["metrics"]
     columns = [f"{item['label']} ({item['unit']})" if item["unit"] else item["label"] for item in metrics.values()]
@@ -104,7 +112,7 @@ def result(summary: dict[str, Any]) -> str:
     data, versions = summary["data"], ", ".join(f"{name} {version}" for name, version in summary["versions"].items())
     return "\n\n".join(
         [
-            f"## {summary['title']}" + (f" ({summary['preset']})" if summary["preset"] != "full" else ""),
+            f"## {summary['title']}" + f" ({summary['preset']})" * (summary["preset"] != "full") + f" {{#{name}}}",
             table(["", *columns], cells),
             f"Intervals: {summary['interval']}.",
             *(f"**{item['verdict']}**: {item['claim']} ({item['why']})" for item in summary["verdicts"]),
@@ -123,14 +131,16 @@ def glossary() -> str:
 
 def api(floor: str) -> str:
     """What `mkdocstrings` is to document: the modules of one floor or family."""
-    modules = [file.stem for file in sorted(ROOT.glob(f"src/kilter/{floor}/*.py")) if file.stem[0] != "_"]
-    return "\n\n".join(f"::: kilter.{floor}.{module}" for module in modules)
+    files = [file for file in sorted(ROOT.glob(f"src/kilter/{floor}/**/*.py")) if file.stem[0] != "_"]
+    modules = (".".join(file.relative_to(ROOT / "src").with_suffix("").parts) for file in files)
+    return "\n\n".join(f"::: {module}" for module in modules)
 
 
 def write_tables() -> None:
     TABLES.mkdir(parents=True, exist_ok=True)
-    recorded = "\n\n".join(map(result, evidence().values())) or "Nothing has been recorded yet."
-    texts = {"papers": papers(), "evidence": recorded, "glossary": glossary()}
+    found = [result(*pair) for slug in cards() for pair in recorded(slug).items()]
+    texts = {"papers": papers(), "ledger": claims(), "glossary": glossary()}
+    texts["evidence"] = "\n\n".join(found) or "Nothing has been recorded yet."
     texts |= {f"api-{file.stem}": api(file.stem) for file in PAGES.glob("api/*.md")}
     for name, text in texts.items():
         (TABLES / f"{name}.md").write_text(text + "\n", encoding="utf-8")

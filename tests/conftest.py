@@ -1,8 +1,12 @@
-"""Shared by all tests: the devices there are, the shape checks off for a moment, repeatable hypothesis."""
+"""Shared by all tests: the devices there are, the shape checks off for a moment, repeatable hypothesis, digits."""
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 try:
     from hypothesis import settings
@@ -35,3 +39,11 @@ def own_messages() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", before)
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What `locate("fsdd")` finds: recordings if KILTER_DATA has them, else digits spoken by espeak-ng."""
+    if not Path(os.environ.get("KILTER_DATA", "nowhere"), "fsdd").is_dir():
+        os.environ["KILTER_FSDD_URL"] = "http://127.0.0.1:9/none.tar.gz"
+        os.environ["KILTER_CACHE"] = str(tmp_path_factory.mktemp("cache"))

@@ -1,19 +1,23 @@
 """`kilter new family/name`: the three files of a new paper, from templates that work as they stand.
 
-One method with its card, one recipe, one test, and the import line in the family's `__init__`; nothing else is
-edited, and nothing that exists is overwritten.
+One method with its card, one recipe on a task that exists, one test, and the import line in the family's `__init__`;
+nothing else is edited, and nothing that exists is overwritten. A new family is added to the import layers in
+`pyproject.toml`, the one list of families.
 """
 
 import ast
 import keyword
 import re
-from collections.abc import Iterable
+import tomllib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-NOT_FAMILIES = {"core", "data", "evaluation", "evidence", "hosts", "lab", "models", "ops", "recipes", "templates"}
+from kilter.core.errors import suggest
+
+LEVERS = ("objective", "decoder", "module", "curator")
 
 
 class _Text(Template):
@@ -25,30 +29,37 @@ class Method:
     """Where a new method goes and what things in it are called.
 
     Example:
-        >>> Method.parse("speech/fast-emit").names
-        {'family': 'speech', 'slug': 'fast-emit', 'module': 'fast_emit', 'cls': 'FastEmit'}
+        >>> Method.parse("speech/fast-emit").names["cls"]
+        'FastEmit'
     """
 
     family: str
     slug: str
+    lever: str = "objective"
+    task: str = ""
+    """by default the first that takes the lever"""
 
     @classmethod
-    def parse(cls, target: str) -> "Method":
-        """Read `family/name`.
+    def parse(cls, target: str, lever: str = "objective", task: str | None = None) -> "Method":
+        """Read `family/name`, and check that the task takes the lever.
 
         Raises:
-            ValueError: the target is not of that form, or would not make a Python module of that name.
+            ValueError: the target is not of that form or would not make a Python module of that name; the task takes
+                another lever.
         """
         match = re.fullmatch(r"([a-z][a-z0-9]*)/([a-z][a-z0-9]*(?:-[a-z0-9]+)*)", target)
         if not match:
             raise ValueError(f"{target!r} is not family/name in lower case and hyphens, such as speech/fast-emit")
-        method = cls(*match.groups())
-        if method.family in NOT_FAMILIES:
-            raise ValueError(f"{method.family!r} is a floor of kilter, not a family of methods; see docs/new-paper.md")
-        for name in (method.family, method.module):
+        family, slug = match.groups()
+        for name in (family, slug.replace("-", "_")):
             if keyword.iskeyword(name):
                 raise ValueError(f"{name!r} is a word of the Python language; choose another name")
-        return method
+        fitting = [one for one, levers in tasks().items() if lever in levers]
+        if not fitting or (task is not None and task not in fitting):
+            pairs = "; ".join(f"{one}: {', '.join(levers)}" for one, levers in tasks().items())
+            asked = f"no task here takes a {lever}" if task is None else f"{task} does not take a {lever} here"
+            raise ValueError(f"{asked}; the tasks and what one can begin on them: {pairs}")
+        return cls(family, slug, lever, task or fitting[0])
 
     @property
     def module(self) -> str:
@@ -63,39 +74,65 @@ class Method:
     @property
     def names(self) -> dict[str, str]:
         """What templates may ask for."""
-        return {"family": self.family, "slug": self.slug, "module": self.module, "cls": self.cls}
+        named = {name: getattr(self, name) for name in ("family", "slug", "module", "cls", "lever")}
+        return {**named, "task": self.task.replace("_", "-")}
 
 
-def new(target: str, root: Path) -> list[Path]:
+def tasks() -> Mapping[str, tuple[str, ...]]:
+    """Which levers a recipe can begin with on each task: those there is a template for."""
+    found: dict[str, list[str]] = {}
+    for folder in sorted(files("kilter").joinpath("templates").iterdir(), key=lambda place: place.name):
+        if folder.is_dir() and folder.name not in LEVERS:
+            found[folder.name] = sorted(file.name.partition(".")[0] for file in folder.iterdir())
+    return {name: tuple(levers) for name, levers in found.items()}
+
+
+def families(root: Path) -> list[str]:
+    """The families of methods: the floor between `models` and `hosts` in the import layers of a checkout."""
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    return re.findall(r"\w+", _layer(project["tool"]["importlinter"]["contracts"][0]["layers"]))
+
+
+def _layer(layers: list[str]) -> str:
+    return layers[layers.index("hosts") - 1]
+
+
+def new(
+    target: str, root: Path, *, lever: str = "objective", task: str | None = None, new_family: bool = False
+) -> list[Path]:
     """Write the files of a new method into a checkout of kilter.
 
     Args:
         target: `family/name`, the name being the slug used everywhere.
         root: the checkout, the folder that holds `src/kilter`.
+        lever: what the method acts on.
+        task: what the recipe trains for and judges on; by default the first that takes the lever.
+        new_family: make the family, if there is none of that name.
 
     Returns:
         The files written or changed, the ones to fill in first.
 
     Raises:
-        ValueError: a bad target.
+        ValueError: a bad target, a family that is not there, a task that does not take the lever.
         FileNotFoundError: `root` is not a checkout of kilter.
         FileExistsError: one of the files is already there; then nothing is written.
     """
-    method = Method.parse(target)
+    method = Method.parse(target, lever, task)
     package = root / "src" / "kilter"
-    if not (package / "core").is_dir():
+    if not ((package / "core").is_dir() and (root / "pyproject.toml").exists()):
         raise FileNotFoundError(
             f"{root} is not a checkout of kilter: it has no src/kilter; run this where you cloned it"
         )
+    texts = _with_family(method, root, new_family)
     written = {
-        package / method.family / f"{method.module}.py": "method.py.tmpl",
-        package / "recipes" / f"{method.module}.py": "recipe.py.tmpl",
-        root / "tests" / method.family / f"test_{method.module}.py": "test.py.tmpl",
+        package / method.family / f"{method.module}.py": f"{lever}/method.py.tmpl",
+        package / "recipes" / f"{method.module}.py": f"{method.task}/{lever}.py.tmpl",
+        root / "tests" / method.family / f"test_{method.module}.py": f"{lever}/test.py.tmpl",
     }
     taken = [str(path.relative_to(root)) for path in written if path.exists()]
     if taken:
         raise FileExistsError(f"already there, nothing was written: {', '.join(taken)}")
-    texts = {path: _render(template, method) for path, template in written.items()}
+    texts = {path: _render(template, method) for path, template in written.items()} | texts
     init = package / method.family / "__init__.py"
     exported = init.read_text(encoding="utf-8") if init.exists() else _render("family.py.tmpl", method)
     texts[init] = export(exported, f"kilter.{method.family}.{method.module}", [method.cls, method.module])
@@ -105,9 +142,28 @@ def new(target: str, root: Path) -> list[Path]:
     return list(texts)
 
 
-def next_steps(target: str) -> str:
+def _with_family(method: Method, root: Path, wanted: bool) -> dict[Path, str]:
+    """The import layers with the family in them, where they must change for it."""
+    known = families(root)
+    if method.family in known:
+        return {}
+    file = root / "pyproject.toml"
+    text = file.read_text(encoding="utf-8")
+    layers = tomllib.loads(text)["tool"]["importlinter"]["contracts"][0]["layers"]
+    if any(method.family in re.findall(r"\w+", layer) for layer in layers):
+        raise ValueError(f"{method.family!r} is a floor of kilter, not a family of methods; see docs/new-paper.md")
+    if not wanted:
+        raise ValueError(
+            f"there is no family {method.family!r}{suggest(method.family, known)} (or make it, with --new-family, if "
+            "two papers share a host and a baseline)"
+        )
+    layer = _layer(layers)
+    return {file: text.replace(f'"{layer}"', f'"{layer} | ({method.family})"')}
+
+
+def next_steps(target: str, lever: str = "objective", task: str | None = None) -> str:
     """What the author does after `new`, in words for the terminal."""
-    return _render("next_steps.txt.tmpl", Method.parse(target))
+    return _render("next_steps.txt.tmpl", Method.parse(target, lever, task))
 
 
 def export(text: str, module: str, names: Iterable[str]) -> str:

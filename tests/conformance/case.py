@@ -24,10 +24,11 @@ from torch import Generator, Tensor
 
 import kilter
 from kilter.core import LossOutput, Objective
+from kilter.scaffold import families
 
 TESTS = Path(__file__).parents[1]
-FLOORS = {"core", "ops", "evaluation", "hosts", "models", "data", "lab", "recipes"}
-FAMILIES = [m.name for m in pkgutil.iter_modules(kilter.__path__) if m.ispkg and m.name not in FLOORS]
+PACKAGES = {module.name for module in pkgutil.iter_modules(kilter.__path__) if module.ispkg}
+FAMILIES = [family for family in families(TESTS.parent) if family in PACKAGES]
 
 RAGGED = {"time": ("input_lengths", 0), "tokens": ("target_lengths", 0), "states": ("target_lengths", 1)}
 """Which lengths say how much of an axis is valid, and how many more than that."""

@@ -1,15 +1,20 @@
 """Paper cards are true: read without imports, one slug, names that exist, a citation that parses."""
 
+import ast
 import importlib
+import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import kilter
-from kilter.core.paper import Claim, Paper, cards
+from kilter.core.errors import UsageError
+from kilter.core.paper import Claim, Paper, cards, method_card, method_file
 
 PACKAGE = Path(kilter.__file__).parent
 CARDS = cards()
@@ -48,9 +53,18 @@ def test_a_card_is_true(slug: str) -> None:
     assert card.lever in {"objective", "decoder", "module", "curator"}
     assert card.purpose
     assert "\n" not in card.purpose
+    assert card.claims
     for claim in card.claims:
-        assert claim.better in {"lower", "higher"}
-        assert claim.arm != claim.baseline
+        assert claim.text
+        assert claim.text[0].islower(), "a claim stands in the middle of a sentence"
+        assert claim.reason or (claim.better in {"lower", "higher"} and claim.arm != claim.baseline)
+    assert len({claim.text for claim in card.claims}) == len(card.claims)
+
+
+@pytest.mark.parametrize("slug", CARDS)
+def test_the_maths_comes_before_the_card(slug: str) -> None:
+    last = ast.parse(method_file(slug).read_text(encoding="utf-8")).body[-1]
+    assert ast.unparse(last).startswith("PAPER = Paper(")
 
 
 @pytest.mark.parametrize("slug", CARDS)
@@ -71,3 +85,32 @@ def test_citation_by_hand() -> None:
 
 def test_claims_have_defaults() -> None:
     assert Claim("wer", "lower", baseline="a", arm="b").guard is None
+
+
+@pytest.mark.parametrize(
+    ("claim", "said"),
+    [
+        ({"text": "it is better"}, "or the reason"),
+        ({"text": "it is better", "metric": "wer"}, "give metric, better, baseline and arm"),
+        ({"text": "x", "metric": "wer", "better": "lower", "baseline": "a", "arm": "b", "reason": "y"}, "one of them"),
+        ({"reason": "needs people"}, "needs text"),
+        ({"metric": "wer", "better": "lower", "baseline": "a", "arm": "b", "times": 2.0}, "times"),
+    ],
+)
+def test_a_claim_is_tried_or_says_why_not(claim: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Claim(**claim)
+
+
+def test_a_claim_is_found_again_by_what_it_compares() -> None:
+    one = Claim("wer", "lower", baseline="a", arm="b", by=1.0, guard=("cer", 0.5))
+    kept = {"metric": "wer", "better": "lower", "arm": "b", "baseline": "a", "by": 1.0, "guard": ["cer", 0.5]}
+    assert json.loads(json.dumps(one.key)) == one.key == kept
+    assert replace(one, text="in other words", published="5 %").key == one.key
+    assert replace(one, by=2.0).key != one.key
+    assert "by" not in Claim("wer", "higher", "a", "b", times=2.0).key
+
+
+def test_an_unknown_method_has_the_nearest_named() -> None:
+    with pytest.raises(UsageError, match="did you mean 'rankgen'"):
+        method_card("rankgne")

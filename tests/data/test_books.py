@@ -26,7 +26,7 @@ from kilter.data.books import (
     strip_gutenberg,
 )
 from kilter.data.catalogue import Asset
-from kilter.models.passages import sentences, whole
+from kilter.data.passages import sentences, whole
 from tests.prose import prose, write_books
 
 

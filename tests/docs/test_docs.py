@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from kilter.core.paper import cards
+from kilter.lab.evidence import ledger, recorded
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -36,6 +37,19 @@ def test_every_card_is_in_the_index(builder: ModuleType) -> None:
     for card in cards().values():
         assert f"{{#{card.slug}}}" in index
         assert all(f".{name}]" in index for name in card.names)
+
+
+def test_the_evidence_page_opens_with_every_claim(builder: ModuleType) -> None:
+    page = (ROOT / "docs" / "evidence.md").read_text(encoding="utf-8")
+    assert page.index('--8<-- "ledger.md"') < page.index("## ")
+    rows = builder.claims().splitlines()[2:]
+    assert len(rows) == len(ledger())
+    for card in cards().values():
+        assert all(any(f"| {claim.text} |" in row for row in rows) for claim in card.claims)
+    anchors = set(re.findall(r"\(#([\w-]+)\)", "\n".join(rows)))
+    assert anchors == {file.stem for file in (ROOT / "evidence").glob("*.json")}, "each leads to a section of the page"
+    sections = "\n".join(builder.result(*pair) for slug in cards() for pair in recorded(slug).items())
+    assert anchors == set(re.findall(r"^## .*\{#([\w-]+)\}$", sections, re.M))
 
 
 @pytest.mark.parametrize(

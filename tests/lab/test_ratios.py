@@ -1,15 +1,18 @@
 """How many times a figure is another's: the interval, and the four words."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from kilter.lab.ratios import ratio_verdict
-from kilter.lab.recipe import Metric
+from kilter.core.paper import Claim
+from kilter.lab.metrics import Metric
 from kilter.lab.summary import Arms
+from kilter.lab.verdicts import judge
 
+CLAIM = Claim("distinct_4", "higher", baseline="beam", arm="dbs", times=1.5)
 METRICS = {"distinct_4": Metric("Distinct 4-grams", "%", "higher", 1)}
 
 
@@ -40,14 +43,14 @@ def arms(folder: Path, factor: float, seeds: int, noise: float = 0.02) -> Arms:
     ],
 )
 def test_verdicts(tmp_path: Path, factor: float, seeds: int, noise: float, verdict: str) -> None:
-    found = ratio_verdict(arms(tmp_path, factor, seeds, noise), "distinct_4", "dbs", "beam", 1.5)
+    found = judge(CLAIM, arms(tmp_path, factor, seeds, noise))
     assert found is not None
     assert found["verdict"] == verdict
-    assert found["claim"] == "Distinct 4-grams of dbs at least 1.5 times those of beam"
+    assert found["claim"] == "dbs has at least 1.5 times the distinct 4-grams of beam"
     assert f"{seeds} seeds" in found["why"]
 
 
 def test_nothing_is_said_without_the_pair(tmp_path: Path) -> None:
     there = arms(tmp_path, 2.0, 1)
-    assert ratio_verdict(there, "distinct_4", "sibling", "beam", 1.5) is None
-    assert ratio_verdict(there, "oracle_20", "dbs", "beam", 1.5) is None
+    assert judge(replace(CLAIM, arm="sibling"), there) is None
+    assert judge(replace(CLAIM, metric="oracle_20"), there) is None

@@ -8,8 +8,10 @@ import pytest
 from scipy import stats
 
 from kilter.core.paper import Claim
-from kilter.lab.recipe import Arm, Metric
-from kilter.lab.summary import Arms, front, judge, summarise
+from kilter.lab.arms import Arm
+from kilter.lab.metrics import Metric
+from kilter.lab.summary import Arms, summarise
+from kilter.lab.verdicts import front, judge
 
 METRICS = {"delay_ms": Metric("Delay", "ms", "lower", 0), "wer": Metric("Word error rate", "%", "lower", 2)}
 CLAIM = Claim("delay_ms", "lower", baseline="ctc", arm="awp", by=150.0, guard=("wer", 0.5))
@@ -54,7 +56,10 @@ def test_verdicts(delays: list[float], errors: list[float], verdict: str, tmp_pa
     found = judge(CLAIM, two(tmp_path, delays, errors))
     assert found is not None
     assert found["verdict"] == verdict
-    assert "150 ms" in found["claim"]
+    assert found["claim"] == (
+        "awp beats ctc by at least 150 ms at delay, with a word error rate no more than 0.5 points worse"
+    )
+    assert found.items() >= CLAIM.key.items()
 
 
 def test_differences_are_paired_by_seed(tmp_path: Path) -> None:

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
-SRC = Path(__file__).parents[2] / "src"
-FLOORS = {"recipes", "lab", "data", "models", "hosts", "ops", "evaluation", "core"}
+from kilter.scaffold import families
+
+ROOT = Path(__file__).parents[2]
+SRC = ROOT / "src"
 LIGHT = {"torch", "jaxtyping", *sys.stdlib_module_names}
 BELOW = {"core", "dist", "ops", "evaluation"}
-FAMILIES = sorted(path.parent.name for path in SRC.glob("kilter/*/__init__.py") if path.parent.name not in FLOORS)
+FAMILIES = [family for family in families(ROOT) if (SRC / "kilter" / family).is_dir()]
 
 
 def imported_at_once(tree: ast.AST) -> Iterator[str]:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from kilter.data.catalogue import ASSETS
+
 FOLDER = Path(__file__).parents[2] / "evidence"
 WEIGHTS = ["awp-0.5+constant", "awp-1+constant", "awp-1.5+constant", "awp-2+constant", "awp-3+constant"]
 RIVALS = ["peak-first", "trim-tail", "awp+trim-tail", "delay-penalty", "bayes-risk"]
@@ -30,6 +32,37 @@ def test_it_has_five_seeds_of_every_arm_on_recordings(file: Path) -> None:
     assert all(len(arm["seeds"]) >= 5 for arm in record["arms"].values())
     assert record["command"].startswith("kilter run align-with-purpose")
     assert record["verdicts"]
+
+
+@pytest.mark.parametrize("file", sorted(FOLDER.glob("*.json")), ids=lambda file: file.stem)
+def test_verdicts_say_the_figures_that_are_kept(file: Path) -> None:
+    """Each names the arms it compares and quotes their difference, or can be had from every seed's figures."""
+    record = read(file.stem)
+    tried = [found for found in record["verdicts"] if "metric" in found]
+    for found in tried:
+        metric, arm, baseline = record["metrics"][found["metric"]], found["arm"], found["baseline"]
+        assert found["claim"].startswith(record["arms"][arm]["label"].split(",")[0])
+        if "times" in found:
+            continue  # of the inputs, which are not kept
+        if baseline == record["baseline"]:
+            change = record["differences"][arm][found["metric"]]["mean"]
+            assert f" {change:+.{metric['digits']}f} ".replace("-", "−") in found["why"]
+        elif "interval over the seeds" in found["why"]:
+            ours, theirs = (record["per_seed"][one] for one in (arm, baseline))
+            change = sum(ours[seed][found["metric"]] - theirs[seed][found["metric"]] for seed in ours) / len(ours)
+            assert f" {change:+.{metric['digits']}f} ".replace("-", "−") in found["why"]
+    assert tried
+
+
+def test_data_are_those_that_the_assets_pin() -> None:
+    """A digest that is kept is of the manifest of today: the same data can be had again."""
+    pinned = {asset.title: asset for asset in ASSETS.values()}
+    records = [read(file.stem) for file in FOLDER.glob("*.json")]
+    for record in records:
+        asset = pinned[record["data"]["title"]]
+        assert record["data"]["digest"] == asset.digest()
+        assert record["data"]["subject"] == asset.subject
+    assert any(record["data"]["digest"] for record in records)
 
 
 @pytest.mark.parametrize("name", ["align-with-purpose", "align-with-purpose-residual"])

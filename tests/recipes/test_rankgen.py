@@ -77,14 +77,14 @@ def test_the_held_out_book_is_not_learnt_from(smoke: Path) -> None:
     recipe = RankGenRecipe(**RankGenRecipe.presets["smoke"])
     recipe.build_data()
     for seed in range(6):
-        held, seen = set(recipe._held(seed)), set(recipe._seen(seed))
+        held, seen = set(recipe._passages.held(seed)), set(recipe._passages.seen(seed))
         assert len(held) == 1
-        assert held | seen == set(recipe._documents)
-        learnt = recipe._spread(recipe._seen(seed), 0, recipe.pairs)
-        judge = recipe._spread(recipe._seen(seed), 1, recipe.judge_pairs)
+        assert held | seen == set(recipe._passages.documents)
+        learnt = recipe._passages.spread(recipe._passages.seen(seed), 0, recipe.pairs)
+        judge = recipe._passages.spread(recipe._passages.seen(seed), 1, recipe.judge_pairs)
         assert {pair.document for pair in learnt} == seen
         assert not {pair.id for pair in learnt} & {pair.id for pair in judge}
-    assert {recipe._held(seed)[0] for seed in range(3)} == set(recipe._documents)
+    assert {recipe._passages.held(seed)[0] for seed in range(3)} == set(recipe._passages.documents)
 
 
 def test_a_negative_passage_is_another_of_the_same_book(smoke: Path) -> None:
@@ -160,8 +160,8 @@ def test_own_documents_to_judge_on(shelf: Path, tmp_path: Path) -> None:
     (other / "frankenstein.txt").write_text(prose(300, 5), encoding="utf-8")
     recipe = RankGenRecipe(**RankGenRecipe.presets["own"], train_data=str(shelf), eval_data=str(other))
     recipe.build_data()
-    assert len(recipe._seen(0)) == 3
-    assert list(recipe._held(0)) == ["frankenstein (held out)"]
+    assert len(recipe._passages.seen(0)) == 3
+    assert list(recipe._passages.held(0)) == ["frankenstein (held out)"]
 
 
 @pytest.mark.parametrize("count", [1, 42, 47, 300])
@@ -177,11 +177,10 @@ def test_many_short_documents_all_have_a_negative(count: int, tmp_path: Path, mo
     recipe = RankGenRecipe(**RankGenRecipe.presets["own"], train_data=str(tmp_path), prefix_words=24, longest=16)
     provenance = recipe.build_data()
     assert [name for name, _ in provenance.skipped] == ["word.txt"]
-    recipe._run = tmp_path
     asked = {pair.id for pairs in recipe._wanted(0).values() for pair in pairs}
-    for documents, total in ((recipe._seen(0), recipe.pairs), (recipe._held(0), recipe.test_pairs)):
-        there = sum(len(recipe._documents[document]) for document in documents)
-        found = recipe._spread(documents, 0, total)
+    for documents, total in ((recipe._passages.seen(0), recipe.pairs), (recipe._passages.held(0), recipe.test_pairs)):
+        there = sum(len(recipe._passages.documents[document]) for document in documents)
+        found = recipe._passages.spread(documents, 0, total)
         assert min(there, total) - 1 <= len(found) <= total
         assert len({pair.id for pair in found}) == len(found)
         assert all(many > 1 for many in Counter(pair.document for pair in found).values())
@@ -197,12 +196,12 @@ def test_own_documents_are_held_out_with_a_gap(tmp_path: Path) -> None:
     (tmp_path / "short.txt").write_text(" ".join(text.split()[:150]), encoding="utf-8")
     recipe = RankGenRecipe(**RankGenRecipe.presets["own"], train_data=str(tmp_path))
     provenance = recipe.build_data()
-    assert recipe._documents.keys() == {"long", "long (held out)"}
+    assert recipe._passages.documents.keys() == {"long", "long (held out)"}
     assert [name for name, _ in provenance.skipped] == ["short.txt"]
     assert not any(
         learnt.continuation in held.prefix or held.prefix in learnt.continuation
-        for learnt in recipe._documents["long"]
-        for held in recipe._documents["long (held out)"]
+        for learnt in recipe._passages.documents["long"]
+        for held in recipe._passages.documents["long (held out)"]
     )
     (tmp_path / "long.txt").unlink()
     with pytest.raises(ValueError, match=r"short\.txt: only \d passages, too few to hold some out; add longer texts"):
@@ -278,6 +277,7 @@ def test_options_that_do_not_fit_are_named(shelf, tmp_path, capsys, options, mes
 
 def test_people_are_asked_where_their_judgements_are(shelf: Path, tmp_path: Path) -> None:
     from kilter.recipes.rankgen import RankGenRecipe
+    from kilter.tasks.continuations.judging import agree
     from tests.data.test_judgements import votes, write
 
     (shelf.parent / "rankgen-judgements").mkdir()
@@ -286,7 +286,8 @@ def test_people_are_asked_where_their_judgements_are(shelf: Path, tmp_path: Path
     try:
         recipe = RankGenRecipe(**RankGenRecipe.presets["smoke"] | {"judgements": True})
         assert "RankGen's human judgements" in recipe.build_data().note
-        rows = recipe._agree(lambda prefixes, texts: torch.tensor([float("first" in text) for text in texts]))
+        scorer = lambda prefixes, texts: torch.tensor([float("first" in text) for text in texts])  # noqa: E731
+        rows = agree(scorer, recipe._preferences)
         assert [row["totals"]["human_agreement"] for row in rows] == [[1.0, 1.0], [0.0, 1.0]]
         assert all(row.keys() == {"input", "totals"} for row in rows)
     finally:

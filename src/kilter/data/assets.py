@@ -33,6 +33,13 @@ class Located:
     synthetic: bool = False
     note: str = ""
 
+    def credit(self) -> dict[str, Any]:
+        """What a run keeps of its data, as `kilter.lab.recipe.Provenance` calls it."""
+        asset = self.asset
+        told = {name: getattr(asset, name) for name in ("title", "licence", "attribution", "page", "subject")}
+        here = {"source": self.source, "synthetic": self.synthetic, "note": self.note}
+        return {**told, **here, "digest": asset.digest()}
+
 
 def cache_dir() -> Path:
     """`$KILTER_CACHE`, else the folder that the platform keeps for caches."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kilter.data.download import download
-from kilter.models.passages import first_words, last_words, sentences, whole
+from kilter.data.passages import first_words, last_words, sentences, whole
 
 BOOKS = {
     "Frankenstein_84": ("84-0.txt", "frankenstein.txt"),

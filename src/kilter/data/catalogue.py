@@ -5,6 +5,7 @@ archive: hosts pack the same files anew from time to time.
 """
 
 from dataclasses import dataclass
+from hashlib import sha256
 from importlib import resources
 from typing import Literal
 
@@ -33,6 +34,8 @@ class Asset:
     size_mb: int
     used_for: str
     sources: tuple[Source, ...]
+    subject: str = ""
+    """a word for what was tried on it, e.g. captions"""
     manifest: str | None = None
     synthetic: bool = False
 
@@ -42,6 +45,16 @@ class Asset:
             return {}
         lines = resources.files("kilter.data").joinpath("manifests", self.manifest).read_text("utf-8").splitlines()
         return {path: digest for digest, path in (line.split(maxsplit=1) for line in lines)}
+
+    def digest(self) -> str:
+        """Changes with any file of the data; empty where nothing is pinned.
+
+        Example:
+            >>> len(ASSETS["e2e"].digest()), ASSETS["librispeech"].digest()
+            (16, '')
+        """
+        pinned = self.checksums()
+        return sha256(repr(sorted(pinned.items())).encode()).hexdigest()[:16] if pinned else ""
 
 
 ASSETS = {
@@ -55,6 +68,7 @@ ASSETS = {
             page="https://github.com/Jakobovski/free-spoken-digit-dataset",
             size_mb=27,
             used_for="digit strings with exact word boundaries, recorded by six speakers (align-with-purpose)",
+            subject="digits",
             sources=(
                 Source("folder", "fsdd"),
                 Source("cache", "fsdd"),
@@ -74,6 +88,7 @@ ASSETS = {
             page="https://github.com/espeak-ng/espeak-ng",
             size_mb=30,
             used_for="standing in for fsdd where the recordings cannot be had",
+            subject="synthetic digits",
             sources=(Source("cache", "espeak-digits"), Source("generated", "espeak-digits")),
             synthetic=True,
         ),
@@ -85,6 +100,7 @@ ASSETS = {
             page="https://packages.debian.org/source/stable/asterisk-core-sounds",
             size_mb=120,
             used_for="recorded sentences with transcripts, one speaker a language (align-with-purpose)",
+            subject="telephone prompts",
             sources=(
                 Source("folder", "asterisk-prompts"),
                 Source("cache", "asterisk-prompts"),
@@ -99,6 +115,7 @@ ASSETS = {
             page="https://github.com/tuetschek/e2e-dataset",
             size_mb=3,
             used_for="texts from slots and values, several references each (diverse-beam-search)",
+            subject="restaurants",
             sources=(
                 Source("folder", "e2e"),
                 Source("cache", "e2e"),
@@ -114,6 +131,7 @@ ASSETS = {
             page="https://github.com/multi30k/dataset",
             size_mb=25,
             used_for="translation from German, five English references a test sentence (diverse-beam-search)",
+            subject="captions",
             sources=(
                 Source("folder", "multi30k"),
                 Source("cache", "multi30k"),
@@ -129,6 +147,7 @@ ASSETS = {
             page="https://github.com/GITenberg",
             size_mb=3,
             used_for="passages and what follows them (rankgen)",
+            subject="novels",
             sources=(
                 Source("folder", "books"),
                 Source("cache", "books"),

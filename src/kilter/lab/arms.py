@@ -109,6 +109,11 @@ class Part:
         return "+".join((self.name, *self.variants))
 
     @property
+    def said(self) -> str:
+        """As an arm's name says it."""
+        return "+".join((self.name + ("" if self.given is None else f"-{self.given:g}"), *self.variants))
+
+    @property
     def strength(self) -> float | None:
         """That of the name, else the usual one."""
         return self.term.usual if self.given is None else self.given
@@ -204,8 +209,8 @@ class UnknownPart(ValueError):
 
 
 def _read(part: str, name: str, terms: Mapping[str, Term], parts: dict[str, Part]) -> Part | None:
-    """The part as it is now: a term with its strength, or one from before with a variant more."""
-    for there in parts.values():
+    """The part as it is now: a term with its strength, or the nearest before it that has such a variant, with it."""
+    for there in reversed(parts.values()):
         if part in there.term.variants and part not in there.variants:
             return Part(there.name, there.term, there.given, (*there.variants, part))
     term, strength = _PART.fullmatch(part).groups()  # type: ignore[union-attr]

@@ -16,19 +16,10 @@ from tyro.conf import Fixed, Suppress
 
 from kilter.core.paper import Claim, Paper
 from kilter.lab.arms import Arm, Levers, Mixture, Role, Term, UnknownPart
+from kilter.lab.metrics import Measured, Metric
 from kilter.lab.options import at_least, check_bounds
 
 __all__ = ["Advance", "Arm", "Judged", "Levers", "Metric", "Mixture", "Picture", "Provenance", "Recipe", "Role", "Term"]
-
-
-@dataclass(frozen=True)
-class Metric:
-    """How a figure is called, printed and judged; keys are those of `metrics.json`."""
-
-    label: str
-    unit: str = ""
-    better: Literal["lower", "higher"] = "lower"
-    digits: int = 2
 
 
 @dataclass(frozen=True)
@@ -45,6 +36,8 @@ class Provenance:
     skipped: Sequence[tuple[str, str]] = ()
     digest: str = ""
     """changes when the data does, so that a run does not go on with other data"""
+    subject: str = ""
+    """a word for what the data are, e.g. captions: by it a verdict says where it was found"""
 
 
 @dataclass(frozen=True)
@@ -176,7 +169,10 @@ class Recipe(ABC):
         kin = next((one for one in self.kin() if one.paper.slug == slug and self._is_kin(one)), None)
         if kin is None:
             raise ValueError(f"the run has arms of {slug}, but no recipe of that name is on its task")
-        guest = kin(**{name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()})
+        given: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()
+        }
+        guest = kin(**given)
         check_bounds(guest)
         return guest
 
@@ -219,12 +215,16 @@ class Recipe(ABC):
         """Figures for the report, from the finished run."""
         return ()
 
+    def own_data(self) -> bool:
+        """Whether this is the user's own work: such a run reports differences and judges no paper."""
+        return any(getattr(self, one.name) != one.default for one in fields(self) if one.name in self.own_by)
+
     def claims(self) -> Sequence[Claim]:
         """What this run can judge; by default the claims on the paper's card."""
         return self.paper.claims
 
-    def verdicts(self, arms: Any) -> Sequence[Mapping[str, Any]]:
-        """Verdicts beyond those on the paper's claims, from the run's `kilter.lab.summary.Arms`."""
+    def verdicts(self, arms: Measured) -> Sequence[Mapping[str, Any]]:
+        """Verdicts beyond those on claims: `claim`, `verdict` and `why`, and what was compared, as those have."""
         return ()
 
     def notes(self, summary: Mapping[str, Any]) -> Sequence[str]:

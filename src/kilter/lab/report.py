@@ -25,6 +25,7 @@ MINUS = "\N{MINUS SIGN}"
 AUDIO_TYPES = {".wav": "audio/wav", ".flac": "audio/flac", ".ogg": "audio/ogg", ".mp3": "audio/mpeg"}
 SYNTHETIC = "The speech in this run is synthetic."
 MARKS = {"holds": "✓", "holds in direction": "↗", "not seen here": "○", "contradicted": "✕"}
+NO_FIGURES = "This page is made from recorded evidence, which keeps numbers only; the command above draws the figures."
 HEADLINES = 4  # metrics that get a card at the top of the page; the table has all
 WHO = ("method", "title", "paper", "purpose", "preset")
 HOW = ("command", "created", "versions", "commit", "hardware", "settings", "data")
@@ -55,11 +56,15 @@ class Row:
 
 
 def load_summary(run: Path) -> Summary:
-    """Read summary.json of a run directory, and say what is wrong if it cannot be a summary."""
-    path = run / "summary.json"
+    """Read summary.json of a run directory, or an evidence file, and say what is wrong if it cannot be a summary."""
+    recorded = run.suffix == ".json"
+    path = run if recorded else run / "summary.json"
     if not path.is_file():
-        raise ValueError(f"{path}: no such file; `kilter run … --out {run}` writes it when its arms are done")
+        hint = "" if recorded else f"; `kilter run … --out {run}` writes it when its arms are done"
+        raise ValueError(f"{path}: no such file{hint}")
     summary = read_json(path)
+    if recorded:
+        summary = {"figures": [], **summary, "notes": [*summary.get("notes", ()), NO_FIGURES]}
     if missing := [key for key in (*WHO, *HOW, *WHAT) if key not in summary]:
         raise ValueError(f"{path}: no {', '.join(missing)}; the same `kilter run` again rewrites it")
     return summary
@@ -145,8 +150,13 @@ def compare(run_a: Path, run_b: Path) -> tuple["Table", dict[str, Any]]:
     return printed, {"a": str(run_a), "b": str(run_b), "arms": arms, "differs": differs}
 
 
-def write_report(run: Path) -> Path:
-    """Write `<run>/report.html`, whole or not at all; the same run directory gives the same bytes."""
+def write_report(run: Path, out: Path | None = None) -> Path:
+    """Write `<out>/report.html`, whole or not at all; the same run directory gives the same bytes.
+
+    Args:
+        run: a run directory, or an evidence file.
+        out: folder of the report; by default the run directory.
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -170,8 +180,27 @@ def write_report(run: Path) -> Path:
         synthetic=SYNTHETIC,
         theme_css=Markup(theme_css()),
     )
-    write_whole(run / "report.html", html)
-    return run / "report.html"
+    page = (out or run) / "report.html"
+    write_whole(page, html)
+    return page
+
+
+def show_run(run: Path, report: Path) -> None:
+    """Print the table of a finished run, its verdicts and remarks, and where its report is."""
+    from rich.console import Console
+
+    summary = load_summary(run)
+    console = Console()
+    console.print(table(summary, most=max(2, (console.width - 24) // 18)))
+    for found in summary["verdicts"]:
+        print(f"{found['verdict']}: {found['claim']} ({found['why']})")
+    if skipped := summary["data"]["skipped"]:
+        print(f"skipped: {len(skipped)} of your files or rows, listed in the report")
+    if any((run / "arms").glob("*/seed-*/model")) and summary["settings"].get("model"):
+        print(f"models: {run / 'arms' / '<arm>' / 'seed-<n>' / 'model'}")
+    for note in summary["notes"]:
+        print(f"note: {note}")
+    print(f"report: {report}")
 
 
 def _headline(summary: Summary) -> dict[str, Any] | None:

@@ -86,6 +86,8 @@ def finish(recipe: Recipe, out: Path, data: Provenance, command: str) -> None:
     described = {arm: recipe.describe(arm) for arm in done}
     baseline = next((arm for arm, found in described.items() if found.role == "baseline"), recipe.baseline)
     card = yaml.safe_load((out / "recipe.yaml").read_text(encoding="utf-8"))
+    figures = Arms(done, recipe.metrics, baseline, recipe.intervals, {arm: one.label for arm, one in described.items()})
+    own = recipe.own_data()
     summary = {
         "method": recipe.paper.slug,
         "title": recipe.paper.title,
@@ -99,9 +101,9 @@ def finish(recipe: Recipe, out: Path, data: Provenance, command: str) -> None:
         "hardware": provenance.hardware(),
         "settings": settings(recipe),
         "data": asdict(data),
-        **summarise(figures := Arms(done, recipe.metrics, baseline, recipe.intervals), recipe.claims(), described),
+        **summarise(figures, () if own else recipe.claims(), described),
     }
-    summary["verdicts"] += recipe.verdicts(figures)
+    summary["verdicts"] += () if own else recipe.verdicts(figures)
     summary["notes"] = list(recipe.notes(summary))
     summary["figures"] = [_write_picture(out, picture) for picture in recipe.pictures(summary, out)]
     write_json(out / "summary.json", summary)

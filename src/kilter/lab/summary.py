@@ -1,4 +1,4 @@
-"""From the pieces of a run to the figures people read: means, intervals, paired differences, verdicts."""
+"""From the pieces of a run to the figures people read: means, intervals and paired differences of its arms."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -8,9 +8,11 @@ from typing import Any, Literal
 import numpy as np
 
 from kilter.core.paper import Claim
-from kilter.evaluation.intervals import Interval, ratio_bootstrap, t_interval
+from kilter.evaluation.intervals import Interval, ratio_bootstrap, ratio_interval, t_interval
+from kilter.lab.arms import Arm
 from kilter.lab.files import read_json, read_rows
-from kilter.lab.recipe import Arm, Metric
+from kilter.lab.metrics import Metric
+from kilter.lab.verdicts import judge
 
 Seeds = Mapping[int, Path]
 """Folder of each finished seed of an arm."""
@@ -25,8 +27,10 @@ class Arms:
         metrics: Mapping[str, Metric],
         baseline: str,
         intervals: Literal["seeds", "examples"] = "seeds",
+        labels: Mapping[str, str] | None = None,
     ) -> None:
         self.metrics = metrics
+        self.labels = labels or {arm: arm for arm in pieces}
         self.baseline = baseline
         self._by_examples = intervals == "examples"
         self.figures = {
@@ -70,6 +74,12 @@ class Arms:
         if (len(both) == 1 or self._by_examples) and (pair := self.paired(arm, baseline, metric, both)) is not None:
             return ratio_bootstrap(*pair, scale=self._scale(metric))
         return t_interval([ours[s][metric] - theirs[s][metric] for s in both])
+
+    def ratio(self, arm: str, metric: str, baseline: str) -> Interval | None:
+        """How many times another arm's figure, by example; None where either has no totals or the other's are zero."""
+        seeds = sorted(self.figures[arm].keys() & self.figures[baseline].keys())
+        pair = self.paired(arm, baseline, metric, seeds)
+        return ratio_interval(*pair) if pair is not None and pair[1][:, 0].sum() else None
 
     def value(self, arm: str, metric: str) -> Interval | None:
         """Mean and interval of one metric of an arm, None where it was not measured."""
@@ -131,114 +141,6 @@ class Arms:
 
     def _scale(self, metric: str) -> float:
         return 100.0 if self.metrics[metric].unit == "%" else 1.0
-
-
-def judge(claim: Claim, arms: Arms) -> dict[str, str] | None:
-    """Verdict on a claim by the rules of the evidence page; None if the run cannot speak to it.
-
-    holds: at least five seeds, and the interval clears the claim and the guard. holds in direction: the interval
-    excludes zero, but not the claim's size, the guard, or with fewer seeds. contradicted: it excludes zero the
-    wrong way. not seen here: anything else.
-    """
-    if claim.arm not in arms.figures or claim.baseline not in arms.figures or claim.metric not in arms.metrics:
-        return None
-    found = arms.difference(claim.arm, claim.metric, claim.baseline)
-    if found is None or found.low is None or found.high is None:
-        return None
-    metric = arms.metrics[claim.metric]
-    seeds = len(arms.figures[claim.arm].keys() & arms.figures[claim.baseline].keys())
-    gain = (-found.high, -found.low) if claim.better == "lower" else (found.low, found.high)
-    guarded, guard_words = _guard(claim, arms)
-    if gain[1] < 0:
-        verdict = "contradicted"
-    elif gain[0] <= 0:
-        verdict = "not seen here"
-    elif gain[0] >= claim.by and guarded and seeds >= 5:
-        verdict = "holds"
-    else:
-        verdict = "holds in direction"
-    return {
-        "claim": claim_text(claim, arms.metrics),
-        "verdict": verdict,
-        "why": _why(found, metric, guard_words, seeds),
-    }
-
-
-def claim_text(claim: Claim, metrics: Mapping[str, Metric]) -> str:
-    """The claim in a sentence."""
-    metric = metrics[claim.metric]
-    text = f"{metric.label} of {claim.arm} {claim.better} than of {claim.baseline}"
-    if claim.by:
-        text += f" by at least {claim.by:g} {_points(metric)}"
-    if claim.guard:
-        guard = metrics[claim.guard[0]]
-        text += f", at a {guard.label.lower()} no more than {claim.guard[1]:g} {_points(guard)} worse"
-    return text
-
-
-def front(arms: Arms, x: str, y: str, own: Sequence[str], rivals: Sequence[str], name: str) -> dict[str, str] | None:
-    """Verdict on whether a method is on the front of two metrics, both better when lower; None without rivals.
-
-    Its arms and the rivals' are compared by their means. contradicted: of every arm some rival is better in both, in
-    `x` with a paired interval that excludes zero. holds in direction: one arm at least is behind nobody.
-    """
-    means = {
-        arm: (a.mean, b.mean)
-        for arm in (*own, *rivals)
-        if (a := arms.value(arm, x)) is not None and (b := arms.value(arm, y)) is not None
-    }
-    if not means.keys() & set(own) or not means.keys() & set(rivals):
-        return None
-    ahead, behind, beaten = [], [], True
-    for arm in (arm for arm in own if arm in means):
-        a, b = means[arm]
-        better = [r for r in rivals if r in means and means[r] != (a, b) and means[r][0] <= a and means[r][1] <= b]
-        if not better:
-            ahead.append(arm)
-            continue
-        best = min(better, key=lambda r: means[r])
-        gaps = [arms.difference(rival, x, arm) for rival in better]
-        beaten &= any(gap is not None and gap.high is not None and gap.high < 0 for gap in gaps)
-        shift, cost = means[best][0] - means[arm][0], means[best][1] - means[arm][1]
-        behind.append(
-            f"{arm} is behind {best} ({_plain(shift, arms.metrics[x])}, {_plain(cost, arms.metrics[y], points=True)})"
-        )
-    verdict = "holds in direction" if ahead else "contradicted" if beaten else "not seen here"
-    said = [f"on the front: {', '.join(ahead)}"] if ahead else []
-    labels = f"{arms.metrics[x].label.lower()} and {arms.metrics[y].label.lower()}"
-    return {"claim": f"{name} on the front of {labels}", "verdict": verdict, "why": "; ".join(said + behind)}
-
-
-def _plain(value: float, metric: Metric, *, points: bool = False) -> str:
-    unit = _points(metric) if points else metric.unit
-    return f"{value:+.{metric.digits}f} {unit}".replace("-", "−")
-
-
-def _guard(claim: Claim, arms: Arms) -> tuple[bool, str]:
-    if claim.guard is None:
-        return True, ""
-    name, worst = claim.guard
-    found = arms.difference(claim.arm, name, claim.baseline)
-    if found is None or found.high is None or found.low is None:
-        return False, f"; {arms.metrics[name].label.lower()} was not measured"
-    metric = arms.metrics[name]
-    rise = found.high if metric.better == "lower" else -found.low
-    return rise <= worst, f"; {metric.label.lower()} {_signed(found, metric, _points(metric))}"
-
-
-def _why(found: Interval, metric: Metric, guard: str, seeds: int) -> str:
-    return f"{metric.label} {_signed(found, metric, _points(metric))}{guard}; {seeds} seed{'s' * (seeds != 1)}"
-
-
-def _signed(found: Interval, metric: Metric, unit: str) -> str:
-    def show(value: float | None) -> str:
-        return f"{value:+.{metric.digits}f}".replace("-", "−") if value is not None else "?"
-
-    return f"{show(found.mean)} {unit} [{show(found.low)}, {show(found.high)}]"
-
-
-def _points(metric: Metric) -> str:
-    return "points" if metric.unit == "%" else metric.unit
 
 
 def summarise(arms: Arms, claims: Sequence[Claim], described: Mapping[str, Arm]) -> dict[str, Any]:

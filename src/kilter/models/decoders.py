@@ -6,6 +6,7 @@ checked, and help is printed, before anything heavy is loaded.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, Literal
 
 
@@ -72,7 +73,7 @@ def called(options: Mapping[str, Any]) -> dict[str, Any]:
         >>> called({"mmi_weight": 0.4, "num_beams": 6})
         {'weight': 0.4, 'num_beams': 6}
     """
-    return {OPTIONS[name].called or name: value for name, value in options.items()}
+    return {(OPTIONS[name].called if name in OPTIONS else "") or name: value for name, value in options.items()}
 
 
 @dataclass(frozen=True)
@@ -101,13 +102,14 @@ class Row:
     """A decoder.
 
     Attributes:
-        method: its class in `kilter.decoding`.
+        method: its class.
         about: how it chooses, in words.
         counted: the option that says how many texts it finds for a prompt.
         own: options of its constructor, with their defaults.
         asked: options that `generate` takes, with their defaults.
         arms: names under which a comparison has it with a strength.
         plain: label of the arm, of the row's own name, that has none.
+        family: where the class stands.
     """
 
     method: str
@@ -117,6 +119,11 @@ class Row:
     asked: Mapping[str, Any]
     arms: Mapping[str, Strength] = field(default_factory=dict)
     plain: str = ""
+    family: str = "decoding"
+
+    def load(self) -> type[Any]:
+        """The class, once it is needed."""
+        return getattr(import_module(f"kilter.{self.family}"), self.method)
 
     @property
     def options(self) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def seeds(prompts: Sequence[Sequence[int]], seed: int) -> list[int]:
 
 def decoding(
     text: TextModel,
-    decoder: str,
+    decoder: str | Row,
     options: Mapping[str, Any],
     *,
     scorer: Any = None,
@@ -62,13 +62,13 @@ def decoding(
 
     Args:
         text: the model that writes.
-        decoder: a key of `kilter.models.decoders.DECODERS`.
+        decoder: a key of `kilter.models.decoders.DECODERS`, or a row of one's own.
         options: that decoder's, all of them.
         scorer: of a decoder that has one, as `load_scorer` gives it.
         max_new_tokens: of each text, at most.
         unique: of all texts that are found for a prompt, the first to keep that differ; there may be fewer.
     """
-    row = DECODERS[decoder]
+    row = DECODERS[decoder] if isinstance(decoder, str) else decoder
     found = options[row.counted]
     keep = options.get("keep") or found
     settings = {**_OWN_DEFAULTS, "num_beam_groups": 1, "do_sample": row.samples}
@@ -79,7 +79,7 @@ def decoding(
     own = called({name: options.get(name) for name in row.own})
     if unique and keep < found and "order" in own:
         own["order"] = own["order"] or "rounds"  # as where only these are returned
-    kind = getattr(methods, row.method)
+    kind = row.load()
     taken = inspect.signature(kind).parameters
     own |= {"scorer": scorer or _all_alike} if "scorer" in taken else {}
     generate: Any = text.model.generate

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from kilter.core.paper import Claim, cards
 from kilter.lab.arms import Levers, Term
+from kilter.lab.metrics import Measured
 from kilter.lab.options import above, at_least
 from kilter.tasks.recognition import Recognition, not_zero
 
@@ -109,14 +110,16 @@ class AlignWithPurposeRecipe(Recognition):
         )
 
     def claims(self) -> Sequence[Claim]:
-        """Of the paper's two, that on the property of this run."""
+        """Of the paper's, those on the property of this run; with word errors, those of the run too."""
         if self.property == "low-latency":
-            return self.paper.claims
-        return tuple(Claim(wer, "lower", "ctc", arm) for arm in ("awp", "mwer") for wer in ("lm_wer", "wer"))
+            return [one for one in self.paper.claims if one.metric != "lm_wer"]
+        published = [one for one in self.paper.claims if one.metric == "lm_wer"]
+        own = (("awp", "wer"), ("mwer", "lm_wer"), ("mwer", "wer"))
+        return [*published, *(Claim(wer, "lower", "ctc", arm) for arm, wer in own)]
 
-    def verdicts(self, arms: Any) -> Sequence[Mapping[str, Any]]:
+    def verdicts(self, arms: Measured) -> Sequence[Mapping[str, Any]]:
         """Whether Align With Purpose is on the front of delay and word errors among the rivals that were run."""
-        from kilter.lab.summary import front
+        from kilter.lab.verdicts import front
 
         if self.property != "low-latency":
             return []

@@ -19,32 +19,6 @@ from kilter.core.objective import LossOutput, Objective
 from kilter.core.paper import Claim, Paper
 from kilter.ops.ctc_paths import Score, frame_scores, reduce_frames, sample_alignments
 
-PAPER = Paper(
-    slug="align-with-purpose",
-    title=("Align With Purpose: Optimize Desired Properties in CTC Models with a General Plug-and-Play Framework"),
-    authors=(
-        "Eliya Segev",
-        "Maya Alroy",
-        "Ronen Katsir",
-        "Noam Wies",
-        "Ayana Shenhav",
-        "Yael Ben-Oren",
-        "David Zar",
-        "Oren Tadmor",
-        "Jacob Bitterman",
-        "Amnon Shashua",
-        "Tal Rosenwein",
-    ),
-    year=2024,
-    venue="International Conference on Learning Representations (ICLR)",
-    url="https://openreview.net/forum?id=fUGhVYPVRM",
-    lever="objective",
-    purpose="CTC words earlier, or with fewer word errors, by one loss term beside CTC",
-    names=("AlignWithPurpose", "align_with_purpose", "LowLatency", "MinimumWER", "TransducerAlignWithPurpose"),
-    claims=(Claim("delay_ms", "lower", baseline="ctc", arm="awp", by=150.0, guard=("wer", 0.5)),),
-    arxiv="2307.01715",
-)
-
 Reduction = Literal["mean", "sum"]
 Property = Callable[..., Tensor]
 """`(alignments (N,B,T), input_lengths, references, generator) -> alignments`; asks by name for what it needs."""
@@ -273,3 +247,62 @@ def _asked(property: Property) -> list[str]:
 
 def _name(property: Property) -> str:
     return getattr(property, "__name__", type(property).__name__)
+
+
+PAPER = Paper(
+    slug="align-with-purpose",
+    title=("Align With Purpose: Optimize Desired Properties in CTC Models with a General Plug-and-Play Framework"),
+    authors=(
+        "Eliya Segev",
+        "Maya Alroy",
+        "Ronen Katsir",
+        "Noam Wies",
+        "Ayana Shenhav",
+        "Yael Ben-Oren",
+        "David Zar",
+        "Oren Tadmor",
+        "Jacob Bitterman",
+        "Amnon Shashua",
+        "Tal Rosenwein",
+    ),
+    year=2024,
+    venue="International Conference on Learning Representations (ICLR)",
+    url="https://openreview.net/forum?id=fUGhVYPVRM",
+    lever="objective",
+    purpose="CTC words earlier, or with fewer word errors, by one loss term beside CTC",
+    names=("AlignWithPurpose", "align_with_purpose", "LowLatency", "MinimumWER", "TransducerAlignWithPurpose"),
+    claims=(
+        Claim(
+            text="words come earlier, at nearly the same word error rate",
+            published="up to 590 ms earlier, for a minor rise in WER",
+            metric="delay_ms",
+            better="lower",
+            baseline="ctc",
+            arm="awp",
+            by=150.0,
+            guard=("wer", 0.5),
+        ),
+        Claim(
+            text="with the other property, fewer words are wrong",
+            published="−4.5 % relative WER",
+            metric="lm_wer",
+            better="lower",
+            baseline="ctc",
+            arm="awp",
+        ),
+        Claim(
+            text="both are so whatever the network",
+            reason="needs the paper's networks, trained on hundreds of hours; two small ones are tried here",
+        ),
+        Claim(
+            text="both are so at any scale of the training data",
+            published="up to 280,000 hours",
+            reason="needs 280,000 hours of speech",
+        ),
+        Claim(
+            text="it extends to other losses without alignments, and to other fields than speech",
+            reason="said of what could be done; TransducerAlignWithPurpose is tested, no transducer is trained here",
+        ),
+    ),
+    arxiv="2307.01715",
+)

@@ -27,7 +27,11 @@ class Digits:
         from kilter.data.fsdd import load_takes
 
         found = locate("fsdd")
-        self.takes, self.provenance, self.test_strings = load_takes(found.path), from_asset(found), test_strings
+        self.takes, self.provenance, self.test_strings = (
+            load_takes(found.path),
+            Provenance(**found.credit()),
+            test_strings,
+        )
 
     def judged(self, split: Split, seed: int) -> Any:
         """The same strings for every seed, so that seeds can be compared."""
@@ -62,7 +66,7 @@ class Sentences:
         from kilter.data.prompts import load_prompts
 
         found = locate("asterisk-prompts")
-        self.prompts, self.provenance = load_prompts(found.path, language), from_asset(found)
+        self.prompts, self.provenance = load_prompts(found.path, language), Provenance(**found.credit())
 
     def judged(self, split: Split, seed: int) -> Any:
         """What this seed holds out."""
@@ -125,14 +129,6 @@ class OwnRecordings:
 
 
 Source = Digits | Sentences | OwnRecordings
-
-
-def from_asset(found: Any) -> Provenance:
-    """What was located, and whom to credit."""
-    asset = found.asset
-    return Provenance(
-        asset.title, asset.licence, asset.attribution, asset.page, found.source, found.synthetic, found.note
-    )
 
 
 def _digest(*parts: Sequence[tuple[str, str]]) -> str:

@@ -129,7 +129,7 @@ class Recognition(Recipe):
         found = super().mixture(arm)
         levers = found.levers()
         if found.words and not (levers.objective and levers.beside):
-            fall = [name for name, term in (self.rivals() | self.brings()).items() if _falls(term.make(term.usual))]
+            fall = [name for name, term in {**self.rivals(), **self.brings()}.items() if _falls(term.make(term.usual))]
             raise ValueError(f"{arm!r}: only {' and '.join(fall)} have a weight that could fall or stay constant")
         if levers.options and self.model:
             raise ValueError(f"{arm!r} asks for an encoder, but the model is given")
@@ -137,7 +137,7 @@ class Recognition(Recipe):
 
     def describe(self, arm: str) -> Arm:
         """Label and role of an arm."""
-        if arm == "before":
+        if arm == "before" and self.model:
             return Arm("The model as given", "context" if "ctc" in self.arms else "baseline")
         if arm == "warm-up" and not self.model:
             return Arm("After the warm-up, before the extra steps", "context")

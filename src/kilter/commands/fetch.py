@@ -1,0 +1,37 @@
+"""kilter fetch: get a data set into the cache."""
+
+import json
+from dataclasses import dataclass
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from kilter.core.errors import UsageError, suggest
+
+PLACE = 110
+
+
+@dataclass
+class Fetch:
+    """Fetch a data set or a recording pack into the cache, from the first source that has it."""
+
+    name: Annotated[Positional[str], arg(metavar="NAME")]
+    """an asset: see `kilter doctor` for their names"""
+    json: bool = False
+    """print JSON"""
+
+    def __call__(self) -> int:
+        """Fetch and say where it is."""
+        from kilter.data.assets import ASSETS, locate
+
+        if self.name not in ASSETS:
+            raise UsageError(f"there is no asset {self.name!r}{suggest(self.name, ASSETS)}")
+        found = locate(self.name)
+        if self.json:
+            print(json.dumps({"name": self.name, "path": str(found.path), "source": found.source}, indent=2))
+        else:
+            print(f"{found.asset.title}: {found.path}\n{found.asset.licence}; {found.asset.attribution}")
+        return 0
+
+
+COMMAND = Fetch

@@ -1,0 +1,337 @@
+"""kilter latency: when the words of your models come: table and figure."""
+
+import math
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
+from itertools import takewhile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tyro.conf import Positional, UseAppendAction, arg
+
+from kilter.core.errors import UsageError
+from kilter.evaluation.latency import Drift, Emission, Span, drift_between, drift_to_reference, total_latency
+from kilter.evaluation.word_times import decode_text, read_ctm, read_jsonl, read_textgrid, utterance_key
+from kilter.lab.files import write_json, write_whole
+from kilter.lab.options import at_least
+
+if TYPE_CHECKING:
+    from kilter.data.audio import Word
+    from kilter.data.manifests import Row
+    from kilter.models.recogniser import Heard
+
+PLACE = 60
+
+OWN = "words"
+"""The reference that stands in the recordings' own column of that name."""
+
+
+@dataclass
+class Latency:
+    """Measure when the words of your models come: after reference times, or after another model.
+
+    A word comes when the first frame of its last token is complete; computing is not counted. The table has, for
+    each model, the mean delay with its 95 % interval over utterances, median, variance, the share of words before
+    the reference (early) and, where the recordings have texts, the word error rate. Against word times the delay is
+    after the end of the word, and after its start beside it; against a model, after that model's time of the same word.
+    Upper and lower case are the same.
+
+    Example: kilter latency test.csv --model before/ --model after/ --against times.jsonl
+
+    Without reference times: kilter latency recordings/ --model after/ --against before/
+    """
+
+    data: Annotated[Positional[str | None], arg(metavar="DATA")] = None
+    """a .csv or .jsonl with columns audio and (for word errors) text, a folder of recordings, or a hub dataset; may be
+    left out where REF is one that has the column words"""
+    model: UseAppendAction[tuple[str, ...]] = ()
+    """folder or hub id of a transformers …ForCTC model; repeat it to compare several"""
+    against: Annotated[str, arg(metavar="REF")] = OWN
+    """another model; word times (a .jsonl of kilter align, a .ctm, a folder of TextGrids); or DATA's column words"""
+    look_ahead_ms: UseAppendAction[tuple[float, ...]] = ()
+    """audio a model waits for beyond the frame it labels; total latency is delay and this; repeat it for each model"""
+    out: Path | None = None
+    """folder of latency.json and latency.svg; by default under ./runs"""
+    json: bool = False
+    """print JSON"""
+    batch_size: Annotated[int, at_least(1)] = 16
+    """recordings at once"""
+    device: str = "auto"
+    """auto (the accelerator there is), cpu, cuda or mps"""
+    text_column: str = "text"
+    """column of the transcripts"""
+    audio_column: str = "audio"
+    """column of the recordings"""
+    skip_bad: bool = False
+    """leave out, and name, recordings that cannot be read, instead of stopping"""
+
+    def __call__(self) -> int:
+        """Measure, write and print."""
+        if not self.model:
+            raise UsageError("which model? add --model FOLDER, once or several times")
+        if self.data is None and self.against == OWN:
+            raise UsageError("which recordings? give a manifest or a folder: kilter latency DATA --model FOLDER")
+        return _measure(self if self.data is not None else replace(self, data=self.against, against=OWN))
+
+
+COMMAND = Latency
+
+
+@dataclass(frozen=True)
+class Measured:
+    """When one model's words come. Times in milliseconds, after the reference; None where there is nothing to tell.
+
+    Attributes:
+        model, label: as given, and what the table and the figure call it.
+        matched: words that both the model and the reference have.
+        words: words of the reference.
+        delay_ms, delay_low, delay_high: mean, and its 95 % interval by bootstrap over utterances.
+        median_ms, variance_ms2, early_share: of the same delays; the share is of negative ones.
+        onset_ms, onset_variance_ms2: after the words' starts, where the reference has them.
+        look_ahead_ms, total_ms: audio the model waits for beyond the frame it labels; delay and look-ahead together.
+        wer: word error rate in per cent, where the recordings have texts.
+        delays: by utterance.
+    """
+
+    model: str
+    label: str
+    matched: int
+    words: int
+    delay_ms: float
+    delay_low: float | None
+    delay_high: float | None
+    median_ms: float
+    variance_ms2: float
+    early_share: float
+    onset_ms: float | None
+    onset_variance_ms2: float | None
+    look_ahead_ms: float
+    total_ms: float | None
+    wer: float | None
+    delays: dict[str, list[float]]
+
+
+def _measure(asked: Latency) -> int:
+    from kilter.data.manifests import Utterances, load_speech
+    from kilter.lab.delays import delay_curves
+    from kilter.lab.progress import bar, quiet_hosts
+    from kilter.models.recogniser import Recogniser
+
+    data, model, against, look_ahead_ms = str(asked.data), asked.model, asked.against, asked.look_ahead_ms or (0.0,)
+    if len(look_ahead_ms) not in (1, len(model)):
+        raise ValueError(f"look_ahead_ms: {len(look_ahead_ms)} values for {len(model)} models; give one, or one each")
+    if len({Path(name).resolve() for name in model}) < len(model):
+        raise ValueError(f"model: one stands twice in {', '.join(model)}; give each model once")
+    quiet_hosts()
+    speech = load_speech(
+        data,
+        rate=1,  # that of each model, once it is loaded
+        split="test",
+        text_column=asked.text_column,
+        audio_column=asked.audio_column,
+        skip_bad=asked.skip_bad,
+        need_text=asked.text_column != "text",
+    )
+    for where, why in speech.skipped:
+        print(f"left out: {where}: {why}", file=sys.stderr)
+    rows, spans = _reference(against, speech.rows.headers(), data)
+    folder = asked.out or Path("runs", f"latency-{_digest(data, against, *model, *look_ahead_ms)}")
+
+    def hear(name: str) -> "list[Heard]":
+        recogniser = Recogniser.load(name).to(asked.device)
+        heard = []
+        with bar(f"hearing with {name}", len(rows)) as advance:
+            for one in recogniser.hear(Utterances(rows, recogniser.rate), asked.batch_size):
+                heard.append(one)
+                advance(1)
+        return heard
+
+    *labels, other = _labels([*model, against] if spans is None else [*model, ""])
+    before = _emissions(hear(against)) if spans is None else []
+    said: Sequence[Sequence[Span | Emission]] = before if spans is None else spans
+    heard: list[Heard] = []
+    found = []
+    for name, label, look_ahead in zip(model, labels, [*look_ahead_ms] * len(model), strict=False):
+        heard = hear(name)
+        words = _emissions(heard)
+        drift = drift_between(words, before) if spans is None else drift_to_reference(words, spans)
+        found.append(_measured(name, label, drift, sum(map(len, said)), look_ahead, heard, rows))
+    after = other if spans is None else "the true spans of the words" if against == OWN else f"the words in {against}"
+    if not any(one.matched for one in found):
+        raise ValueError(
+            f"{', '.join(model)} and {after} have no word in common: {model[-1]} says {_few(_emissions(heard))}, the "
+            f"reference {_few(said)}; do both write the same language, and in the same letters?"
+        )
+
+    about = {"data": data, "against": against, "utterances": len(rows), "models": [asdict(one) for one in found]}
+    write_json(folder / "latency.json", about)
+    curves = {one.label: [delay for row in one.delays.values() for delay in row] for one in found}
+    write_whole(folder / "latency.svg", delay_curves(curves, "the end of the word" if spans else f"{other} had it"))
+    if asked.json:
+        print((folder / "latency.json").read_text("utf-8"), end="")
+        return 0
+    _show(found, f"{len(rows)} utterances, {found[0].words} words; times in ms after {after}", spans is not None)
+    print(f"figure: {folder / 'latency.svg'}")
+    print(f"numbers: {folder / 'latency.json'}")
+    return 0
+
+
+# The reference --------------------------------------------------------------------------------------------------------
+
+
+def _reference(against: str, rows: "Sequence[Row]", data: str) -> "tuple[Sequence[Row], list[list[Span]] | None]":
+    """The rows that have a reference, and their words' spans; None where the reference is a model."""
+    from kilter.data.manifests import HUB_ID
+
+    path = Path(against)
+    if against == OWN:
+        given = {utterance_key(row.id): [Span(**_own(word)) for word in row.words] for row in rows if row.words}
+        if not given:
+            raise ValueError(
+                f"{data}: no recording has the true spans of its words in a column `words`; give --against another "
+                "model, or word times: a .jsonl or .ctm file or a folder of TextGrids, e.g. from kilter align"
+            )
+    elif path.is_dir() and not (path / "config.json").exists():
+        files = sorted(file for file in path.rglob("*") if file.suffix.lower() == ".textgrid")
+        if not files:
+            raise ValueError(f"{against}: holds neither a model (config.json) nor TextGrids")
+        given = {
+            utterance_key(file.relative_to(path).with_suffix("").as_posix()): read_textgrid(_text(file), str(file))
+            for file in files
+        }
+    elif path.is_file() and path.suffix.lower() in _READERS:
+        read = _READERS[path.suffix.lower()]
+        given = {utterance_key(name): words for name, words in read(_text(path), against).items()}
+    elif path.is_dir() or (not path.exists() and path.suffix.lower() not in _READERS and HUB_ID.fullmatch(against)):
+        return rows, None
+    else:
+        raise ValueError(
+            f"{against}: not a model (a folder or a hub id), nor word times (a .jsonl or .ctm file, a folder of "
+            f"TextGrids), nor `{OWN}`, the recordings' own column"
+        )
+    common = [row for row in rows if utterance_key(row.id) in given]
+    if not common:
+        theirs, ours = (", ".join(map(repr, names[:3])) for names in ([*given], [row.id for row in rows]))
+        raise ValueError(
+            f"{against} and {data} have no utterance in common: the one has {theirs} …, the other {ours} …; give the "
+            "recordings the reference's names in a column `id`"
+        )
+    if len(common) < len(rows):
+        print(f"left out: {len(rows) - len(common)} of {len(rows)} recordings, without a reference", file=sys.stderr)
+    spans = [given[utterance_key(row.id)] for row in common]
+    return common, [[span._replace(token=span.token.casefold()) for span in words] for words in spans]
+
+
+_READERS: Mapping[str, Callable[[str, str], Mapping[str, list[Span]]]] = {".jsonl": read_jsonl, ".ctm": read_ctm}
+
+
+def _own(word: "Word") -> dict[str, Any]:
+    return {"token": word["word"], "start": word["start"], "end": word["end"]}
+
+
+def _text(path: Path) -> str:
+    return decode_text(path.read_bytes(), str(path))
+
+
+# Figures --------------------------------------------------------------------------------------------------------------
+
+
+def _emissions(heard: "Sequence[Heard]") -> list[list[Emission]]:
+    """Words and times; upper and lower case are one, as vocabularies and aligners differ in it."""
+    return [[word._replace(token=word.token.casefold()) for word in one.words] for one in heard]
+
+
+def _few(rows: Sequence[Sequence[Span | Emission]]) -> str:
+    tokens = dict.fromkeys(word.token for words in rows for word in words)
+    return ", ".join(map(repr, [*tokens][:5])) or "nothing"
+
+
+def _measured(
+    name: str, label: str, drift: Drift, said: int, look_ahead: float, heard: "Sequence[Heard]", rows: "Sequence[Row]"
+) -> Measured:
+    import numpy as np
+
+    from kilter.evaluation.intervals import ratio_bootstrap
+    from kilter.evaluation.word_errors import word_error_counts
+
+    totals = np.array([[sum(delays), len(delays)] for delays in drift.delays], dtype=float)
+    several = np.count_nonzero(totals[:, 1]) > 1
+    interval = ratio_bootstrap(totals) if several else None
+    texts = [(row.text.casefold(), one.text.casefold()) for row, one in zip(rows, heard, strict=True) if row.text]
+    errors, words = word_error_counts([text for text, _ in texts], [text for _, text in texts]) if texts else (0, 0)
+    starts = not math.isnan(drift.start_mean)
+    return Measured(
+        model=name,
+        label=label,
+        matched=drift.matched,
+        words=said,
+        delay_ms=drift.mean,
+        delay_low=interval and interval.low,
+        delay_high=interval and interval.high,
+        median_ms=drift.median,
+        variance_ms2=drift.variance,
+        early_share=drift.early_share,
+        onset_ms=drift.start_mean if starts else None,
+        onset_variance_ms2=drift.start_variance if starts else None,
+        look_ahead_ms=look_ahead,
+        total_ms=total_latency(drift.mean, look_ahead) if starts else None,
+        wer=100 * errors / words if words else None,
+        delays={row.id: delays for row, delays in zip(rows, drift.delays, strict=True)},
+    )
+
+
+def _labels(models: Sequence[str]) -> list[str]:
+    """What tells models apart: their paths without what all share at either end; where that is all, the last parts."""
+    parts = [Path(model).parts for model in models]
+    several = [one for one in parts if one]
+    head = _alike(several)
+    tail = _alike([one[head:][::-1] for one in several])
+    return [Path(*(one[head : len(one) - tail] or one[-3:])).as_posix() for one in parts]
+
+
+def _alike(parts: Sequence[Sequence[str]]) -> int:
+    return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*parts, strict=False)))
+
+
+def _digest(*settings: object) -> str:
+    return sha256(repr(settings).encode()).hexdigest()[:6]
+
+
+def _show(found: Sequence[Measured], title: str, spans: bool) -> None:
+    """The table, a row for each model; columns in which there is nothing to tell are left out."""
+    from rich.console import Console
+    from rich.table import Table
+
+    print(f"{title}\n")
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("model", overflow="fold")
+    columns: dict[str, list[str]] = {
+        "words": [str(one.matched) for one in found],
+        "after\nstart": [_signed(one.onset_ms) for one in found] if spans else [],
+        "after end\n(95 %)" if spans else "delay\n(95 %)": [_interval(one) for one in found],
+        "median": [_signed(one.median_ms) for one in found],
+        "variance\nms²": [f"{one.variance_ms2:.0f}" if one.matched else "–" for one in found],
+        "early": [f"{100 * one.early_share:.0f} %" if one.matched else "–" for one in found],
+        "total": [_signed(one.total_ms) for one in found] if any(one.look_ahead_ms for one in found) else [],
+        "WER": [f"{one.wer:.2f} %" for one in found if one.wer is not None],
+    }
+    columns = {head: cells for head, cells in columns.items() if cells}
+    for head in columns:
+        table.add_column(head, justify="right", no_wrap=True)
+    for one, *cells in zip(found, *columns.values(), strict=True):
+        table.add_row(one.label, *cells)
+    Console().print(table)
+
+
+def _interval(one: Measured) -> str:
+    if one.delay_low is None:
+        return _signed(one.delay_ms)
+    return f"{_signed(one.delay_ms)}\n{_signed(one.delay_low)} to {_signed(one.delay_high)}"
+
+
+def _signed(milliseconds: float | None) -> str:
+    if milliseconds is None or math.isnan(milliseconds):
+        return "–"
+    return f"{milliseconds:+z.0f}".replace("-", "\N{MINUS SIGN}")

@@ -1,0 +1,65 @@
+"""The models of the task: the language model that writes, the encoder that becomes a ranker, and it as it is given."""
+
+from typing import TYPE_CHECKING, Any
+
+from kilter.tasks.continuations.sources import Passages
+
+if TYPE_CHECKING:
+    from kilter.tasks.continuations.ranking import TextScorer
+
+
+def generator(name: str, passages: Passages, device: str) -> tuple[Any, Any]:
+    """Causal language model and tokenizer: smollm2, random, a folder or a hub id.
+
+    Raises:
+        ValueError: it is no causal model.
+    """
+    if name == "random":
+        from kilter.models.tiny_text import tiny_lm, tiny_tokenizer
+
+        return tiny_lm(tokenizer := tiny_tokenizer(passages.texts())), tokenizer
+    if name == "smollm2":
+        from kilter.data.pretrained import small_lm
+
+        return small_lm(device=device)
+    from kilter.models.text_model import TextModel
+
+    found = TextModel.load(name, device=device)
+    if found.encoder_decoder:
+        raise ValueError(f"generator: {name} is an encoder–decoder model; give a causal one")
+    return found.model, found.tokenizer
+
+
+def fresh_ranker(name: str, passages: Passages, seed: int, *, compat: bool) -> Any:
+    """A `RankGenScorer` before any training: minilm, random, a folder or a hub id."""
+    from kilter.decoding import RankGenScorer
+
+    return RankGenScorer(*_encoder(name, passages, seed), compat=compat)
+
+
+def _encoder(name: str, passages: Passages, seed: int) -> tuple[Any, Any]:
+    if name == "random":
+        from kilter.models.tiny_text import tiny_encoder, tiny_tokenizer
+
+        return tiny_encoder(tokenizer := tiny_tokenizer(passages.texts()), seed), tokenizer
+    if name == "minilm":
+        from kilter.data.pretrained import minilm
+
+        return minilm()
+    from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding, AutoTokenizer
+
+    kind = AutoModelForTextEncoding if AutoConfig.from_pretrained(name).is_encoder_decoder else AutoModel
+    return kind.from_pretrained(name), AutoTokenizer.from_pretrained(name)
+
+
+def as_given(name: str, passages: Passages, device: str) -> "TextScorer":
+    """The encoder as a scorer without any training, by the cosine of its vectors."""
+    if name == "random":  # no sentence-transformers model
+        return fresh_ranker(name, passages, 0, compat=False)
+    from kilter.tasks.continuations.ranking import Similarity
+
+    if name == "minilm":
+        from kilter.data.pretrained import minilm_folder
+
+        name = str(minilm_folder())
+    return Similarity(name, device)

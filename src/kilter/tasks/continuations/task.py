@@ -1,0 +1,403 @@
+"""Continuations: a ranker of what comes next in a text, and text chosen by it.
+
+Rankers learn from three novels, of which each seed holds out another, or from the user's documents; a language model
+writes what they must not prefer, and the samples among which they choose. Another ranker, which has learnt from other
+passages of the same documents, judges the texts.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from copy import copy
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from tyro.conf import arg
+
+from kilter.lab.arms import Arm, Levers, Mixture, Term, UnknownPart
+from kilter.lab.locks import in_any_order, one_at_a_time
+from kilter.lab.options import NOT_NEGATIVE, at_least
+from kilter.lab.recipe import Advance, Judged, Metric, Picture, Provenance, Recipe
+from kilter.tasks.continuations import networks, report, sources
+from kilter.tasks.continuations.rivals import OwnProbability, rivals
+
+if TYPE_CHECKING:
+    from kilter.data.books import Pair
+    from kilter.tasks.continuations.ranking import TextScorer
+
+_JUDGE = 1000
+"""Added to the seed of the ranker that judges, so that it is another than those it judges."""
+
+
+@dataclass(kw_only=True)
+class Continuations(Recipe):
+    """Options of every recipe on continuations."""
+
+    model: str = "minilm"
+    """encoder to start from: minilm (from its wheel), a folder or hub id of one that reads both ways, or random"""
+    generator: str = "smollm2"
+    """language model that writes negatives and samples: smollm2 (from its wheel), a folder or hub id, or random"""
+    train_data: Annotated[str | None, arg(name="train")] = None
+    """your documents: a folder of long texts, one .txt for each"""
+    eval_data: Annotated[str | None, arg(name="eval")] = None
+    """documents to judge on; by default the last tenth of each of yours"""
+    prefix_words: int = 64
+    """most words of a prefix (published: 256)"""
+    shortest: int = 10
+    """fewest words of a continuation (published: 10)"""
+    longest: int = 48
+    """most words of a continuation (published: 128)"""
+    pairs: Annotated[int, at_least(2)] = 192
+    """passages to learn from, of all texts together, each with one machine continuation; raise it if you have many"""
+    steps: Annotated[int, at_least(1)] = 40
+    """optimiser steps of every ranker, however many texts or pairs there are (published: 100,000)"""
+    batch_size: Annotated[int, at_least(2)] = 16
+    """passages in a batch, all of one document (published: 4,096)"""
+    learning_rate: float = 2e-4
+    """of AdamW, falling to 0 (published: Adafactor at a constant 2e-3)"""
+    judge_pairs: Annotated[int, NOT_NEGATIVE] = 96
+    """other passages, from which the judge of the samples learns; 0 for no judge"""
+    test_pairs: Annotated[int, at_least(1)] = 100
+    """passages to judge the rankers on"""
+    prompts: Annotated[int, NOT_NEGATIVE] = 8
+    """passages to continue; 0 for no decoding"""
+    samples: Annotated[int, at_least(1)] = 20
+    """samples of each, among which a ranker chooses (published: 20)"""
+    new_tokens: Annotated[int, at_least(1)] = 64
+    """tokens of a sample (published: 128)"""
+    top_p: float = 0.9
+    """nucleus of the sampling (published: 0.9)"""
+    compat: bool = False
+    """cut texts that are too long for the ranker as RankGen's published code does: the end of a prefix is lost"""
+    judgements: bool = True
+    """without --train: ask whether the rankers prefer what people did, where the published judgements can be had"""
+    save_steps: Annotated[int, at_least(1)] = 40
+    """steps between checkpoints; what a kill can cost"""
+
+    baseline: ClassVar[str] = "untrained"
+    takes: ClassVar[frozenset[str]] = frozenset(
+        {"objective", "rows", "sampler", "callbacks", "decoder", "reward", "options"}
+    )
+    """Objectives take vectors of texts, as sentence-transformers has them; `rows` are those of `training_rows`; a
+    decoder is `(scorer, *, tokenizer, generator) -> custom_generate`; a reward ranks instead of what is trained."""
+    intervals: ClassVar[Literal["seeds", "examples"]] = "examples"
+    own_by: ClassVar[tuple[str, ...]] = ("train", "train_data")
+    unhashed = Recipe.unhashed | {"save_steps"}
+    smoke: ClassVar[Mapping[str, Any]] = {
+        "model": "random",
+        "generator": "random",
+        "prefix_words": 24,
+        "longest": 16,
+        "pairs": 16,
+        "judge_pairs": 8,
+        "test_pairs": 6,
+        "prompts": 2,
+        "samples": 3,
+        "new_tokens": 12,
+        "steps": 4,
+        "batch_size": 4,
+        "save_steps": 2,
+        "judgements": False,
+    }
+    """sizes of a preset that takes seconds"""
+    own: ClassVar[Mapping[str, Any]] = {"judge_pairs": 0, "prompts": 0}
+    """sizes of a preset for the user's documents, which leaves a ranker"""
+    metrics: ClassVar[Mapping[str, Metric]] = {
+        "inbook": Metric("True next passage against another of the book", "%", "higher", 1),
+        "generative": Metric("True next passage against machine text", "%", "higher", 1),
+        "human_agreement": Metric("Agreement with human judges", "%", "higher", 1),
+        "preferred": Metric("Text preferred to a plain sample, by another ranker", "%", "higher", 1),
+        "near_human": Metric("Text preferred to the author's, by another ranker", "%", "higher", 1),
+        "rep": Metric("Words repeated from the last 20", "%", "lower", 1),
+        "overlap": Metric("Words shared with the prefix", "%", "higher", 1),
+    }
+
+    def prepare(self) -> None:
+        """Check that the options fit each other."""
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise ValueError(
+                f"WORLD_SIZE={os.environ['WORLD_SIZE']}: {self.paper.slug} trains in one process; start it without "
+                "torchrun, and let --jobs do several arms and seeds side by side"
+            )
+        if not (self.judge_pairs and self.prompts):
+            self.arms = tuple(arm for arm in self.arms if arm != "judge")
+        if self.eval_data and self.train_data and Path(self.eval_data).resolve() == Path(self.train_data).resolve():
+            raise ValueError(f"--eval and --train are both {self.train_data}: judge on texts that are not trained on")
+        if self.eval_data and not self.train_data:
+            raise ValueError("--eval needs --train: a folder of your long texts to learn from")
+        if not 0 < self.shortest <= self.longest:
+            raise ValueError(f"shortest={self.shortest} must be at least 1 and at most longest={self.longest}")
+        if not self.learning_rate > 0 or not 0 < self.top_p <= 1:
+            raise ValueError(
+                f"learning_rate={self.learning_rate} must be above 0, and top_p={self.top_p} above 0 and at most 1"
+            )
+
+    # Arms ---------------------------------------------------------------------------------------------------
+
+    def rivals(self) -> Mapping[str, Term]:
+        """Simple rankers, plain samples, the author, and the ranker that judges."""
+        return rivals(self._language_model)
+
+    def mixture(self, arm: str) -> Mixture:
+        """What an arm is made of.
+
+        Raises:
+            ValueError: see `Recipe.mixture`; two rankers, or curators of a training that there is not.
+        """
+        try:
+            found = super().mixture(arm)
+        except UnknownPart as error:
+            known = ", ".join([self.baseline, *self.brings(), *self.rivals()])
+            raise ValueError(f"arms: there is no {error.part!r}; there are {known}, joined by +") from None
+        levers = found.levers()
+        if isinstance(levers.decoder, str) and len(found.parts) > 1:
+            raise ValueError(f"{arm!r}: {levers.decoder} stands alone, for no ranker of its own chooses there")
+        if levers.objective and levers.reward:
+            raise ValueError(f"{arm!r} has two rankers, one trained and one given; an arm takes one")
+        if not levers.objective and (curators := {"rows", "sampler", "callbacks"} & {*levers.pulled()}):
+            raise ValueError(f"{arm!r} has {', '.join(sorted(curators))} but no loss to train with; join one by +")
+        if levers.weight != 1:
+            raise ValueError(
+                f"{arm!r} has a weight of {levers.weight:g}, but there is no other loss to weigh it against"
+            )
+        if unknown := levers.options.keys() - {one.name for one in fields(self)}:
+            raise ValueError(f"{arm!r} changes {', '.join(sorted(unknown))}, but {self.paper.slug} has no such option")
+        return found
+
+    def describe(self, arm: str) -> Arm:
+        """Label and role of an arm."""
+        found = self.mixture(arm)
+        label = found.label("The encoder as given (cosine)")
+        if found.levers().decoder is None:
+            label += ", best of the samples"
+        if arm == self.baseline:
+            return Arm(label, "baseline")
+        role = "method" if any(part.term.role == "method" for part in found.parts) else "context"
+        if (part := found.single()) is None:
+            return Arm(label, role)
+        return Arm(label, role, part.full_name, f"{part.strength:g}")
+
+    # Data ---------------------------------------------------------------------------------------------------
+
+    def build_data(self) -> Provenance:
+        """The novels, or the user's documents, as passages and what follows them."""
+        own = self.train_data is not None
+        self._preferences = (
+            sources.preferences() if self.judgements and not own else ()
+        )  # nothing fetched for one's own
+        used = {"smollm2": self.generator == "smollm2", "minilm": self.model == "minilm"}
+        used["rankgen-judgements"] = bool(self._preferences)
+        how: dict[str, Any] = {"prefix_words": self.prefix_words, "words": (self.shortest, self.longest)}
+        how["note"] = sources.credits_of([name for name, uses in used.items() if uses])
+        if self.train_data is None:
+            self._passages = sources.novels(**how)
+        else:
+            halved = bool(self.judge_pairs)
+            self._passages = sources.own_documents(self.train_data, self.eval_data, halved=halved, **how)
+        return self._passages.provenance
+
+    # What arms share: machine text, samples, a judge -----------------------------------------------------------
+
+    def warm_up(self, arm: str, seed: int, run: Path, advance: Advance) -> None:
+        """Machine continuations of all documents, samples for the prompts of this seed, and the judge of them."""
+        self._run = run
+        self._write_negatives(seed, advance)
+        if self.prompts:
+            with one_at_a_time(self._samples_file(seed)):
+                self._draw_samples(seed, advance)
+            if self.judge_pairs:
+                pairs = self._passages.spread(self._passages.seen(seed), 1, self.judge_pairs)
+                label = "judge of the samples"
+                self._train_ranker(
+                    Levers(objective=_against_all), pairs, seed + _JUDGE, self._judge(seed), advance, label
+                )
+
+    def _judge(self, seed: int) -> Path:
+        return self._run / "judge" / f"seed-{seed}" / "model"
+
+    def _samples_file(self, seed: int) -> Path:
+        return self._run / "samples" / f"seed-{seed}.jsonl"
+
+    def _wanted(self, seed: int) -> "dict[tuple[str, int], list[Pair]]":
+        judge = self.judge_pairs if self.prompts else 0
+        return self._passages.wanted(seed, learnt=self.pairs, tested=self.test_pairs, judge=judge)
+
+    def _write_negatives(self, seed: int, advance: Advance) -> None:
+        from kilter.tasks.continuations.writing import Writing, write_continuations
+
+        writing = Writing((self.shortest, self.longest), self.top_p, whole=self.generator != "random")
+        wanted = {sources.kept_in(self._run / "negatives", *of): pairs for of, pairs in self._wanted(seed).items()}
+        files = list(wanted)[seed % len(wanted) :] + list(wanted)[: seed % len(wanted)]
+        self._machine: dict[str, str] = {}
+        for file in in_any_order(files):
+            prefixes = {pair.id: pair.prefix for pair in wanted[file]}
+            self._machine |= write_continuations(
+                self._language_model, prefixes, file, writing=writing, name=self.generator, advance=advance
+            )
+
+    def _language_model(self) -> tuple[Any, Any]:
+        """Model and tokenizer of the generator, loaded when they are first needed."""
+        if not hasattr(self, "_loaded"):
+            self._loaded = networks.generator(self.generator, self._passages, self.device)
+        return self._loaded
+
+    def _draw_samples(self, seed: int, advance: Advance) -> None:
+        from kilter.lab.kept import KeptRows
+        from kilter.tasks.continuations.reranking import Sampling, sample
+
+        sampling = Sampling(self.new_tokens, self.top_p)
+        prompts = self._prompts(seed)
+        settings = {"model": self.generator, "samples": self.samples, **asdict(sampling)}
+        kept = KeptRows(self._samples_file(seed), settings)
+        for done, pair in enumerate(prompts, 1):
+            if pair.id not in kept.rows:
+                drawn = sample(*self._language_model(), pair.prefix, self.samples, sampling, seed)
+                kept.add([{"id": pair.id, **asdict(drawn)}])
+            advance(done, len(prompts))
+        self._pool = kept.rows
+
+    def _prompts(self, seed: int) -> "list[Pair]":
+        return self._passages.spread(self._passages.held(seed), 1, self.prompts)
+
+    # Training -----------------------------------------------------------------------------------------------
+
+    def train(self, arm: str, seed: int, folder: Path, advance: Advance) -> Path:
+        """Train the ranker of this arm, unless it is there; the others have nothing to train."""
+        levers = self.mixture(arm).levers()
+        if levers.objective is None:
+            return folder
+        ranker = self._ranker(arm)
+        model = folder.parents[1] / ranker / folder.name / "model"
+        pairs = self._passages.spread(self._passages.seen(seed), 0, self.pairs)
+        self._with(levers)._train_ranker(levers, pairs, seed, model, advance, self.describe(ranker).label)
+        return model
+
+    def _ranker(self, arm: str) -> str:
+        """The arm whose ranker this one uses: another way of decoding has none of its own."""
+        parts = self.mixture(arm).parts
+        trained = [part for part in parts if part.levers().pulled() != ("decoder",)]
+        return arm if len(trained) == len(parts) else "+".join(part.said for part in trained)
+
+    def _with(self, levers: Levers) -> "Continuations":
+        """The run with the options of an arm."""
+        changed = copy(self)
+        vars(changed).update(levers.options)
+        return changed
+
+    def _train_ranker(
+        self, levers: Levers, pairs: "Sequence[Pair]", seed: int, folder: Path, advance: Advance, label: str
+    ) -> None:
+        with one_at_a_time(folder):
+            if (folder / "modules.json").exists():
+                return
+            import shutil
+
+            from kilter.tasks.continuations.training import save_ranker, train_ranker, training_rows
+
+            rows = training_rows(pairs, self._machine, [*self._passages.documents])
+            if not len(rows):
+                raise ValueError(
+                    f"{label}: no document has two passages to learn from that the generator could continue; give "
+                    "longer texts, more --pairs, or another --generator"
+                )
+            encoder = train_ranker(
+                networks.fresh_ranker(self.model, self._passages, seed, compat=self.compat),
+                rows,
+                levers,
+                work := folder.with_name("checkpoints"),
+                steps=self.steps,
+                batch_size=self.batch_size,
+                learning_rate=self.learning_rate,
+                warm_up_steps=self.steps // 10,
+                seed=seed,
+                device=self.device,
+                precision=self.precision,
+                save_steps=self.save_steps,
+                advance=advance,
+            )
+            save_ranker(encoder, folder, lambda part: self._write_card(part, label), compat=self.compat)
+            shutil.rmtree(work, ignore_errors=True)
+
+    def _write_card(self, folder: Path, label: str) -> None:
+        from kilter.lab.card import write_model_card
+
+        base = {"minilm": "sentence-transformers/all-MiniLM-L6-v2"}.get(self.model, self.model)
+        how: dict[str, Any] = {"licence": "apache-2.0" if self.model == "minilm" else None}
+        write_model_card(
+            folder, self, label, self._passages.provenance, base=base, library="sentence-transformers", **how
+        )
+
+    # Judging ------------------------------------------------------------------------------------------------
+
+    def evaluate(self, arm: str, seed: int, model: Path) -> Judged:
+        """How well the ranker tells the true passage, and the text it chooses."""
+        from kilter.lab.totals import means
+        from kilter.tasks.continuations.judging import agree, identify
+
+        levers = self.mixture(arm).levers()
+        scorer = self._with(levers)._scorer(levers, seed, model)
+        ranks = None if callable(levers.decoder) else scorer  # what decodes by a ranker is not judged for it again
+        rows = identify(ranks, self._passages, seed, self.test_pairs, self._machine)
+        rows += agree(None if isinstance(ranks, OwnProbability) else ranks, self._preferences)
+        if self.prompts:
+            rows += self._decode(levers, scorer, seed)
+        figures = means(rows, [*dict.fromkeys(name for row in rows for name in row["totals"])])  # all are shares
+        return Judged(figures, rows)  # the same rows for every arm, so that arms can be paired
+
+    def _scorer(self, levers: Levers, seed: int, model: Path) -> "TextScorer | None":
+        if levers.decoder in ("nucleus", "human"):
+            return None
+        if levers.decoder == "judge":
+            return self._load(self._judge(seed))
+        if levers.objective:
+            return self._load(model)
+        return levers.reward or networks.as_given(self.model, self._passages, self.device)
+
+    def _load(self, folder: Path) -> Any:
+        from kilter.decoding import RankGenScorer
+
+        return RankGenScorer.from_pretrained(folder).to(self.device)
+
+    def _decode(self, levers: Levers, scorer: "TextScorer | None", seed: int) -> list[dict[str, Any]]:
+        """What the arm writes after each prompt, and how an independent ranker finds it."""
+        from kilter.tasks.continuations.judging import copying, preferred
+        from kilter.tasks.continuations.reranking import Sampling, best, decode, finished
+
+        judge, rows = self._load(self._judge(seed)) if self.judge_pairs else None, []
+        for pair in self._prompts(seed):
+            row = {"input": pair.id, "prefix": pair.prefix}
+            if levers.decoder == "judge":  # what it chooses, it would prefer
+                rows.append({**row, "totals": {}})
+                continue
+            plain = [finished(text) for text in self._pool[pair.id]["texts"]]
+            if levers.decoder == "human":
+                texts = [pair.continuation]
+            elif scorer is None:  # plain sampling: of all samples the mean is taken
+                texts = plain
+            elif levers.decoder is None:
+                texts = [finished(best(pair.prefix, self._pool[pair.id], scorer))]
+            else:
+                how = (pair.prefix, levers.decoder, scorer, Sampling(self.new_tokens, self.top_p), seed)
+                texts = [finished(decode(*self._language_model(), *how))]
+            totals = copying(pair.prefix, texts)
+            if judge:
+                totals |= preferred(judge, pair, texts, plain, by_author=levers.decoder == "human")
+            rows.append({**row, "text": texts[0], "totals": totals})
+        return rows
+
+    # The report ---------------------------------------------------------------------------------------------
+
+    def notes(self, summary: Mapping[str, Any]) -> Sequence[str]:
+        """What the figures are, and are not, whatever was compared."""
+        return report.remarks(summary, novels=self.train_data is None, samples=self.samples if self.prompts else 0)
+
+    def pictures(self, summary: Mapping[str, Any], run: Path) -> Sequence[Picture]:
+        """Both kinds of suffix identification against each other, and repetition against what the judge prefers."""
+        return report.pictures(summary)
+
+
+def _against_all(encoder: Any) -> Any:
+    """What the judge learns by."""
+    from kilter.decoding import RankGenLoss
+
+    return RankGenLoss()
