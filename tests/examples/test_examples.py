@@ -26,6 +26,24 @@ def test_raw_loop(capsys: pytest.CaptureFixture) -> None:
 
 
 @pytest.mark.host
+def test_own_scorer(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    from kilter.cli import main
+    from tests.own_text import writing_model
+
+    scorer = EXAMPLES / "own_scorer.py"
+    score = runpy.run_path(str(scorer))["to_the_point"]
+    (tmp_path / "prompts.txt").write_text("the steam train\nrain all day\n")
+    given = ("--model", writing_model(tmp_path / "model"), "--prompts", tmp_path / "prompts.txt", "--device", "cpu")
+    options = ("--decoder", "best-of", "--n", 8, "--keep", 8, "--scorer", f"{scorer}:to_the_point")
+    assert main(["generate", *map(str, (*given, *options)), "--max-new-tokens", "8"]) == 0
+    for row in map(json.loads, capsys.readouterr().out.splitlines()):
+        found = [output["ranker_score"] for output in row["outputs"]]
+        texts = [output["text"] for output in row["outputs"]]
+        assert found == sorted(found, reverse=True) == pytest.approx(score([row["prompt"]] * 8, texts))
+        assert len(set(found)) > 1
+
+
+@pytest.mark.host
 @pytest.mark.filterwarnings("ignore:'pin_memory'")
 def test_trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import soundfile

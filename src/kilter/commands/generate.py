@@ -54,7 +54,7 @@ class _Prompts:
 _Decoding: Any = make_dataclass(
     "_Decoding",
     [
-        ("decoder", Annotated[Literal[tuple(DECODERS)], arg(help="how the texts are chosen")], "diverse-beam"),  # type: ignore[valid-type]
+        ("decoder", Annotated[Literal[tuple(DECODERS)], arg(help="how the texts are chosen")], "diverse-beam"),
         *((name, _flag(name), None) for name in OPTIONS),
     ],
     bases=(_Prompts,),
