@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from kilter.commands import EXIT_CODES
 from kilter.core.errors import UsageError, suggest
@@ -40,7 +40,7 @@ def run_method(slug: str, rest: list[str]) -> int:
     written = _read(first.config)
     if tasks and first.task:
         written["task"] = first.task
-    recipe_class, named = _on_task(tasks, written.get("task")) if tasks else (found, {})
+    recipe_class, named = _on_task(tasks, written.get("task")) if tasks else (cast(Any, found), {})
     given = _options(written, recipe_class, first.config)
     preset = first.preset or given.get("preset") or _preset(recipe_class, given, flags)
     if preset not in recipe_class.presets:
