@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 
 from kilter.commands import EXIT_CODES
-from kilter.core.errors import UsageError, suggest
+from kilter.core.errors import UsageError, missing, suggest
 from kilter.core.look_alikes import LOOK_ALIKES
 
 HELP = """usage: kilter COMMAND [OPTIONS]
@@ -63,7 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug:
             raise
         ours = not isinstance(error, ValueError | TypeError | OSError | ImportError)
-        print(f"kilter: {error if not ours else f'{type(error).__name__}: {error}'}", file=sys.stderr)
+        said = missing(error) if isinstance(error, ModuleNotFoundError) else str(error)
+        print(f"kilter: {said if not ours else f'{type(error).__name__}: {said}'}", file=sys.stderr)
         if ours:
             print("kilter: this looks like a bug of ours; add --debug for the traceback", file=sys.stderr)
         return 3 if ours else 2 if isinstance(error, UsageError) else 1

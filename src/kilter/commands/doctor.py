@@ -3,17 +3,15 @@
 import json
 import os
 import platform
-import re
 import sys
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import kilter
+from kilter.core.installed import hint, needs, numbers
 
 PLACE = 120
-
-_REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)\s*(>=(?P<least>[\d.]+))?.*?(extra == ['\"](?P<extra>\w+)['\"])?$")
 
 
 @dataclass
@@ -41,13 +39,11 @@ def examine() -> dict[str, Any]:
     from kilter.data.assets import ASSETS, status
 
     packages: dict[str, dict[str, dict[str, Any]]] = {"core": {}}
-    for line in requires("kilter") or ():
-        wanted = _REQUIREMENT.match(line)
-        if wanted and not wanted["name"].startswith("kilter") and wanted["extra"] != "all":
-            found = _version(wanted["name"])
-            enough = found is not None and _numbers(found) >= _numbers(wanted["least"] or "0")
-            state = {"version": found, "least": wanted["least"], "ok": enough}
-            packages.setdefault(wanted["extra"] or "core", {})[wanted["name"]] = state
+    for need in needs():
+        found = _version(need.name)
+        enough = found is not None and numbers(found) >= numbers(need.least)
+        state = {"version": found, "least": need.least, "ok": enough}
+        packages.setdefault(need.extra or "core", {})[need.name] = state
     return {
         "kilter": kilter.__version__,
         "python": platform.python_version(),
@@ -70,8 +66,7 @@ def show(found: dict[str, Any]) -> None:
             f"{name}>={one['least']} ({one['version'] or 'missing'})" for name, one in names.items() if not one["ok"]
         ]
         if wanted:
-            package = "kilter" if extra == "core" else f"kilter[{extra}]"
-            print(f"  needs {', '.join(wanted)}: pip install -U '{package}'")
+            print(f"  needs {', '.join(wanted)}: {hint(*[extra] * (extra != 'core'))}")
     if found["torchaudio"]:
         print(
             "\ntorchaudio is installed: kilter does not need it, and beside a CPU torch it breaks transformers' audio"
@@ -80,10 +75,6 @@ def show(found: dict[str, Any]) -> None:
     for name, state in found["assets"].items():
         where = f"in {state['where']}" if state["present"] else f"not here; {state['get']} ({state['size_mb']} MB)"
         print(f"  {name:<18} {where}\n{'':<21}{state['title']}, {state['licence']}")
-
-
-def _numbers(text: str) -> list[int]:
-    return [int(number) for number in re.findall(r"\d+", text)[:3]]
 
 
 def _version(package: str) -> str | None:
