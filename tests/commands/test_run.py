@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -87,8 +88,9 @@ def test_an_option_of_another_task_is_wrong_usage(capsys: pytest.CaptureFixture)
 def test_a_class_that_cannot_keep_its_task_is_told(
     capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    @dataclass
     class Forgetful:
-        __dataclass_fields__: dict[str, object] = {}
+        pass
 
     monkeypatch.setattr(made_up, "RECIPE", {"naps": Forgetful})
     assert main(["run", "made-up"]) == 1

@@ -70,8 +70,8 @@ def look_alike(letter: str) -> str:
     """What looks like a letter, in ASCII; a question mark where nothing does.
 
     Example:
-        >>> "".join(map(look_alike, "−3 → “café” ╭─╮ λ 你"))
-        '-3 -> "cafe" +-+ lambda ?'
+        >>> "".join(map(look_alike, "−3 → “café” ╭─╮ λ"))
+        '-3 -> "cafe" +-+ lambda'
     """
     if letter.isascii():
         return letter
