@@ -14,6 +14,7 @@ from pathlib import Path
 
 from kilter.commands import EXIT_CODES
 from kilter.core.errors import UsageError, missing, suggest
+from kilter.core.look_alikes import LOOK_ALIKES
 
 HELP = """usage: kilter COMMAND [OPTIONS]
 
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")  # CTC has no kernel for Apple's GPUs
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal without − or α is no reason to fail
+            stream.reconfigure(errors=LOOK_ALIKES)  # a terminal without − or α is no reason to fail
     try:
         return _dispatch(given)
     except KeyboardInterrupt:

@@ -4,6 +4,7 @@ What is on disk is whole batches and perhaps a line cut short: the same command 
 and does the rest. What it was made with stands in a hidden file beside it, so that nothing else is taken up.
 """
 
+import io
 import json
 import math
 import sys
@@ -161,7 +162,7 @@ def _align(asked: Align) -> int:
         raise ValueError(stop or f"{asked.source}: no recording could be aligned")
     ordered = "".join(done[name] for name in rows if name in done)
     if out is None:
-        sys.stdout.write(ordered)
+        _print(ordered, format)
     else:
         if format != "textgrid":
             write_whole(out, ordered)  # in the order of the recordings, no longer of their lengths
@@ -169,6 +170,17 @@ def _align(asked: Align) -> int:
     if stop:
         raise ValueError(stop)
     return 0
+
+
+def _print(text: str, format: Format) -> None:
+    """In UTF-8 where the stream's encoding lacks letters of a CTM, which has no escapes as JSON has."""
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        if format == "ctm" and isinstance(sys.stdout, io.TextIOWrapper):
+            print(f"printed in UTF-8: {sys.stdout.encoding} lacks letters of it", file=sys.stderr)
+            sys.stdout.reconfigure(encoding="utf-8")
+    sys.stdout.write(text)
 
 
 def _check(recogniser: "Recogniser", rows: "Iterable[Row]") -> None:

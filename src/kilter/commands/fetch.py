@@ -13,7 +13,10 @@ PLACE = 110
 
 @dataclass
 class Fetch:
-    """Fetch a data set or a recording pack into the cache, from the first source that has it."""
+    """Fetch a data set or a recording pack into the cache, from the first source that has it.
+
+    Where only something else can be had (synthetic speech for recordings), it says where that is, and ends with 1.
+    """
 
     name: Annotated[Positional[str], arg(metavar="NAME")]
     """an asset: see `kilter doctor` for their names"""
@@ -28,9 +31,13 @@ class Fetch:
             raise UsageError(f"there is no asset {self.name!r}{suggest(self.name, ASSETS)}")
         found = locate(self.name)
         if self.json:
-            print(json.dumps({"name": self.name, "path": str(found.path), "source": found.source}, indent=2))
+            print(json.dumps({"name": found.asset.name, "path": str(found.path), "source": found.source}, indent=2))
         else:
             print(f"{found.asset.title}: {found.path}\n{found.asset.licence}; {found.asset.attribution}")
+        if found.asset.name != self.name:
+            raise ValueError(
+                f"{ASSETS[self.name].title} could not be had; {found.asset.name}, from {found.source}, stands in for it"
+            )
         return 0
 
 

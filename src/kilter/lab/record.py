@@ -18,8 +18,18 @@ def source_tree() -> Path:
 
 
 def record_evidence(run: Path, root: Path) -> Path:
-    """Write `evidence/<method>.json`, or `<method>-<preset>.json` for another preset than `full`; returns its path."""
+    """Write `evidence/<method>.json`, or `<method>-<preset>.json` for another preset than `full`; returns its path.
+
+    Raises:
+        ValueError: the run was on synthetic data.
+    """
     summary = read_json(run / "summary.json")
+    if (data := summary["data"])["synthetic"]:
+        why = f" {data['note']}" if data["note"] else ""
+        raise ValueError(
+            f"--record keeps no run on synthetic data, and this one was on {data['title']}.{why} Get what people made "
+            "(kilter doctor says how), then run it again with another --out"
+        )
     summary["per_seed"] = {
         arm: {str(seed): read_json(run / "arms" / arm / f"seed-{seed}" / "metrics.json") for seed in found["seeds"]}
         for arm, found in summary["arms"].items()
