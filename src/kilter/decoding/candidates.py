@@ -38,6 +38,7 @@ class Beams:
 
     @classmethod
     def of(cls, prompts: Tensor, rows: int, fill: int) -> "Beams":
+        """Nothing yet but the prompts, `rows` of each."""
         ids = prompts[:, None].expand(-1, rows, -1)
         nothing = torch.zeros(ids.shape[:2], device=prompts.device)
         return cls(ids, nothing, nothing.long(), nothing.bool(), nothing.clone(), fill)
