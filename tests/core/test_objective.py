@@ -72,7 +72,7 @@ def test_what_is_no_objective_is_told_where_it_belongs() -> None:
 
 def test_names_resolve_lazily() -> None:
     assert {name: getattr(kilter.core, name).__name__ for name in kilter.core.__all__} == {
-        name: name for name in ("Claim", "LossOutput", "Objective", "Paper")
+        name: name for name in ("Claim", "Decoder", "LossOutput", "Objective", "Paper")
     }
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         kilter.core.Nothing  # noqa: B018

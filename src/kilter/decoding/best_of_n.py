@@ -6,7 +6,8 @@ from typing import Any
 from torch import Generator
 
 from kilter.core.decoder import Decoder, Request
-from kilter.decoding.block_search import AnyScorer, check_scorer, decode_blocks
+from kilter.decoding.block_search import decode_blocks
+from kilter.decoding.candidates import AnyScorer, check_scorer
 
 
 class BestOfN(Decoder):

@@ -11,7 +11,8 @@ from torch import Generator
 
 from kilter.core.checks import one_of
 from kilter.core.decoder import Decoder, Request
-from kilter.decoding.block_search import AnyScorer, FirstStage, check_scorer, decode_blocks
+from kilter.decoding.block_search import FirstStage, decode_blocks
+from kilter.decoding.candidates import AnyScorer, check_scorer
 
 
 class RankGenSearch(Decoder):
