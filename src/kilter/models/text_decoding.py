@@ -112,7 +112,7 @@ def load_scorer(name: str, text: TextModel) -> Any:
     if name == LOG_PROB:
         return "log_prob"
     try:
-        check_model_name(name, "a RankGen scorer or of a cross-encoder", known=[LOG_PROB])
+        check_model_name(name, f"a RankGen scorer or of a cross-encoder, nor {LOG_PROB}", known=[LOG_PROB])
     except ValueError as error:
         raise ValueError(f"scorer: {error}") from error
     try:
