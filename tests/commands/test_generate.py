@@ -745,7 +745,11 @@ def test_what_is_no_row_is_named_and_left_alone(
         (["--device", "gpu"], 1, "device: 'gpu'"),
         (["--chat"], 1, "no chat template; leave --chat out"),
         (["--max-new-tokens", "32"], 1, "--max-new-tokens 32: the model has 32 positions, prompt included"),
-        (["--decoder", "best-of", "--scorer", "{folder}/nowhere"], 1, "scorer: {folder}/nowhere is not log-prob"),
+        (
+            ["--decoder", "best-of", "--scorer", "{folder}/nowhere"],
+            1,
+            "scorer: {folder}/nowhere: not a folder or hub id",
+        ),
         (["--out", "{folder}"], 1, "{folder}: is a folder"),
         (["--out", "{folder}/prompts.txt"], 1, "is where the prompts come from"),
         (["--prompts", "{folder}/none.txt"], 1, "none.txt: no such file"),

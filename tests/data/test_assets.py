@@ -133,7 +133,7 @@ def test_nowhere_to_be_had(monkeypatch, missing):
     message = str(error.value)
     for reason in ("KILTER_DATA names no folder", "the cache has no fsdd", "did not answer", "kilter fetch fsdd"):
         assert reason in message
-    assert ("kilter[speech]" if missing else "synthetic data is not wanted here") in message
+    assert ("[speech]" if missing else "synthetic data is not wanted here") in message
     assert not list(cache_dir().iterdir())
 
 

@@ -135,7 +135,7 @@ def load_scorer(name: str, text: TextModel) -> Any:
     if names_own(name):
         return OwnFunction.load("scorer", name, ("prefixes", "continuations"))
     try:
-        check_model_name(name, "a RankGen scorer or of a cross-encoder", known=[LOG_PROB])
+        check_model_name(name, f"a RankGen scorer or of a cross-encoder, nor {LOG_PROB}", known=[LOG_PROB])
     except ValueError as error:
         raise ValueError(f"scorer: {error}") from error
     try:
