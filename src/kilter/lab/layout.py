@@ -12,12 +12,13 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from kilter.lab.numbers import MINUS, Bounds
-from kilter.lab.theme import colour
+from kilter.lab.theme import SIZE, colour
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
     from matplotlib.transforms import Bbox
 
 PAD = 5.0
@@ -93,7 +94,7 @@ def lanes(boxes: Sequence[tuple[float, float]], most: int) -> list[int | None]:
     """The lowest lane where each (left, right) touches none before it; None where all are taken.
 
     Example:
-        >>> lanes([(0, 10), (5, 15), (12, 20), (6, 7)], 2)
+        >>> lanes([(0.0, 10.0), (5.0, 15.0), (12.0, 20.0), (6.0, 7.0)], 2)
         [0, 1, 0, None]
     """
     taken: list[list[tuple[float, float]]] = [[] for _ in range(most)]
@@ -126,6 +127,7 @@ def settle(
         least: width and height of the plot, in points.
     """
     from matplotlib.ticker import AutoLocator
+    from matplotlib.transforms import Bbox
 
     across, up = axes.xaxis, axes.yaxis
     names = {axis: axis.label.get_text() for axis in (across, up)}
@@ -146,9 +148,8 @@ def settle(
         room = [max(canvas[i] - before[i] - after[i], least[i]) for i in (0, 1)]
         canvas = [before[i] + room[i] + after[i] for i in (0, 1)]
         fig.set_size_inches(*(round(length, 1) / 72 for length in canvas))
-        axes.set_position([round(length, 4) for length in (
-            before[0] / canvas[0], before[1] / canvas[1], room[0] / canvas[0], room[1] / canvas[1],
-        )])  # fmt: skip
+        edges = [before[0] / canvas[0], before[1] / canvas[1], room[0] / canvas[0], room[1] / canvas[1]]
+        axes.set_position(Bbox.from_bounds(*(round(edge, 4) for edge in edges)))
     fig.draw_without_rendering()
 
 
@@ -158,7 +159,7 @@ def _name(axis: "Axis", name: str, room: float) -> None:
         offset = offset.replace("-", MINUS)
         name = f"{name} {offset if offset[0] in f'+{MINUS}' else f'×{offset}'}"
     axis.get_offset_text().set_visible(False)
-    axis.set_label_text("\n".join(wrap(name, room, axis.label.get_fontsize())))
+    axis.set_label_text("\n".join(wrap(name, room, SIZE)))
 
 
 def _thin(axis: "Axis", bounds: Bounds | None, room: float, *, beside: bool) -> None:
@@ -167,13 +168,13 @@ def _thin(axis: "Axis", bounds: Bounds | None, room: float, *, beside: bool) -> 
 
     least, most = (None if bounds is None else bounds[i] for i in (0, 1))
     low, high = sorted(axis.get_view_interval())
-    size = axis.label.get_fontsize()
-    for bins in range(min(9, max(1, int(room / size / (3 if beside else 2)))), 0, -1):
+    ticks: list[float] = []
+    for bins in range(min(9, max(1, int(room / SIZE / (3 if beside else 2)))), 0, -1):
         every = MaxNLocator(bins, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
         ticks = [tick for tick in every if low <= tick <= high]
         ticks = [tick for tick in ticks if (least is None or tick >= least) and (most is None or tick <= most)]
         axis.set_major_locator(FixedLocator(ticks))
-        tall = [width(text, size) if beside else LINE * size for text in axis.get_major_formatter().format_ticks(ticks)]
+        tall = [width(text, SIZE) if beside else LINE * SIZE for text in axis.get_major_formatter().format_ticks(ticks)]
         places = [(tick - low) / (high - low) * room for tick in ticks]
         ends = [(place - length / 2 - 2, place + length / 2 + 2) for place, length in zip(places, tall, strict=True)]
         if all(a[1] <= b[0] for a, b in pairwise(ends)):
@@ -191,7 +192,7 @@ def label_points(fig: "Figure", axes: "Axes", notes: Sequence[Note], size: float
 
     spots = [(x * ring, y * ring) for ring in _RINGS for x, y in _SPOTS]
     points = [Bbox([at, at]).padded(5.5) for at in (axes.transData.transform(point) for *_, point, _ in notes)]
-    bars = [Bbox.from_extents(bar).transformed(axes.transData).padded(2) for *_, few in notes for bar in few]
+    bars = [Bbox.from_extents(*bar).transformed(axes.transData).padded(2) for *_, few in notes for bar in few]
     taken: list[Bbox] = []
     left_out = []
     for words, ink, point, _ in notes:

@@ -53,7 +53,7 @@ def possible(
     """
     least, most = bounds or (None, None)
     if change:
-        span = None if None in (least, most) else most - least
+        span = None if least is None or most is None else most - least
         least, most = None if span is None else -span, span
     if low is not None and least is not None:
         low = max(low, least)

@@ -36,8 +36,9 @@ def tradeoff(summary: Mapping[str, Any], x: str = "delay_ms", y: str = "wer") ->
     if not arms:
         raise ValueError(f"no arm has both {x!r} and {y!r}; the summary's metrics are {', '.join(metrics)}")
     with theme():
-        fig = _plane(summary, arms, x, y, beside=False) if len(arms) <= _FEW else None
-        fig = fig or _plane(summary, arms, x, y, beside=True)
+        fig, fits = _plane(summary, arms, x, y, beside=len(arms) > _FEW)
+        if not fits:
+            fig, _ = _plane(summary, arms, x, y, beside=True)
         told = "; ".join(
             f"{arm['label']}: {short(arm['metrics'][x]['mean'])}, {short(arm['metrics'][y]['mean'])}"
             for arm in arms.values()
@@ -48,8 +49,8 @@ def tradeoff(summary: Mapping[str, Any], x: str = "delay_ms", y: str = "wer") ->
 
 def _plane(
     summary: Mapping[str, Any], arms: Mapping[str, Mapping[str, Any]], x: str, y: str, *, beside: bool
-) -> "Figure | None":
-    """The figure with names beside the plot, or by the points: None if there is no room for them."""
+) -> "tuple[Figure, bool]":
+    """The figure with names beside the plot or by the points, and whether there was room for them."""
     from matplotlib.figure import Figure
 
     metrics = summary["metrics"]
@@ -68,12 +69,12 @@ def _plane(
     bounds = {"x": metrics[x].get("bounds"), "y": metrics[y].get("bounds")}
     if not beside:
         settle(fig, axes, bounds=bounds)
-        return None if label_points(fig, axes, notes) else fig
+        return fig, not label_points(fig, axes, notes)
     settle(fig, axes, bounds=bounds, right=key.width + 14, least=(240.0, max(200.0, key.height)))
     label_points(fig, axes, notes)
     plot, point = axes.bbox, fig.dpi / 72
     key.draw(fig, plot.x1 / point + 14, (plot.y0 + plot.y1) / 2 / point + key.height / 2)
-    return fig
+    return fig, True
 
 
 def _draw_arms(

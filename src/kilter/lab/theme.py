@@ -31,6 +31,8 @@ PALETTE = {
     "fair": ("#7a5900", "#e3bd5c"),
     "bad": ("#b3261e", "#ff9187"),
 }
+SIZE = 9.5
+"""Of letters, in points."""
 SERIES = ("series-1", "series-2", "series-3", "series-4")
 _STAND_IN = {name: f"#fe01{place:02x}" for place, name in enumerate(PALETTE)}
 
@@ -57,7 +59,7 @@ def theme() -> Iterator[None]:
     settings = {
         "svg.fonttype": "none",
         "svg.hashsalt": "kilter",
-        "font.size": 9.5,
+        "font.size": SIZE,
         "text.color": ink,
         "text.hinting": "none",  # measured as it is drawn
         "text.parse_math": False,  # a name with two dollars is a name
