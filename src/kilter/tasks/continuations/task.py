@@ -81,7 +81,8 @@ class Continuations(Recipe):
         {"objective", "rows", "sampler", "callbacks", "decoder", "reward", "options"}
     )
     """Objectives take vectors of texts, as sentence-transformers has them; `rows` are those of `training_rows`; a
-    decoder is `(scorer, *, tokenizer, generator) -> custom_generate`; a reward ranks instead of what is trained."""
+    decoder is `(scorer, *, tokenizer, generator) -> custom_generate`; a reward ranks instead of what is trained; other
+    options are those of the ranker and its training."""
     intervals: ClassVar[Literal["seeds", "examples"]] = "examples"
     own_by: ClassVar[tuple[str, ...]] = ("train", "train_data")
     unhashed = Recipe.unhashed | {"save_steps"}
@@ -198,8 +199,8 @@ class Continuations(Recipe):
         if self.train_data is None:
             self._passages = sources.novels(**how)
         else:
-            halved = bool(self.judge_pairs)
-            self._passages = sources.own_documents(self.train_data, self.eval_data, halved=halved, **how)
+            how["halved"] = bool(self.judge_pairs)
+            self._passages = sources.own_documents(self.train_data, self.eval_data, **how)
         return self._passages.provenance
 
     # What arms share: machine text, samples, a judge -----------------------------------------------------------
@@ -256,8 +257,7 @@ class Continuations(Recipe):
         from kilter.lab.kept import KeptRows
         from kilter.tasks.continuations.reranking import Sampling, sample
 
-        sampling = Sampling(self.new_tokens, self.top_p)
-        prompts = self._prompts(seed)
+        sampling, prompts = Sampling(self.new_tokens, self.top_p), self._prompts(seed)
         settings = {"model": self.generator, "samples": self.samples, **asdict(sampling)}
         kept = KeptRows(self._samples_file(seed), settings)
         for done, pair in enumerate(prompts, 1):
@@ -311,32 +311,21 @@ class Continuations(Recipe):
                     f"{label}: no document has two passages to learn from that the generator could continue; give "
                     "longer texts, more --pairs, or another --generator"
                 )
-            encoder = train_ranker(
-                networks.fresh_ranker(self.model, self._passages, seed, compat=self.compat),
-                rows,
-                levers,
-                work := folder.with_name("checkpoints"),
-                steps=self.steps,
-                batch_size=self.batch_size,
-                learning_rate=self.learning_rate,
-                warm_up_steps=self.steps // 10,
-                seed=seed,
-                device=self.device,
-                precision=self.precision,
-                save_steps=self.save_steps,
-                advance=advance,
-            )
+            ranker = networks.fresh_ranker(self.model, self._passages, seed, compat=self.compat)
+            same = ("steps", "batch_size", "learning_rate", "device", "precision", "save_steps")
+            how: Any = {name: getattr(self, name) for name in same} | {"warm_up_steps": self.steps // 10}
+            work = folder.with_name("checkpoints")
+            encoder = train_ranker(ranker, rows, levers, work, seed=seed, advance=advance, **how)
             save_ranker(encoder, folder, lambda part: self._write_card(part, label), compat=self.compat)
             shutil.rmtree(work, ignore_errors=True)
 
     def _write_card(self, folder: Path, label: str) -> None:
         from kilter.lab.card import write_model_card
 
-        base = {"minilm": "sentence-transformers/all-MiniLM-L6-v2"}.get(self.model, self.model)
-        how: dict[str, Any] = {"licence": "apache-2.0" if self.model == "minilm" else None}
-        write_model_card(
-            folder, self, label, self._passages.provenance, base=base, library="sentence-transformers", **how
-        )
+        how: Any = {"base": self.model, "library": "sentence-transformers"}
+        if self.model == "minilm":
+            how |= {"base": "sentence-transformers/all-MiniLM-L6-v2", "licence": "apache-2.0"}
+        write_model_card(folder, self, label, self._passages.provenance, **how)
 
     # Judging ------------------------------------------------------------------------------------------------
 
