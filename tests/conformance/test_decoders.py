@@ -6,6 +6,7 @@ The row of `kilter.models.decoders` says with which options a decoder is made an
 import importlib
 import inspect
 import pickle
+from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
 
@@ -14,7 +15,9 @@ import torch
 from torch import Generator, Tensor
 
 from kilter.core import Decoder
+from kilter.models import decoders
 from kilter.models.decoders import DECODERS, OPTIONS, Row
+from kilter.recipes import every
 from tests.conformance.case import FAMILIES
 from tests.decoding import tiny
 
@@ -36,14 +39,23 @@ on_each_model = pytest.mark.parametrize("name", MODELS)
 
 
 def row(where: str) -> Row:
-    """The first row of the decoder."""
-    rows = [row for row in DECODERS.values() if row.method == where.rpartition(".")[2]]
-    assert rows, f"{where} has no row in kilter.models.decoders: shell and arms do not know it"
+    """The first row of the decoder: of the table, or one that a recipe makes."""
+    rows = [row for row in (*DECODERS.values(), *brought()) if row.method == where.rpartition(".")[2]]
+    assert rows, f"{where} has no row, neither in kilter.models.decoders nor in a recipe: no arm knows it"
     return rows[0]
 
 
+def brought() -> Iterator[Row]:
+    """The rows of the arms that recipes bring."""
+    for recipe in every():
+        for term in recipe().brings().values():
+            decoder = term.make(term.usual or next(iter(term.grid), None)).decoder
+            if isinstance(made := getattr(decoder, "row", None), Row):
+                yield made
+
+
 def called(options: dict[str, Any]) -> dict[str, Any]:
-    return {OPTIONS[name].called or name: value for name, value in options.items() if value is not None}
+    return decoders.called({name: value for name, value in options.items() if value is not None})
 
 
 def build(where: str, **more: Any) -> Decoder:
