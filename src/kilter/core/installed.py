@@ -1,6 +1,6 @@
 """What pip knows of kilter: which libraries each extra brings, where kilter came from, and so how to get an extra.
 
-Standard library only; `importlib.metadata` is imported when it is needed, since every command starts here.
+Standard library only; what is slow of it (`importlib.metadata`) is imported when it is needed: every command starts here.
 """
 
 import json
@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 _REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)\s*(>=(?P<least>[\d.]+))?.*?(extra == ['\"](?P<extra>\w+)['\"])?$")
 
@@ -72,6 +71,8 @@ def hint(*extras: str) -> str:
     record = _record()
     url = record.get("url", "git+<URL of the repository>")
     if "dir_info" in record:
+        from urllib.request import url2pathname
+
         folder = Path(url2pathname(urlsplit(url).path))
         edited = "-e " if record["dir_info"].get("editable") else ""
         return f'pip install {edited}"{"." if folder == Path.cwd() else folder}{wanted}"'

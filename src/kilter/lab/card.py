@@ -125,22 +125,18 @@ def write_card(
 def write_model_card(
     folder: Path,
     recipe: "Recipe",
-    label: str,
+    arm: str,
     data: "Provenance",
     *,
+    label: str = "",
     base: str | None = None,
     licence: str | None = None,
     library: str = "transformers",
 ) -> None:
-    """`write_card` for a recipe, with every setting it has."""
+    """`write_card` for the model of an arm, with the settings that made it; by default under the arm's label."""
     base = base or getattr(recipe, "model", None)
     base = None if base == "random" else base
-    where = {"model", "device", "threads", "train_data", "eval_data", "data"}
-    settings = {
-        name: value
-        for name, value in vars(recipe).items()
-        if name[0] != "_" and name not in recipe.unhashed | where and isinstance(value, int | float | str)
-    }
+    label, settings = label or recipe.describe(arm).label, recipe.made_by(arm)
     title = base_name(base) if base else f"{recipe.paper.slug} small model"
     plain: Any = {"base": base, "licence": licence, "library": library}
     write_card(folder, title=title, label=label, paper=recipe.paper, settings=settings, data=data, **plain)

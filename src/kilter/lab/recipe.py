@@ -129,6 +129,8 @@ class Recipe(ABC):
     """options that mean one's own work, so that the preset is `own` where none is asked for"""
     unhashed: ClassVar[frozenset[str]] = frozenset({"out", "only", "jobs", "arms", "seeds", "preset", "borrowed"})
     """options that change where or how much is run, not what one piece of work computes"""
+    judging: ClassVar[frozenset[str]] = frozenset()
+    """options by which a model is judged or decoded: its card leaves them out, since they did not make it"""
     kin: ClassVar[Callable[[], Iterable[type["Recipe"]]]] = staticmethod(tuple)
     """all recipes there are, set by `kilter.recipes`: the arms of those on this task may stand here as guests"""
 
@@ -197,6 +199,18 @@ class Recipe(ABC):
         """The options that are this recipe's and not its task's."""
         shared = {one.name for one in fields(type(self).__base__)}  # type: ignore[arg-type]
         return {one.name: plain(getattr(self, one.name)) for one in fields(self) if one.name not in shared}
+
+    def made_by(self, arm: str) -> dict[str, Any]:
+        """The settings that made an arm's model, for its card; the recipe's own where the arm has a term of it."""
+        own = self.own_settings() if {*self.brings()}.isdisjoint(self._said_in(arm)) else {}
+        left_out = {*self.unhashed, *self.judging, *own, "device", "threads"}
+        return {one.name: getattr(self, one.name) for one in fields(self) if one.name not in left_out}
+
+    def _said_in(self, arm: str) -> set[str]:
+        try:
+            return {part.name for part in self.mixture(arm).parts}
+        except ValueError:  # an arm that is no mixture, such as the model as given
+            return set()
 
     @abstractmethod
     def describe(self, arm: str) -> Arm:

@@ -76,6 +76,7 @@ def spoken_command(arguments: list[str]) -> str:
 
 def finish(recipe: Recipe, out: Path, data: Provenance, command: str) -> None:
     """Write `summary.json`, the figures and the report from the finished pieces."""
+    from kilter.lab.card import add_results
     from kilter.lab.report import write_report
 
     there = sorted(folder.name for folder in (out / "arms").iterdir() if folder.is_dir())
@@ -107,6 +108,9 @@ def finish(recipe: Recipe, out: Path, data: Provenance, command: str) -> None:
     summary["notes"] = list(recipe.notes(summary))
     summary["figures"] = [_write_picture(out, picture) for picture in recipe.pictures(summary, out)]
     write_json(out / "summary.json", summary)
+    for arm in done:
+        for model in (out / "arms" / arm).glob("seed-*/model/README.md"):
+            add_results(model.parent, summary, arm)
     write_report(out)
 
 

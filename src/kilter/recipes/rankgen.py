@@ -37,6 +37,7 @@ class RankGenRecipe(Continuations):
     """L of the search in blocks, in tokens (published: 20)"""
 
     paper = cards()["rankgen"]
+    judging = Continuations.judging | {"beams", "block_samples", "block"}
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {
             "arms": ("untrained", "both", "both+blocks", "nucleus"),

@@ -86,6 +86,19 @@ class Continuations(Recipe):
     intervals: ClassVar[Literal["seeds", "examples"]] = "examples"
     own_by: ClassVar[tuple[str, ...]] = ("train", "train_data")
     unhashed = Recipe.unhashed | {"save_steps"}
+    judging = frozenset(
+        (
+            "model",
+            "train_data",
+            "eval_data",
+            "judge_pairs",
+            "test_pairs",
+            "prompts",
+            "samples",
+            "new_tokens",
+            "judgements",
+        )
+    )
     smoke: ClassVar[Mapping[str, Any]] = {
         "model": "random",
         "generator": "random",
@@ -214,10 +227,8 @@ class Continuations(Recipe):
                 self._draw_samples(seed, advance)
             if self.judge_pairs:
                 pairs = self._passages.spread(self._passages.seen(seed), 1, self.judge_pairs)
-                label = "judge of the samples"
-                self._train_ranker(
-                    Levers(objective=_against_all), pairs, seed + _JUDGE, self._judge(seed), advance, label
-                )
+                by = Levers(objective=_against_all)
+                self._train_ranker("judge", by, pairs, seed + _JUDGE, self._judge(seed), advance)
 
     def _judge(self, seed: int) -> Path:
         return self._run / "judge" / f"seed-{seed}" / "model"
@@ -280,7 +291,7 @@ class Continuations(Recipe):
         ranker = self._ranker(arm)
         model = folder.parents[1] / ranker / folder.name / "model"
         pairs = self._passages.spread(self._passages.seen(seed), 0, self.pairs)
-        self._with(levers)._train_ranker(levers, pairs, seed, model, advance, self.describe(ranker).label)
+        self._with(levers)._train_ranker(ranker, levers, pairs, seed, model, advance)
         return model
 
     def _ranker(self, arm: str) -> str:
@@ -296,7 +307,7 @@ class Continuations(Recipe):
         return changed
 
     def _train_ranker(
-        self, levers: Levers, pairs: "Sequence[Pair]", seed: int, folder: Path, advance: Advance, label: str
+        self, arm: str, levers: Levers, pairs: "Sequence[Pair]", seed: int, folder: Path, advance: Advance
     ) -> None:
         with one_at_a_time(folder):
             if (folder / "modules.json").exists():
@@ -308,7 +319,7 @@ class Continuations(Recipe):
             rows = training_rows(pairs, self._machine, [*self._passages.documents])
             if not len(rows):
                 raise ValueError(
-                    f"{label}: no document has two passages to learn from that the generator could continue; give "
+                    f"{arm}: no document has two passages to learn from that the generator could continue; give "
                     "longer texts, more --pairs, or another --generator"
                 )
             ranker = networks.fresh_ranker(self.model, self._passages, seed, compat=self.compat)
@@ -316,16 +327,16 @@ class Continuations(Recipe):
             how: Any = {name: getattr(self, name) for name in same} | {"warm_up_steps": self.steps // 10}
             work = folder.with_name("checkpoints")
             encoder = train_ranker(ranker, rows, levers, work, seed=seed, advance=advance, **how)
-            save_ranker(encoder, folder, lambda part: self._write_card(part, label), compat=self.compat)
+            save_ranker(encoder, folder, lambda part: self._write_card(part, arm), compat=self.compat)
             shutil.rmtree(work, ignore_errors=True)
 
-    def _write_card(self, folder: Path, label: str) -> None:
+    def _write_card(self, folder: Path, arm: str) -> None:
         from kilter.lab.card import write_model_card
 
         how: Any = {"base": self.model, "library": "sentence-transformers"}
         if self.model == "minilm":
             how |= {"base": "sentence-transformers/all-MiniLM-L6-v2", "licence": "apache-2.0"}
-        write_model_card(folder, self, label, self._passages.provenance, **how)
+        write_model_card(folder, self, arm, self._passages.provenance, **how)
 
     # Judging ------------------------------------------------------------------------------------------------
 
@@ -333,6 +344,8 @@ class Continuations(Recipe):
         """How well the ranker tells the true passage, and the text it chooses."""
         from kilter.lab.totals import means
         from kilter.tasks.continuations.judging import agree, identify
+        from kilter.tasks.continuations.reranking import Sampling
+        from kilter.tasks.continuations.written import written
 
         levers = self.mixture(arm).levers()
         scorer = self._with(levers)._scorer(levers, seed, model)
@@ -340,7 +353,10 @@ class Continuations(Recipe):
         rows = identify(ranks, self._passages, seed, self.test_pairs, self._machine)
         rows += agree(None if isinstance(ranks, OwnProbability) else ranks, self._preferences)
         if self.prompts:
-            rows += self._decode(levers, scorer, seed)
+            judge = self._load(self._judge(seed)) if self.judge_pairs else None
+            sampling = Sampling(self.new_tokens, self.top_p)
+            pool = {pair: self._pool[pair.id] for pair in self._prompts(seed)}
+            rows += written(pool, levers.decoder, scorer, judge, self._language_model, sampling, seed)
         figures = means(rows, [*dict.fromkeys(name for row in rows for name in row["totals"])])  # all are shares
         return Judged(figures, rows)  # the same rows for every arm, so that arms can be paired
 
@@ -357,33 +373,6 @@ class Continuations(Recipe):
         from kilter.decoding import RankGenScorer
 
         return RankGenScorer.from_pretrained(folder).to(self.device)
-
-    def _decode(self, levers: Levers, scorer: "TextScorer | None", seed: int) -> list[dict[str, Any]]:
-        """What the arm writes after each prompt, and how an independent ranker finds it."""
-        from kilter.tasks.continuations.judging import copying, preferred
-        from kilter.tasks.continuations.reranking import Sampling, best, decode, finished
-
-        judge, rows = self._load(self._judge(seed)) if self.judge_pairs else None, []
-        for pair in self._prompts(seed):
-            row = {"input": pair.id, "prefix": pair.prefix}
-            if levers.decoder == "judge":  # what it chooses, it would prefer
-                rows.append({**row, "totals": {}})
-                continue
-            plain = [finished(text) for text in self._pool[pair.id]["texts"]]
-            if levers.decoder == "human":
-                texts = [pair.continuation]
-            elif scorer is None:  # plain sampling: of all samples the mean is taken
-                texts = plain
-            elif levers.decoder is None:
-                texts = [finished(best(pair.prefix, self._pool[pair.id], scorer))]
-            else:
-                how = (pair.prefix, levers.decoder, scorer, Sampling(self.new_tokens, self.top_p), seed)
-                texts = [finished(decode(*self._language_model(), *how))]
-            totals = copying(pair.prefix, texts)
-            if judge:
-                totals |= preferred(judge, pair, texts, plain, by_author=levers.decoder == "human")
-            rows.append({**row, "text": texts[0], "totals": totals})
-        return rows
 
     # The report ---------------------------------------------------------------------------------------------
 

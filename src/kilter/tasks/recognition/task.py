@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from tyro.conf import arg
 
+from kilter.evaluation.word_errors import weak_model_note
 from kilter.lab.arms import Arm, Levers, Mixture, Part, Term
 from kilter.lab.files import MAIN_PROCESS, full_disk_said
 from kilter.lab.locks import one_at_a_time
@@ -79,6 +80,7 @@ class Recognition(Recipe):
     takes: ClassVar[frozenset[str]] = frozenset({"objective", "rows", "sampler", "callbacks", "options"})
     words: ClassVar[frozenset[str]] = frozenset({"constant"})
     unhashed = Recipe.unhashed | {"pictures_of", "save_steps"}
+    judging = frozenset({"model", "train_data", "eval_data", "text_column", "audio_column", "skip_bad", "test_strings"})
     smoke: ClassVar[Mapping[str, Any]] = {
         "warm_up_steps": 24,
         "steps": 12,
@@ -115,6 +117,14 @@ class Recognition(Recipe):
             self.arms = tuple(dict.fromkeys(("before", *self.arms)))
 
     # Arms ---------------------------------------------------------------------------------------------------
+
+    def made_by(self, arm: str) -> dict[str, Any]:
+        """Of the task's options those of the source and of the loss that the arm has."""
+        levers = self.mixture(arm).levers()
+        idle = {"language"} if self.speech == "digits" else set()
+        idle |= {"speech", "language", "encoder", "warm_up_learning_rate"} if self.model else set()
+        idle |= set() if _falls(levers) else {"schedule", "start_step", "start_word_success"}
+        return {name: value for name, value in super().made_by(arm).items() if name not in idle} | dict(levers.options)
 
     def rivals(self) -> Mapping[str, Term]:
         """Usual CTC losses, trimmed audio, and the networks."""
@@ -317,7 +327,7 @@ class Recognition(Recipe):
             with full_disk_said(folder.parent):
                 part.mkdir(parents=True)
                 recogniser.save(part)
-                write_model_card(part, self, self.describe(arm).label, self._source.provenance)
+                write_model_card(part, self, arm, self._source.provenance)
             part.replace(folder)
             shutil.rmtree(folder.with_name("checkpoints"), ignore_errors=True)
         dist.barrier()
@@ -356,6 +366,9 @@ class Recognition(Recipe):
                 "No arm trained with plain CTC for the same steps, so part of the change may come from more training "
                 "alone: --arms ctc awp tells them apart."
             )
+        given = arms.get("before", {}).get("metrics", {}).get("wer", {}).get("mean")
+        if given is not None and (note := weak_model_note(given / 100)):
+            yield note
         if synthetic:
             yield "The speech is synthetic (espeak-ng): no recordings could be had. Read no more into it."
         if (delay := self.delays(arms).get("ctc", 0.0)) < 0:

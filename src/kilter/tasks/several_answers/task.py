@@ -74,6 +74,9 @@ class SeveralAnswers(Recipe):
     takes: ClassVar[frozenset[str]] = frozenset({"decoder"})
     intervals: ClassVar[Literal["seeds", "examples"]] = "examples"
     unhashed = Recipe.unhashed | {"pictures_of", "save_steps", "inputs_at_once"}
+    judging = frozenset(
+        {"model", "data", "chat", "outputs", "length_penalty", "max_new_tokens", "test_inputs", "dev_inputs"}
+    )
     shown: ClassVar[tuple[str, ...]] = ()
     """arms whose outputs the report shows first, after the baseline's"""
     metrics: ClassVar[Mapping[str, Metric]] = {

@@ -49,7 +49,7 @@ def train_small(task: "SeveralAnswers", source: "Source", seed: int, folder: Pat
         with full_disk_said(folder):
             model.save_pretrained(part)
             tokenizer.save_pretrained(part)
-            write_model_card(part, task, "Small encoder–decoder", source.provenance)
+            write_model_card(part, task, task.baseline, source.provenance, label="Small encoder–decoder")
         part.replace(folder / "model")
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     dist.barrier()
