@@ -78,6 +78,8 @@ def test_what_it_writes_works_at_once(checkout: Path, lever: str, task: str) -> 
 @pytest.mark.usefixtures("digits")
 @pytest.mark.parametrize(("lever", "task"), PAIRS)
 def test_its_recipe_runs_in_a_new_family_too(checkout: Path, lever: str, task: str) -> None:
+    if task == "several_answers" and not Path(os.environ.get("KILTER_DATA", "nowhere"), "e2e").is_dir():
+        pytest.skip("KILTER_DATA has no e2e, and the task has nothing to stand for it")
     new("humming/x2", checkout, lever=lever, task=task, new_family=True)
     python(checkout, "-c", RUN.format(**Method.parse("humming/x2").names))
 

@@ -1,6 +1,6 @@
 """What pip knows of kilter: which libraries each extra brings, where kilter came from, and so how to get an extra.
 
-Standard library only; what is slow of it (`importlib.metadata`) is imported when it is needed: every command starts here.
+Standard library only, and what is slow of it (`importlib.metadata`) when it is needed: every command starts here.
 """
 
 import json

@@ -86,19 +86,8 @@ class Continuations(Recipe):
     intervals: ClassVar[Literal["seeds", "examples"]] = "examples"
     own_by: ClassVar[tuple[str, ...]] = ("train", "train_data")
     unhashed = Recipe.unhashed | {"save_steps"}
-    judging = frozenset(
-        (
-            "model",
-            "train_data",
-            "eval_data",
-            "judge_pairs",
-            "test_pairs",
-            "prompts",
-            "samples",
-            "new_tokens",
-            "judgements",
-        )
-    )
+    judging = frozenset({"model", "train_data", "eval_data", "judge_pairs", "test_pairs", "prompts", "samples"})
+    judging |= {"new_tokens", "judgements"}
     smoke: ClassVar[Mapping[str, Any]] = {
         "model": "random",
         "generator": "random",
