@@ -1,7 +1,9 @@
-"""Build the documentation: tables from cards and evidence, then the site, then its maths.
+"""Build the documentation: figures into the text, tables from cards and evidence, then the site, then its maths.
 
-python scripts/docs.py           everything, into site/
-python scripts/docs.py --readme  only the table of methods in README.md (a test says when it is out of date)
+python scripts/docs.py         everything, into site/
+python scripts/docs.py --fill  only the figures and tables in README.md and docs/*.md (a test says when one is old)
+
+What a page quotes stands between `<!--=WHAT-->` and `<!--/-->`; docs/new-paper.md says what can be asked for.
 """
 
 import html
@@ -15,7 +17,8 @@ from typing import Any
 from kilter.core.glossary import AXES, INPUTS
 from kilter.core.paper import Paper, cards, method_file
 from kilter.lab.evidence import Line, claims_of, ledger, recorded, verdict
-from kilter.lab.numbers import bracketed
+from kilter.lab.files import read_json
+from kilter.lab.numbers import bracketed, fixed
 
 ROOT = Path(__file__).parents[1]
 PAGES = ROOT / "docs"
@@ -96,8 +99,7 @@ def claimed(card: Paper) -> str:
 def result(name: str, summary: Mapping[str, Any]) -> str:
     """One recorded run: its table, its verdicts, and how to repeat it."""
     metrics = summary["metrics"]
-    columns = [f"{item['label']} ({item['unit']})" if item["unit"] else item["label"] for item in metrics.values()]
-    rows = [(arm["label"], arm["metrics"], False) for arm in summary["arms"].values()] + [
+    rows = [(seeded(arm, summary), arm["metrics"], False) for arm in summary["arms"].values()] + [
         (f"*{name} − {summary['baseline']}*", row, True) for name, row in summary["differences"].items()
     ]
     cells = [
@@ -108,7 +110,7 @@ def result(name: str, summary: Mapping[str, Any]) -> str:
     return "\n\n".join(
         [
             f"## {summary['title']}" + f" ({summary['preset']})" * (summary["preset"] != "full") + f" {{#{name}}}",
-            table(["", *columns], cells),
+            table(["", *columns(metrics)], cells),
             f"Intervals: {summary['interval']}.",
             *(f"**{item['verdict']}**: {item['claim']} ({item['why']})" for item in summary["verdicts"]),
             *summary["notes"],
@@ -141,11 +143,160 @@ def write_tables() -> None:
         (TABLES / f"{name}.md").write_text(text + "\n", encoding="utf-8")
 
 
-def readme(text: str) -> str:
-    """README.md with the table of methods of today."""
-    begin, end = "<!-- methods:begin -->", "<!-- methods:end -->"
-    before, rest = text.split(begin)
-    return f"{before}{begin}\n{methods('docs/')}\n{end}{rest.split(end)[1]}"
+CODE = r"(?P<code>(?P<fence>```+|~~~+).*?(?P=fence)|`[^`\n]+`)"
+FILLED = re.compile(CODE + r"|<!--=(?P<what>.*?)-->(?P<text>.*?)<!--/-->", re.DOTALL)
+TOLD = re.compile(
+    CODE + r"|<!--(?:=.*?|published|setting|pilot (?P<script>[\w./]+))-->.*?<!--/-->", re.DOTALL
+)
+SILENT = re.compile(r"<!--.*?-->|\$\$.*?\$\$|\$[^$\n]+\$|\]\([^)]*\)|\{[^}\n]*\}|<https?:[^>]*>", re.DOTALL)
+_N = r"(?<![\d.,])\d(?:[\d,]*\d)?(?:\.\d+)?"
+_COUNTED = (
+    "clips|recordings|utterances|strings|sentences|words|texts|samples|outputs|inputs|prompts|references|captions|images"
+    "|judgements|passages|pairs|people|novels|parameters|seeds"
+)
+MEASURED = re.compile(
+    rf"(?!95 % (?:bootstrap|confidence|interval)){_N}\s?%|{_N}\s?×|×\s?\d|(?<![\w.–-])[+−±]\s?\d"
+    rf"|\[[+−]?\d[\d.,]*, [+−]?\d[\d.]*\]|½"
+    rf"|{_N} (?:ms|µs|s|seconds|minutes|hours|points?|BLEU|nats|times|MB|GB)\b"
+    rf"|{_N} of (?:the |all |its )?\d|{_N} of (?:the|its) (?:time|cost|samples|words)\b|{_N} against \d"
+    rf"|{_N}(?: \w+)? (?:{_COUNTED})\b|^\|.*\| *\**{_N}\**(?: \[.*?\])? *(?:\||$)"
+)
+"""A number as results have it: a share, a multiple, a change, an interval, a time, a count, a cell of a table."""
+
+
+def filled(text: str, page: str) -> str:
+    """A page with the figures and tables of today between its marks; `page` names its own evidence."""
+
+    def fill(found: re.Match[str]) -> str:
+        if found["code"]:
+            return found[0]
+        try:
+            return f"<!--={found['what']}-->{quoted(found['what'].split(), page)}<!--/-->"
+        except (LookupError, OSError, TypeError, ValueError) as error:
+            raise ValueError(f"{page}: <!--={found['what']}--> is nothing that is kept ({error!r})") from error
+
+    return FILLED.sub(fill, text)
+
+
+def quoted(asked: list[str], page: str) -> str:
+    """What a mark asks for: the table of methods, lines, a table of a run, or one figure; `FILE:` may come first."""
+    if asked == ["methods"]:
+        return f"\n{methods('docs/')}\n"
+    file, colon, first = asked[0].rpartition(":")
+    record = read_json(kept(file if colon else page))
+    if first in ("levels", "changes"):
+        return f"\n\n{comparison(record, asked[1:], changes=first == 'changes')}\n\n"
+    if first == "lines":
+        return "\n\n```text\n{}\n```\n\n".format("\n".join(line.rstrip() for line in at(record, asked[1])))
+    if asked[1:2] == ["less"]:
+        return difference(record, first, *asked[2:])
+    return figure(record, first, asked[1:])
+
+
+def kept(name: str) -> Path:
+    """The file that holds a run's figures, or those of single inputs."""
+    run = ROOT / "evidence" / f"{name}.json"
+    return run if run.exists() else ROOT / "evidence" / "examples" / f"{name}.json"
+
+
+def at(record: Any, path: str) -> Any:
+    """What stands at a path of keys; in a list, `key=value` picks the one item that has it, `~words` the one that says so.
+
+    Raises:
+        LookupError: There is no such thing, or more than one.
+    """
+    for part in path.split("/"):
+        if not isinstance(record, list):
+            record = record[part]
+        elif part.isdecimal():
+            record = record[int(part)]
+        else:
+            key, _, value = part.partition("=")
+            words = part[1:].replace("_", " ")
+            items = [one for one in record if (words in one if part[0] == "~" else str(one.get(key)) == value)]
+            if len(items) != 1:
+                raise LookupError(f"{len(items)} items with {part}")
+            record = items[0]
+    return record
+
+
+def figure(record: Mapping[str, Any], path: str, form: list[str]) -> str:
+    """One figure: an estimate with unit and interval, a number, or a text; `mean`, `bare` and `unsigned` leave out some."""
+    value = at(record, path)
+    if isinstance(value, Mapping):
+        metric, change = record["metrics"][path.split("/")[-1]], path.startswith("differences/")
+        found = {"mean": value["mean"]} if "mean" in form else value
+        unit = "points" if change and metric["unit"] == "%" else metric["unit"]
+        number, bracket, ends = bracketed(found, metric, change=change and "unsigned" not in form).partition(" [")
+        number = number.lstrip("−") if "unsigned" in form else number
+        return f"{number}{f' {unit}' if unit and 'bare' not in form else ''}{bracket}{ends}"
+    return f"{value:,}" if isinstance(value, int | float) else str(value)
+
+
+def difference(record: Mapping[str, Any], arm: str, other: str, name: str, *form: str) -> str:
+    """How far the means of two arms are apart; without an interval, which the evidence has against the baseline only."""
+    means = [at(record, f"arms/{one}/metrics/{name}/mean") for one in (arm, other)]
+    metric = record["metrics"][name]
+    number = fixed(means[0] - means[1], metric["digits"], signed="unsigned" not in form)
+    number = number.lstrip("−") if "unsigned" in form else number
+    unit = "points" if metric["unit"] == "%" else metric["unit"]
+    return f"{number} {unit}" if "bare" not in form else number
+
+
+def comparison(record: Mapping[str, Any], names: list[str], *, changes: bool) -> str:
+    """The arms of a run by some metrics: their levels, or the baseline's level and how far the others are from it."""
+    metrics = {name: record["metrics"][name] for name in names}
+    rows = []
+    for key, arm in record["arms"].items():
+        changed = changes and key != record["baseline"]
+        found = record["differences"].get(key, {}) if changed else arm["metrics"]
+        cells = [bracketed(found.get(name, {}), metric, change=changed) for name, metric in metrics.items()]
+        if any(found.get(name) for name in names):
+            rows.append([seeded(arm, record), *cells])
+    return table(["", *columns(metrics)], rows)
+
+
+def seeded(arm: Mapping[str, Any], record: Mapping[str, Any]) -> str:
+    """The label of an arm, and how many seeds it has where these are fewer than the run's."""
+    seeds, all_seeds = len(arm["seeds"]), record["settings"]["seeds"]
+    return arm["label"] + f" ({seeds} of {all_seeds} seeds)" * (seeds < all_seeds)
+
+
+def columns(metrics: Mapping[str, Any]) -> list[str]:
+    return [f"{item['label']} ({item['unit']})" if item["unit"] else item["label"] for item in metrics.values()]
+
+
+def unsourced(text: str) -> list[str]:
+    """The lines of a page with a measured number that is neither filled in nor marked as what it is.
+
+    Marked, from `<!--published-->`, `<!--setting-->` or `<!--pilot scripts/NAME.py-->` to `<!--/-->`, are figures of a
+    paper, options, and what a script shows that is still there. Code is left alone.
+    """
+    gone = [found["script"] for found in TOLD.finditer(text) if found["script"] and not (ROOT / found["script"]).exists()]
+    for pattern in (TOLD, SILENT):
+        text = pattern.sub(lambda found: "\n" * found[0].count("\n"), text)
+    lines = [
+        f"line {number}: {found[0]!r} in {line.strip()!r}"
+        for number, line in enumerate(text.splitlines(), 1)
+        for found in MEASURED.finditer(line)
+    ]
+    return [*lines, *(f"pilot: there is no {script}" for script in gone)]
+
+
+def pages() -> dict[Path, str]:
+    """The pages that are filled, with the name of each one's own evidence."""
+    return {ROOT / "README.md": "align-with-purpose", **{file: file.stem for file in sorted(PAGES.glob("*.md"))}}
+
+
+def fill_pages() -> None:
+    faults = []
+    for file, page in pages().items():
+        text = file.read_text(encoding="utf-8")
+        if (new := filled(text, page)) != text:
+            file.write_text(new, encoding="utf-8")
+        faults += [f"{file.relative_to(ROOT)}, {fault}" for fault in unsourced(new)]
+    if faults:
+        sys.exit("numbers without a source (docs/new-paper.md says how to give one):\n" + "\n".join(faults))
 
 
 def mathml(latex: str, display: str) -> str:
@@ -177,9 +328,8 @@ def draw_maths(site: Path) -> None:
 
 
 def main() -> None:
-    if "--readme" in sys.argv[1:]:
-        file = ROOT / "README.md"
-        file.write_text(readme(file.read_text(encoding="utf-8")), encoding="utf-8")
+    fill_pages()
+    if "--fill" in sys.argv[1:]:
         return
     write_tables()
     subprocess.run([Path(sys.executable).with_name("zensical"), "build", "--clean", "--strict"], cwd=ROOT, check=True)
