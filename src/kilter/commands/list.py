@@ -65,16 +65,25 @@ def _print_methods(rows: list[dict[str, str]]) -> None:
 
 
 def _print_claims(rows: list[dict[str, str]]) -> None:
+    """A claim a paragraph, so that it can be read at any width."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.padding import Padding
     from rich.text import Text
 
-    table = Table("method", "claim", "published", "ours", "verdict", "on", header_style="bold", show_lines=True)
+    console, before = Console(), {"method": "", "claim": ""}
     for row in rows:
-        cells = (row[name] for name in ("method", "claim", "published", "ours"))
-        found = row["verdict"] or f"not tried: {row['reason'] or 'no evidence yet'}"
-        table.add_row(*map(Text, (*cells, found, row["where"])))
-    Console().print(table)
+        if row["method"] != before["method"]:
+            console.print(Text(f"\n{row['method']}", "bold"))
+        if row["claim"] != before["claim"]:
+            console.print(Padding(Text(f"\n{row['claim']}"), (0, 0, 0, 2)))
+            if row["published"]:
+                console.print(Padding(Text(f"published: {row['published']}", "dim"), (0, 0, 0, 4)))
+        if row["verdict"]:
+            found = Text.assemble((f"{row['verdict']} on {row['where']}", "bold"), f": {row['ours']}")
+        else:
+            found = Text(f"not tried: {row['reason'] or 'no evidence yet'}")
+        console.print(Padding(found, (0, 0, 0, 4)))
+        before = row
 
 
 COMMAND = List
