@@ -148,7 +148,9 @@ FILLED = re.compile(CODE + r"|<!--=(?P<what>.*?)-->(?P<text>.*?)<!--/-->", re.DO
 TOLD = re.compile(
     CODE + r"|<!--(?:=.*?|published|setting|pilot (?P<script>[\w./]+))-->.*?<!--/-->", re.DOTALL
 )
-SILENT = re.compile(r"<!--.*?-->|\$\$.*?\$\$|\$[^$\n]+\$|\]\([^)]*\)|\{[^}\n]*\}|<https?:[^>]*>", re.DOTALL)
+SILENT = re.compile(
+    r"<!--.*?-->|\$\$.*?\$\$|\$[^$\n]+\$|\]\([^)]*\)|\{[^}\n]*\}|<https?:[^>]*>"
+    r"|(?:Python|torch|transformers|accelerate|top-p)(?: until)? (?:≥ )?\d+\.\d+(?: to \d+\.\d+)?", re.DOTALL)
 _N = r"(?<![\d.,])\d(?:[\d,]*\d)?(?:\.\d+)?"
 _COUNTED = (
     "clips|recordings|utterances|strings|sentences|words|texts|samples|outputs|inputs|prompts|references|captions|images"
@@ -159,7 +161,7 @@ MEASURED = re.compile(
     rf"|\[[+−]?\d[\d.,]*, [+−]?\d[\d.]*\]|½"
     rf"|{_N} (?:ms|µs|s|seconds|minutes|hours|points?|BLEU|nats|times|MB|GB)\b"
     rf"|{_N} of (?:the |all |its )?\d|{_N} of (?:the|its) (?:time|cost|samples|words)\b|{_N} against \d"
-    rf"|{_N}(?: \w+)? (?:{_COUNTED})\b|^\|.*\| *\**{_N}\**(?: \[.*?\])? *(?:\||$)"
+    rf"|{_N}(?: \w+)? (?:{_COUNTED})\b|(?<![\w.])\d+\.\d+(?![\w.]*[\w])|^\|.*\| *\**{_N}\**(?: \[.*?\])? *(?:\||$)"
 )
 """A number as results have it: a share, a multiple, a change, an interval, a time, a count, a cell of a table."""
 
@@ -200,7 +202,8 @@ def kept(name: str) -> Path:
 
 
 def at(record: Any, path: str) -> Any:
-    """What stands at a path of keys; in a list, `key=value` picks the one item that has it, `~words` the one that says so.
+    """What stands at a path of keys; in a list, `key=value,key=value` picks the one item that has these, and `~words` the
+    one that says so (`_` is a space).
 
     Raises:
         LookupError: There is no such thing, or more than one.
@@ -211,13 +214,17 @@ def at(record: Any, path: str) -> Any:
         elif part.isdecimal():
             record = record[int(part)]
         else:
-            key, _, value = part.partition("=")
-            words = part[1:].replace("_", " ")
-            items = [one for one in record if (words in one if part[0] == "~" else str(one.get(key)) == value)]
+            items = [one for one in record if fits(one, part)]
             if len(items) != 1:
                 raise LookupError(f"{len(items)} items with {part}")
             record = items[0]
     return record
+
+
+def fits(item: Any, part: str) -> bool:
+    if part.startswith("~"):
+        return part[1:].replace("_", " ") in item
+    return all(str(item.get(key)) == value for key, _, value in (pair.partition("=") for pair in part.split(",")))
 
 
 def figure(record: Mapping[str, Any], path: str, form: list[str]) -> str:
