@@ -161,7 +161,7 @@ MEASURED = re.compile(
     rf"|\[[+−]?\d[\d.,]*, [+−]?\d[\d.]*\]|½"
     rf"|{_N} (?:ms|µs|s|seconds|minutes|hours|points?|BLEU|nats|times|MB|GB)\b"
     rf"|{_N} of (?:the |all |its )?\d|{_N} of (?:the|its) (?:time|cost|samples|words)\b|{_N} against \d"
-    rf"|{_N}(?: \w+)? (?:{_COUNTED})\b|(?<![\w.])\d+\.\d+(?![\w.]*[\w])|^\|.*\| *\**{_N}\**(?: \[.*?\])? *(?:\||$)"
+    rf"|{_N}(?: \w+)? (?:{_COUNTED})\b|(?<![\w.-])\d+\.\d+(?![\w.]*\w)|^\|.*\| *\**{_N}\**(?: \[.*?\])? *(?:\||$)"
 )
 """A number as results have it: a share, a multiple, a change, an interval, a time, a count, a cell of a table."""
 
@@ -188,6 +188,9 @@ def quoted(asked: list[str], page: str) -> str:
     record = read_json(kept(file if colon else page))
     if first in ("levels", "changes"):
         return f"\n\n{comparison(record, asked[1:], changes=first == 'changes')}\n\n"
+    if first == "shown":
+        rows = [[name * (text == texts[0]), text] for name, texts in record["shown"].items() for text in texts]
+        return f"\n\n{table(['', ''], rows)}\n\n"
     if first == "lines":
         return "\n\n```text\n{}\n```\n\n".format("\n".join(line.rstrip() for line in at(record, asked[1])))
     if asked[1:2] == ["less"]:

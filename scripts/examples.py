@@ -43,15 +43,21 @@ def diversity(folder: Path) -> dict[str, Any]:
         kilter(folder, "generate", *common, *options, "--out", f"{name}.jsonl")
     files = [f"{name}.jsonl" for name in decoders]
     rows = {name: (folder / f"{name}.jsonl").read_text(encoding="utf-8").splitlines() for name in decoders}
-    texts = {name: [one["text"] for one in json.loads(lines[1])["outputs"]] for name, lines in rows.items()}
+    second = {name: json.loads(lines[1])["outputs"] for name, lines in rows.items()}
     return {
         "inputs": len(items),
         "outputs": 6,
         "table": kilter(folder, "diversity", *files).splitlines(),
         "figures": json.loads(kilter(folder, "diversity", *files, "--json"))["files"],
         "prompt": said(items[1]),
-        "texts": texts,
+        "shown": {name: [one["text"].split("\n\n")[0].strip() for one in first(found)] for name, found in second.items()},
     }
+
+
+def first(outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Three of six outputs: the first of each group, where there are three."""
+    heads = list({one["group"]: one for one in reversed(outputs)}.values())
+    return heads[::-1] if len(heads) == 3 else outputs[:3]
 
 
 def said(item: Referenced) -> str:
