@@ -61,9 +61,11 @@ def test_numbers_of_the_evidence_have_a_minus_and_end_where_they_can(builder: Mo
     assert "94.6 [88.7, 100.0]" in numbers
 
 
-def test_readme_table_is_of_today(builder: ModuleType) -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert builder.readme(text) == text, "run: .venv/bin/python scripts/docs.py --readme"
+def test_figures_and_tables_of_the_pages_are_of_today(builder: ModuleType) -> None:
+    for file, page in builder.pages().items():
+        text = file.read_text(encoding="utf-8")
+        assert builder.filled(text, page) == text, f"{file.name}: run .venv/bin/python scripts/docs.py --fill"
+        assert not builder.unsourced(text), file.name
 
 
 def test_every_card_is_in_the_index(builder: ModuleType) -> None:
