@@ -169,7 +169,9 @@ def test_an_arm_of_one_stands_in_the_other(kin: None) -> None:
 
 
 def test_what_nobody_brings_is_said_so(kin: None) -> None:
-    with pytest.raises(ValueError, match="there is no 'other'; an arm is beam, or one of sibling, mmi, nucleus, else"):
+    with pytest.raises(
+        ValueError, match="there is no 'other'; an arm is beam, or one of else, sibling, mmi, nucleus, dbs"
+    ):
         Elsewhere().describe("other")
 
 
