@@ -145,12 +145,12 @@ def write_tables() -> None:
 
 CODE = r"(?P<code>(?P<fence>```+|~~~+).*?(?P=fence)|`[^`\n]+`)"
 FILLED = re.compile(CODE + r"|<!--=(?P<what>.*?)-->(?P<text>.*?)<!--/-->", re.DOTALL)
-TOLD = re.compile(
-    CODE + r"|<!--(?:=.*?|published|setting|pilot (?P<script>[\w./]+))-->.*?<!--/-->", re.DOTALL
-)
+TOLD = re.compile(CODE + r"|<!--(?:=.*?|published|setting|pilot (?P<script>[\w./]+))-->.*?<!--/-->", re.DOTALL)
 SILENT = re.compile(
     r"<!--.*?-->|\$\$.*?\$\$|\$[^$\n]+\$|\]\([^)]*\)|\{[^}\n]*\}|<https?:[^>]*>"
-    r"|(?:Python|torch|transformers|accelerate|top-p)(?: until)? (?:≥ )?\d+\.\d+(?: to \d+\.\d+)?", re.DOTALL)
+    r"|(?:Python|torch|transformers|accelerate|top-p)(?: until)? (?:≥ )?\d+\.\d+(?: to \d+\.\d+)?",
+    re.DOTALL,
+)
 _N = r"(?<![\d.,])\d(?:[\d,]*\d)?(?:\.\d+)?"
 _COUNTED = (
     "clips|recordings|utterances|strings|sentences|words|texts|samples|outputs|inputs|prompts|references|captions|images"
@@ -205,8 +205,9 @@ def kept(name: str) -> Path:
 
 
 def at(record: Any, path: str) -> Any:
-    """What stands at a path of keys; in a list, `key=value,key=value` picks the one item that has these, and `~words` the
-    one that says so (`_` is a space).
+    """What stands at a path of keys.
+
+    In a list, `key=value,key=value` picks the one item that has these, and `~words` the one that says so (`_` is a space).
 
     Raises:
         LookupError: There is no such thing, or more than one.
@@ -231,7 +232,7 @@ def fits(item: Any, part: str) -> bool:
 
 
 def figure(record: Mapping[str, Any], path: str, form: list[str]) -> str:
-    """One figure: an estimate with unit and interval, a number, or a text; `mean`, `bare` and `unsigned` leave out some."""
+    """One figure: an estimate, a number, or a text; `mean` leaves out the interval, `bare` the unit, `unsigned` the sign."""
     value = at(record, path)
     if isinstance(value, Mapping):
         metric, change = record["metrics"][path.split("/")[-1]], path.startswith("differences/")
@@ -244,7 +245,7 @@ def figure(record: Mapping[str, Any], path: str, form: list[str]) -> str:
 
 
 def difference(record: Mapping[str, Any], arm: str, other: str, name: str, *form: str) -> str:
-    """How far the means of two arms are apart; without an interval, which the evidence has against the baseline only."""
+    """How far the means of two arms are apart; the evidence has intervals against the baseline only."""
     means = [at(record, f"arms/{one}/metrics/{name}/mean") for one in (arm, other)]
     metric = record["metrics"][name]
     number = fixed(means[0] - means[1], metric["digits"], signed="unsigned" not in form)
@@ -282,7 +283,9 @@ def unsourced(text: str) -> list[str]:
     Marked, from `<!--published-->`, `<!--setting-->` or `<!--pilot scripts/NAME.py-->` to `<!--/-->`, are figures of a
     paper, options, and what a script shows that is still there. Code is left alone.
     """
-    gone = [found["script"] for found in TOLD.finditer(text) if found["script"] and not (ROOT / found["script"]).exists()]
+    gone = [
+        found["script"] for found in TOLD.finditer(text) if found["script"] and not (ROOT / found["script"]).exists()
+    ]
     for pattern in (TOLD, SILENT):
         text = pattern.sub(lambda found: "\n" * found[0].count("\n"), text)
     lines = [
