@@ -166,6 +166,9 @@ MEASURED = re.compile(
 """A number as results have it: a share, a multiple, a change, an interval, a time, a count, a cell of a table."""
 
 
+BREAKS = re.compile(r"^[ \t]*(?:[-*] )?<!--(?:=|published|setting).*?-->.*?<!--/-->", re.MULTILINE)
+
+
 def filled(text: str, page: str) -> str:
     """A page with the figures and tables of today between its marks; `page` names its own evidence."""
 
@@ -207,7 +210,8 @@ def kept(name: str) -> Path:
 def at(record: Any, path: str) -> Any:
     """What stands at a path of keys.
 
-    In a list, `key=value,key=value` picks the one item that has these, and `~words` the one that says so (`_` is a space).
+    In a list, `key=value,key=value` picks the one item that has these, and `~words` the one that says so
+    (`_` is a space).
 
     Raises:
         LookupError: There is no such thing, or more than one.
@@ -232,7 +236,7 @@ def fits(item: Any, part: str) -> bool:
 
 
 def figure(record: Mapping[str, Any], path: str, form: list[str]) -> str:
-    """One figure: an estimate, a number, or a text; `mean` leaves out the interval, `bare` the unit, `unsigned` the sign."""
+    """One figure: an estimate (without what `mean`, `bare` and `unsigned` leave out), a number, or a text."""
     value = at(record, path)
     if isinstance(value, Mapping):
         metric, change = record["metrics"][path.split("/")[-1]], path.startswith("differences/")
@@ -286,6 +290,10 @@ def unsourced(text: str) -> list[str]:
     gone = [
         found["script"] for found in TOLD.finditer(text) if found["script"] and not (ROOT / found["script"]).exists()
     ]
+    breaks = [
+        f"a mark begins a line, which ends the paragraph: {found[0]!r}"
+        for found in BREAKS.finditer(re.sub(CODE, "", text, flags=re.DOTALL))
+    ]
     for pattern in (TOLD, SILENT):
         text = pattern.sub(lambda found: "\n" * found[0].count("\n"), text)
     lines = [
@@ -293,7 +301,7 @@ def unsourced(text: str) -> list[str]:
         for number, line in enumerate(text.splitlines(), 1)
         for found in MEASURED.finditer(line)
     ]
-    return [*lines, *(f"pilot: there is no {script}" for script in gone)]
+    return [*lines, *breaks, *(f"pilot: there is no {script}" for script in gone)]
 
 
 def pages() -> dict[Path, str]:

@@ -125,6 +125,11 @@ def test_a_pilot_needs_its_script(builder: ModuleType) -> None:
     assert "there is no scripts/gone.py" in builder.unsourced("<!--pilot scripts/gone.py-->+1.3 points<!--/-->")[0]
 
 
+def test_a_mark_that_would_break_its_paragraph_is_found(builder: ModuleType) -> None:
+    assert not builder.unsourced("Words come <!--setting-->40 ms<!--/--> late.")
+    assert "begins a line" in builder.unsourced("Words come\n<!--setting-->40 ms<!--/--> late.")[0]
+
+
 def test_figures_are_filled_in_by_name(builder: ModuleType) -> None:
     record = recorded("align-with-purpose")["align-with-purpose"]
     change, level = record["differences"]["awp"]["wer"], record["arms"]["ctc"]["metrics"]["delay_ms"]["mean"]
