@@ -50,7 +50,9 @@ def diversity(folder: Path) -> dict[str, Any]:
         "table": kilter(folder, "diversity", *files).splitlines(),
         "figures": json.loads(kilter(folder, "diversity", *files, "--json"))["files"],
         "prompt": said(items[1]),
-        "shown": {name: [one["text"].split("\n\n")[0].strip() for one in first(found)] for name, found in second.items()},
+        "shown": {
+            name: [one["text"].split("\n\n")[0].strip() for one in first(found)] for name, found in second.items()
+        },
     }
 
 
