@@ -113,9 +113,13 @@ def test_a_new_family_stands_in_the_import_layers(checkout: Path) -> None:
 @pytest.mark.parametrize(
     ("lever", "task", "said"),
     [
-        ("module", None, "no task here takes a module; the tasks and what one can begin on them: "),
-        ("decoder", "recognition", "recognition does not take a decoder here; .*recognition: curator, objective"),
-        ("objective", "cooking", "cooking does not take a objective here"),
+        ("module", None, "no task here takes the lever module; the tasks and what one can begin on them: "),
+        (
+            "decoder",
+            "recognition",
+            "recognition does not take the lever decoder here; .*recognition: curator, objective",
+        ),
+        ("objective", "cooking", "cooking does not take the lever objective here"),
     ],
 )
 def test_a_pair_that_does_not_fit_is_refused_with_those_that_do(
@@ -164,5 +168,5 @@ def test_exports_keep_what_was_there() -> None:
 def test_next_steps_name_the_files() -> None:
     said = next_steps("speech/try-out", "curator")
     assert "src/kilter/speech/try_out.py" in said
-    assert "a curator on recognition" in said
+    assert "with the lever curator on recognition" in said
     assert "kilter run try-out --preset smoke" in said

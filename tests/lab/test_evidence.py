@@ -129,3 +129,7 @@ def test_method_recipe_and_tasks_are_looked_at(monkeypatch: pytest.MonkeyPatch) 
         "recipes/rankgen.py",
         "tasks/reading.py",
     ]
+    asked.clear()
+    changed({"commit": "abc1234", "method": "rankgen", "settings": {"borrowed": {"diverse-beam-search": {}}}})
+    names = {file.relative_to(package).as_posix() for file in asked}
+    assert {"decoding/diverse_beam_search.py", "recipes/diverse_beam_search.py", "decoding/rankgen.py"} < names

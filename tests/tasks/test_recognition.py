@@ -76,7 +76,7 @@ def test_what_arms_are_called(arm: str, label: str, role: str, series: str, poin
     ("arm", "said"),
     [
         ("cts", "arms: unknown part 'cts' in 'cts'"),
-        ("trim-tail+constant", "only peak-first and awp have a weight that could fall"),
+        ("trim-tail+constant", "only awp and .*peak-first.* have a weight that could fall"),
         ("bayes-risk+constant", "could fall"),
         ("constant", "could fall"),
         ("awp-0", "a strength of 0 is plain CTC"),
@@ -88,6 +88,34 @@ def test_what_arms_are_called(arm: str, label: str, role: str, series: str, poin
 def test_arms_that_make_no_sense(arm: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         awp().describe(arm)
+
+
+@pytest.mark.parametrize(
+    ("arm", "said"),
+    [
+        ("fast-emmit", "did you mean 'fast-emit'"),
+        ("cts", "its strength \\(awp, .*, fast-emit, "),
+        ("mwer+constant", "only awp .*fast-emit.* have a weight"),
+    ],
+)
+def test_what_is_said_of_an_unknown_arm_knows_the_guests(kin: None, arm: str, said: str) -> None:
+    recipe = awp()
+    with pytest.raises(ValueError, match=said):
+        recipe.describe(arm)
+    assert recipe.borrowed == {}, "naming guests does not take them in"
+
+
+def test_a_model_is_its_makers(kin: None) -> None:
+    """What goes into its card: papers and settings of those whose terms it was trained with, and of no other."""
+    recipe = awp()
+
+    def made(arm: str) -> tuple[list[str], set[str]]:
+        own = {"samples", "fast-emit.strength"}
+        return [one.paper.slug for one in recipe.makers(arm)], own & recipe.made_by(arm).keys()
+
+    assert made("fast-emit-2+trim-tail") == (["fast-emit"], {"fast-emit.strength"})
+    assert made("awp") == (["align-with-purpose"], {"samples"})
+    assert made("peak-first") == ([], set())
 
 
 @pytest.mark.host
@@ -136,6 +164,13 @@ def test_a_run_keeps_what_its_guests_were_made_with(tmp_path: Path, monkeypatch:
     assert settings()["borrowed"] == {}
     run(awp(arms=("ctc", "fast-emit"), out=tmp_path / "run"), "kilter run align-with-purpose")
     assert settings()["borrowed"] == {"fast-emit": {"strength": 0.25}}
+    card = (tmp_path / "run" / "arms" / "fast-emit" / "seed-0" / "model" / "README.md").read_text(encoding="utf-8")
+    assert "method `fast-emit`: earlier" in card
+    assert "`fast-emit.strength` 0.25" in card
+    assert FastEmitRecipe.paper.bibtex() in card
+    assert AlignWithPurposeRecipe.paper.title not in card
+    report = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "<cite>On X</cite>" in report
     monkeypatch.setattr(FastEmitRecipe.__init__, "__kwdefaults__", {**FastEmitRecipe.__init__.__kwdefaults__, "strength": 9.0})  # fmt: skip  # noqa: E501
     assert FastEmitRecipe().strength == 9.0
     again = awp(arms=("ctc", "fast-emit"), out=tmp_path / "run")

@@ -91,7 +91,11 @@ class Method:
         fitting = [one for one, levers in tasks().items() if lever in levers]
         if not fitting or (task is not None and task not in fitting):
             pairs = "; ".join(f"{one}: {', '.join(levers)}" for one, levers in tasks().items())
-            asked = f"no task here takes a {lever}" if task is None else f"{task} does not take a {lever} here"
+            asked = (
+                f"no task here takes the lever {lever}"
+                if task is None
+                else f"{task} does not take the lever {lever} here"
+            )
             raise ValueError(f"{asked}; the tasks and what one can begin on them: {pairs}")
         return cls(family, slug, lever, task or fitting[0])
 

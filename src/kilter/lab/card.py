@@ -1,7 +1,7 @@
 """The model card that goes with every saved model: what it is, how to load it, what it does, whom to cite."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +73,7 @@ def write_card(
     title: str,
     label: str,
     paper: "Paper",
+    also: Sequence["Paper"] = (),
     settings: Mapping[str, Any],
     data: "Provenance",
     base: str | None = None,
@@ -87,6 +88,7 @@ def write_card(
         title: heading of the card.
         label: what was done, as figures call the arm.
         paper: the method.
+        also: other papers to cite, whose terms the model was trained with.
         settings: those that apply to this model; what is not set is left out.
         data: what it was trained on.
         base: hub id or folder it was trained from; None for a model trained from scratch.
@@ -98,10 +100,9 @@ def write_card(
     from huggingface_hub import ModelCardData
 
     licence = licence or (_licence(base) if base else None)
+    tags = [f"kilter-{one.slug}" for one in (paper, *also)]
     public = base if base and not Path(base).is_dir() else None
-    front = ModelCardData(
-        license=licence, base_model=public, library_name=library, tags=["kilter", f"kilter-{paper.slug}"]
-    ).to_dict()
+    front = ModelCardData(license=licence, base_model=public, library_name=library, tags=["kilter", *tags]).to_dict()
     said = ", ".join(f"`{name}` {_said(value)}" for name, value in settings.items() if value not in (None, "", (), []))
     credit = f"; {data.attribution}" if data.attribution else ""
     card = CARD.format(
@@ -117,7 +118,7 @@ def write_card(
         data=f"{f'[{data.title}]({data.page})' if data.page else data.title} ({data.licence}{credit})",
         settings=f"- **settings**: {said}\n" if said else "",
         note="- **note**: the data were synthetic\n" if data.synthetic else "",
-        bibtex=paper.bibtex(),
+        bibtex="\n\n".join(one.bibtex() for one in (paper, *also)),
     )
     write_whole(folder / "README.md", card)
 
@@ -137,9 +138,10 @@ def write_model_card(
     base = base or getattr(recipe, "model", None)
     base = None if base == "random" else base
     label, settings = label or recipe.describe(arm).label, recipe.made_by(arm)
-    title = base_name(base) if base else f"{recipe.paper.slug} small model"
-    plain: Any = {"base": base, "licence": licence, "library": library}
-    write_card(folder, title=title, label=label, paper=recipe.paper, settings=settings, data=data, **plain)
+    paper, *also = [one.paper for one in recipe.makers(arm)] or [recipe.paper]
+    title = base_name(base) if base else f"{paper.slug} small model"
+    plain: Any = {"base": base, "licence": licence, "library": library, "also": also}
+    write_card(folder, title=title, label=label, paper=paper, settings=settings, data=data, **plain)
 
 
 def how_to_load(folder: Path) -> str:

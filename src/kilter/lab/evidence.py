@@ -106,8 +106,10 @@ def _judged(item: Mapping[str, Any]) -> dict[str, str]:
 
 
 def changed(record: Record) -> list[str] | None:
-    """Which files of the method, its recipe and its tasks are others now than in the run; None where not known."""
-    return changed_since(record["commit"], [*_sources(record["method"])])
+    """Which files of the method, its guests, their recipes and tasks are others now; None where that is not known."""
+    slugs = (record["method"], *record.get("settings", {}).get("borrowed", ()))
+    files = dict.fromkeys(file for slug in slugs for file in _sources(slug))  # guests are on the task of their host
+    return changed_since(record["commit"], [*files])
 
 
 def _sources(slug: str) -> Iterator[Path]:

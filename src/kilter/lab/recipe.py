@@ -7,7 +7,7 @@ Nothing heavy is imported, so that `--help` answers at once.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -155,12 +155,12 @@ class Recipe(ABC):
         """
         terms = {**self.rivals(), **self.brings()}
         for slug, settings in self.borrowed.items():
-            terms |= self._guest(slug, settings).brings()
+            terms = {**self._guest(slug, settings).brings(), **terms}
         try:
             found = Mixture.parse(arm, terms, plain=self.baseline, words=self.words)
         except UnknownPart as error:
             if not self._borrow(error.part):
-                raise
+                raise UnknownPart(error.part, arm, self.terms()) from None
             return self.mixture(arm)
         if refused := [lever for lever in found.levers().pulled() if lever not in self.takes]:
             raise ValueError(
@@ -169,17 +169,27 @@ class Recipe(ABC):
             )
         return found
 
+    def terms(self) -> dict[str, Term]:
+        """All that can stand in an arm: terms of this recipe, of the task, and of the other recipes on it."""
+        found = {**self.brings(), **self.rivals()}
+        for guest in self._guests():
+            found = {**guest.brings(), **found}
+        return found
+
     def _borrow(self, part: str) -> bool:
         """Take in the recipe on this task that brings a term, with its own defaults."""
-        for kin in self.kin():
-            slug = kin.paper.slug
-            if slug == self.paper.slug or slug in self.borrowed or not self._is_kin(kin):
-                continue
-            guest = kin()
-            if any(part == name or part.startswith(f"{name}-") for name in guest.brings()):
-                self.borrowed = {**self.borrowed, slug: guest.own_settings()}
+        for guest in self._guests():
+            new = guest.paper.slug not in self.borrowed
+            if new and any(part == name or part.startswith(f"{name}-") for name in guest.brings()):
+                self.borrowed = {**self.borrowed, guest.paper.slug: guest.own_settings()}
                 return True
         return False
+
+    def _guests(self) -> Iterator["Recipe"]:
+        """The other recipes on this task, with the settings that are kept, else with their own defaults."""
+        for kin in self.kin():
+            if kin.paper.slug != self.paper.slug and self._is_kin(kin):
+                yield self._guest(kin.paper.slug, self.borrowed.get(kin.paper.slug, {}))
 
     def _guest(self, slug: str, settings: Mapping[str, Any]) -> "Recipe":
         kin = next((one for one in self.kin() if one.paper.slug == slug and self._is_kin(one)), None)
@@ -201,10 +211,21 @@ class Recipe(ABC):
         return {one.name: plain(getattr(self, one.name)) for one in fields(self) if one.name not in shared}
 
     def made_by(self, arm: str) -> dict[str, Any]:
-        """The settings that made an arm's model, for its card; the recipe's own where the arm has a term of it."""
-        own = self.own_settings() if {*self.brings()}.isdisjoint(self._said_in(arm)) else {}
-        left_out = {*self.unhashed, *self.judging, *own, "device", "threads"}
-        return {one.name: getattr(self, one.name) for one in fields(self) if one.name not in left_out}
+        """The settings that made an arm's model, for its card: the task's, and of recipes with a term in it."""
+        makers = self.makers(arm)
+        left_out = {*self.unhashed, *self.judging, "device", "threads"}
+        left_out |= set() if self in makers else {*self.own_settings()}
+        found = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in left_out}
+        for guest in makers:
+            if guest is not self:
+                found |= {f"{guest.paper.slug}.{name}": value for name, value in guest.own_settings().items()}
+        return found
+
+    def makers(self, arm: str) -> list["Recipe"]:
+        """The recipes that have a term in an arm, this one first; none where the arm has only terms of the task."""
+        said = self._said_in(arm)
+        guests = [self._guest(slug, settings) for slug, settings in self.borrowed.items()]
+        return [one for one in (self, *guests) if not said.isdisjoint(one.brings())]
 
     def _said_in(self, arm: str) -> set[str]:
         try:

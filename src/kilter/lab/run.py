@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from typing import Any
 
 import yaml
 
+from kilter.core.paper import Paper
 from kilter.lab import provenance
 from kilter.lab.files import MAIN_PROCESS, read_json, write_json, write_rows, write_whole
 from kilter.lab.folder import (
@@ -92,7 +94,8 @@ def finish(recipe: Recipe, out: Path, data: Provenance, command: str) -> None:
     summary = {
         "method": recipe.paper.slug,
         "title": recipe.paper.title,
-        "paper": _reference(recipe),
+        "paper": _reference(recipe.paper),
+        "guests": [_reference(one) for one in _guests(recipe, done)],
         "purpose": recipe.purpose(),
         "preset": recipe.preset,
         "command": command,
@@ -226,9 +229,15 @@ def _set_up(recipe: Recipe) -> None:
     torch.set_num_threads(recipe.threads)
 
 
-def _reference(recipe: Recipe) -> dict[str, Any]:
-    card = asdict(recipe.paper)
-    return {name: card[name] for name in ("authors", "year", "venue", "url")} | {"bibtex": recipe.paper.bibtex()}
+def _reference(paper: Paper) -> dict[str, Any]:
+    card = asdict(paper)
+    return {name: card[name] for name in ("title", "authors", "year", "venue", "url")} | {"bibtex": paper.bibtex()}
+
+
+def _guests(recipe: Recipe, arms: Iterable[str]) -> list[Paper]:
+    """The papers of other recipes whose terms stand in these arms."""
+    found = {one.paper.slug: one.paper for arm in arms for one in recipe.makers(arm) if one is not recipe}
+    return [*found.values()]
 
 
 def _write_picture(out: Path, picture: Picture) -> dict[str, Any]:

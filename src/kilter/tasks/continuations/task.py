@@ -156,7 +156,7 @@ class Continuations(Recipe):
         try:
             found = super().mixture(arm)
         except UnknownPart as error:
-            known = ", ".join([self.baseline, *self.brings(), *self.rivals()])
+            known = ", ".join([self.baseline, *self.terms()])
             raise ValueError(f"arms: there is no {error.part!r}; there are {known}, joined by +") from None
         levers = found.levers()
         if isinstance(levers.decoder, str) and len(found.parts) > 1:

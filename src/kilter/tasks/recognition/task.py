@@ -139,8 +139,10 @@ class Recognition(Recipe):
         found = super().mixture(arm)
         levers = found.levers()
         if found.words and not (levers.objective and levers.beside):
-            fall = [name for name, term in {**self.rivals(), **self.brings()}.items() if _falls(term.make(term.usual))]
-            raise ValueError(f"{arm!r}: only {' and '.join(fall)} have a weight that could fall or stay constant")
+            fall = [name for name, term in self.terms().items() if _falls(term.make(term.usual))]
+            raise ValueError(
+                f"{arm!r}: only {' and '.join(fall)} have a weight that could fall or stay constant"
+            )
         if levers.options and self.model:
             raise ValueError(f"{arm!r} asks for an encoder, but the model is given")
         return found
@@ -154,7 +156,7 @@ class Recognition(Recipe):
         try:
             found = self.mixture(arm)
         except ValueError as error:
-            terms = ", ".join(name for name in {**self.brings(), **self.rivals()} if name not in NETWORKS)
+            terms = ", ".join(name for name in self.terms() if name not in NETWORKS)
             raise ValueError(
                 f"arms: {error}; an arm is {'before, ' if self.model else 'warm-up, '}ctc, or one loss with or without "
                 f"its strength ({terms}; e.g. peak-first-0.01), +trim-tail, +constant (no falling weight)"

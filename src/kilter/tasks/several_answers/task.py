@@ -149,10 +149,9 @@ class SeveralAnswers(Recipe):
         try:
             return super().mixture(arm)
         except UnknownPart as error:
-            terms = {**self.rivals(), **self.brings()}
             raise ValueError(
-                f"arms: there is no {arm!r}; an arm is {self.baseline}, or one of {', '.join(terms)} with or without "
-                f"its strength, e.g. {next(iter(self.brings()))}-0.5"
+                f"arms: there is no {arm!r}; an arm is {self.baseline}, or one of {', '.join(self.terms())} with or "
+                f"without its strength, e.g. {next(iter(self.brings()))}-0.5"
             ) from error
 
     def describe(self, arm: str) -> Arm:
