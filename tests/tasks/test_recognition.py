@@ -93,7 +93,7 @@ def test_arms_that_make_no_sense(arm: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("arm", "said"),
     [
-        ("fast-emmit", "did you mean 'fast-emit'"),
+        ("fast-emi", "did you mean 'fast-emit'"),
         ("cts", "its strength \\(awp, .*, fast-emit, "),
         ("mwer+constant", "only awp .*fast-emit.* have a weight"),
     ],

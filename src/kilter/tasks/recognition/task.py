@@ -140,9 +140,7 @@ class Recognition(Recipe):
         levers = found.levers()
         if found.words and not (levers.objective and levers.beside):
             fall = [name for name, term in self.terms().items() if _falls(term.make(term.usual))]
-            raise ValueError(
-                f"{arm!r}: only {' and '.join(fall)} have a weight that could fall or stay constant"
-            )
+            raise ValueError(f"{arm!r}: only {' and '.join(fall)} have a weight that could fall or stay constant")
         if levers.options and self.model:
             raise ValueError(f"{arm!r} asks for an encoder, but the model is given")
         return found
