@@ -173,7 +173,7 @@ class Recipe(ABC):
         """All that can stand in an arm: terms of this recipe, of the task, and of the other recipes on it."""
         found = {**self.brings(), **self.rivals()}
         for guest in self._guests():
-            found = {**guest.brings(), **found}
+            found |= {name: term for name, term in guest.brings().items() if name not in found}
         return found
 
     def _borrow(self, part: str) -> bool:
