@@ -15,7 +15,13 @@ import venv
 import zipfile
 from pathlib import Path
 
-MUST_HOLD = ("kilter/py.typed", "kilter/evidence/", "kilter/templates/method.py.tmpl", "kilter/data/manifests/")
+MUST_HOLD = (
+    "kilter/py.typed",
+    "kilter/evidence/",
+    "kilter/commands/run.py",
+    "kilter/templates/objective/method.py.tmpl",
+    "kilter/data/manifests/",
+)
 
 
 def main(wheel: Path) -> None:

@@ -166,6 +166,9 @@ MEASURED = re.compile(
 """A number as results have it: a share, a multiple, a change, an interval, a time, a count, a cell of a table."""
 
 
+BREAKS = re.compile(r"^[ \t]*(?:[-*] )?<!--(?:=|published|setting).*?-->.*?<!--/-->", re.MULTILINE)
+
+
 def filled(text: str, page: str) -> str:
     """A page with the figures and tables of today between its marks; `page` names its own evidence."""
 
@@ -207,8 +210,8 @@ def kept(name: str) -> Path:
 def at(record: Any, path: str) -> Any:
     """What stands at a path of keys.
 
-    In a list, `key=value,key=value` picks the one item that has these, and `~words` the one that says so (`_` is a
-    space).
+    In a list, `key=value,key=value` picks the one item that has these, and `~words` the one that says so
+    (`_` is a space).
 
     Raises:
         LookupError: There is no such thing, or more than one.
@@ -233,7 +236,7 @@ def fits(item: Any, part: str) -> bool:
 
 
 def figure(record: Mapping[str, Any], path: str, form: list[str]) -> str:
-    """One figure: an estimate with unit and interval, a number, a text; `mean`, `bare`, `unsigned` leave out a part."""
+    """One figure: an estimate (without what `mean`, `bare` and `unsigned` leave out), a number, or a text."""
     value = at(record, path)
     if isinstance(value, Mapping):
         metric, change = record["metrics"][path.split("/")[-1]], path.startswith("differences/")
@@ -246,7 +249,7 @@ def figure(record: Mapping[str, Any], path: str, form: list[str]) -> str:
 
 
 def difference(record: Mapping[str, Any], arm: str, other: str, name: str, *form: str) -> str:
-    """How far the means of two arms are apart; without an interval: the evidence has one against the baseline only."""
+    """How far the means of two arms are apart; the evidence has intervals against the baseline only."""
     means = [at(record, f"arms/{one}/metrics/{name}/mean") for one in (arm, other)]
     metric = record["metrics"][name]
     number = fixed(means[0] - means[1], metric["digits"], signed="unsigned" not in form)
@@ -287,6 +290,10 @@ def unsourced(text: str) -> list[str]:
     gone = [
         found["script"] for found in TOLD.finditer(text) if found["script"] and not (ROOT / found["script"]).exists()
     ]
+    breaks = [
+        f"a mark begins a line, which ends the paragraph: {found[0]!r}"
+        for found in BREAKS.finditer(re.sub(CODE, "", text, flags=re.DOTALL))
+    ]
     for pattern in (TOLD, SILENT):
         text = pattern.sub(lambda found: "\n" * found[0].count("\n"), text)
     lines = [
@@ -294,7 +301,7 @@ def unsourced(text: str) -> list[str]:
         for number, line in enumerate(text.splitlines(), 1)
         for found in MEASURED.finditer(line)
     ]
-    return [*lines, *(f"pilot: there is no {script}" for script in gone)]
+    return [*lines, *breaks, *(f"pilot: there is no {script}" for script in gone)]
 
 
 def pages() -> dict[Path, str]:

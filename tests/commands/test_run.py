@@ -67,6 +67,25 @@ def test_an_unknown_task_is_wrong_usage(how: str, tmp_path: Path, capsys: pytest
     assert "task: there is no 'wolfs'; did you mean 'wolves'?" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("dreamt: perhaps", "dreamt must be true or false, got 'perhaps'"),
+        ("preset: null", "preset must be a text, got None"),
+        ("arms: plain", "arms must be a list of texts, got 'plain'"),
+        ("settings: 3", "must hold options as `name: value` lines"),
+        ("method: rankgen\nsettings: {preset: smoke}", "holds a run of rankgen, not of made-up"),
+        ("arms: []", "arms: there is none; name one, or leave --arms out"),
+    ],
+)
+def test_what_a_file_says_wrongly_is_named(
+    written: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "mine.yaml").write_text(written)
+    assert main(["run", "made-up", "--config", str(tmp_path / "mine.yaml"), "--out", str(tmp_path / "run")]) == 1
+    assert said in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("asked", "teeth"), [([], False), (["--task", "wolves"], True)])
 def test_help_names_the_tasks_and_the_options_of_one(
     asked: list[str], teeth: bool, capsys: pytest.CaptureFixture

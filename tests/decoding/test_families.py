@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from kilter.decoding import DiverseBeamSearch, MMIBeamSearch, RankGenSearch, SiblingBeamSearch, diverse_beam_search
 from kilter.decoding.streams import Streams
 from tests.decoding import reference, tiny
-from tests.decoding.compare import same
+from tests.decoding.compare import same, until_end
 from tests.decoding.test_block_search import calls, liked, noise, plain_search
 
 pytestmark = pytest.mark.host
@@ -164,11 +164,20 @@ def test_whisper_as_its_users_call_it() -> None:
 
 @pytest.mark.parametrize("name", ["gpt2", "t5"])
 def test_half_precision_scores_in_full(name: str) -> None:
+    """Near ties fall differently on different processors, so what was found is scored again, token by token."""
     model = tiny.model(name, seed=1).to(torch.bfloat16)
     inputs = tiny.prompt(model, 2, ragged=True)
     found = tiny.generate(model, inputs, custom_generate=diverse_beam_search, max_new_tokens=5, **GROUPS)
     assert found.sequences_scores.dtype == found.sequences_log_probs.dtype == torch.float32
-    same(found, tiny.said_before(model, inputs), referred(model, inputs, 5), [tiny.EOS], within=0.1)
+    each, best = len(found.sequences) // 2, referred(model, inputs, 5)
+    for i, row in enumerate(found.sequences[:, tiny.said_before(model, inputs) :].tolist()):
+        passes, said = tiny.full_pass(model, tiny.alone(model, inputs, i // each)), until_end(row, [tiny.EOS])
+        told = sum(passes(said[:place])[token] for place, token in enumerate(said))
+        assert found.sequences_log_probs[i].item() == pytest.approx(told, abs=0.1)
+        if not found.group_indices[i]:  # the first group pays nothing
+            assert found.sequences_scores[i].item() == pytest.approx(told / len(said), abs=0.1)
+        if i % each == 0:
+            assert found.sequences_scores[i].item() == pytest.approx(best[i // each][0][1].score, abs=0.1)
 
 
 class Int8(nn.Module):

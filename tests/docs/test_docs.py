@@ -13,6 +13,7 @@ import torch
 
 from kilter.core.paper import cards
 from kilter.lab.evidence import ledger, recorded
+from kilter.lab.files import read_json
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -53,7 +54,7 @@ def test_every_figure_has_a_script_or_is_of_a_single_input() -> None:
 
 
 def test_numbers_of_the_evidence_have_a_minus_and_end_where_they_can(builder: ModuleType) -> None:
-    page = "\n".join(builder.result(name, record) for slug in cards() for name, record in recorded(slug).items())
+    page = "\n".join(builder.result(*pair) for slug in cards() for pair in recorded(slug).items())
     cells = [cell.strip() for line in page.splitlines() if line.startswith("|") for cell in line.split("|")]
     numbers = [cell for cell in cells if re.fullmatch(r"[−+-]?[\d.]+( \[.*\])?", cell)]
     assert len(numbers) > 500
@@ -61,11 +62,114 @@ def test_numbers_of_the_evidence_have_a_minus_and_end_where_they_can(builder: Mo
     assert "94.6 [88.7, 100.0]" in numbers
 
 
-def test_figures_and_tables_of_the_pages_are_of_today(builder: ModuleType) -> None:
-    for file, page in builder.pages().items():
-        text = file.read_text(encoding="utf-8")
-        assert builder.filled(text, page) == text, f"{file.name}: run .venv/bin/python scripts/docs.py --fill"
-        assert not builder.unsourced(text), file.name
+FILLED = script("docs").pages()
+
+
+@pytest.mark.parametrize("file", FILLED, ids=lambda file: file.name)
+def test_pages_have_the_figures_of_today(builder: ModuleType, file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    assert builder.filled(text, FILLED[file]) == text, "run: .venv/bin/python scripts/docs.py --fill"
+
+
+@pytest.mark.parametrize("file", FILLED, ids=lambda file: file.name)
+def test_every_measured_number_has_a_source(builder: ModuleType, file: Path) -> None:
+    assert not builder.unsourced(file.read_text(encoding="utf-8"))
+
+
+def test_the_table_of_methods_is_in_the_readme(builder: ModuleType) -> None:
+    assert builder.methods("docs/") in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "words come 195 ms earlier",
+        "for +0.25 of errors",
+        "distinct 4-grams ×2.16",
+        "27–34 % of the samples",
+        "41.8 against 43.3",
+        "the price is somewhere in [2.06, 2.26]",
+        "195 of the 300 are alike",
+        "over 906 words",
+        "takes **0.24×** the time",
+        "0.06 to 0.24 of the time",
+        "an oracle of 36.3 is low",
+        "| MMI | 49 | 16 [3, 20] |",
+        "−1.5 points",
+        "after 3½ minutes",
+    ],
+)
+def test_a_number_without_a_source_is_found(builder: ModuleType, told: str) -> None:
+    assert len(builder.unsourced(f"# A page\n\n{told}\n")) >= 1
+    for mark in ("published", "setting", "=arms/ctc/metrics/wer"):
+        assert not builder.unsourced(f"# A page\n\n<!--{mark}-->\n\n{told}\n\n<!--/-->\n")
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "a paired difference with its 95 % interval",
+        "Python 3.11 to 3.14 and transformers ≥ 5.21",
+        "`top_p=0.9` and `0.5 ms`",
+        "```text\nawp 906 +505 ms 16 %\n```",
+        "groups of 3 and a beam of 6",
+        "see [the page](a-1.5.md)",
+    ],
+)
+def test_settings_versions_and_code_are_left_alone(builder: ModuleType, told: str) -> None:
+    assert not builder.unsourced(told)
+
+
+def test_a_pilot_needs_its_script(builder: ModuleType) -> None:
+    assert not builder.unsourced("<!--pilot scripts/examples.py-->+1.3 points<!--/-->")
+    assert "there is no scripts/gone.py" in builder.unsourced("<!--pilot scripts/gone.py-->+1.3 points<!--/-->")[0]
+
+
+def test_a_mark_that_would_break_its_paragraph_is_found(builder: ModuleType) -> None:
+    assert not builder.unsourced("Words come <!--setting-->40 ms<!--/--> late.")
+    assert "begins a line" in builder.unsourced("Words come\n<!--setting-->40 ms<!--/--> late.")[0]
+
+
+def test_figures_are_filled_in_by_name(builder: ModuleType) -> None:
+    record = recorded("align-with-purpose")["align-with-purpose"]
+    change, level = record["differences"]["awp"]["wer"], record["arms"]["ctc"]["metrics"]["delay_ms"]["mean"]
+    asked = "<!--=differences/awp/wer-->old<!--/-->, <!--=arms/ctc/metrics/delay_ms mean--><!--/-->, `<!--=code-->`"
+    said = re.sub("<!--.*?-->", "", builder.filled(asked, "align-with-purpose").replace("`<!--=code-->`", "code"))
+    ends = ", ".join(f"{change[end]:+.2f}" for end in ("low", "high")).replace("-", "−")
+    assert said == f"{change['mean']:+.2f} points [{ends}], {level:.0f} ms, code"
+    apart = builder.quoted(["awp+trim-tail", "less", "awp", "delay_ms"], "align-with-purpose")
+    means = [record["arms"][arm]["metrics"]["delay_ms"]["mean"] for arm in ("awp+trim-tail", "awp")]
+    assert apart == f"{means[0] - means[1]:+.0f} ms".replace("-", "−")
+
+
+def test_a_table_has_the_level_of_the_baseline_and_changes_from_it(builder: ModuleType) -> None:
+    record = recorded("rankgen")["rankgen"]
+    table = builder.comparison(record, ["inbook"], changes=True)
+    rows = {row.split(" | ")[0].strip("| "): row.split(" | ")[1].strip("| ") for row in table.splitlines()[2:]}
+    assert rows[record["arms"]["untrained"]["label"]].startswith("81.7")
+    assert rows[record["arms"]["both"]["label"]].startswith("−6.7")
+    assert record["arms"]["nucleus"]["label"] not in rows, "it has no such figure"
+    assert f"{record['arms']['perplexity']['label']} (1 of 3 seeds)" in rows
+
+
+@pytest.mark.parametrize(
+    "asked", ["differences/none/wer", "nowhere:arms", "verdicts/arm=awp/why/x", "verdicts/~ctc/why", "levels none"]
+)
+def test_what_is_not_kept_is_named(builder: ModuleType, asked: str) -> None:
+    with pytest.raises(ValueError, match=rf"a-page: <!--=.*{re.escape(asked)}--> is nothing that is kept"):
+        builder.filled(f"<!--={'' if ':' in asked else 'align-with-purpose:'}{asked}--><!--/-->", "a-page")
+
+
+def test_examples_say_how_they_are_made() -> None:
+    kept = {file.stem: read_json(file)["command"] for file in (ROOT / "evidence" / "examples").glob("*.json")}
+    assert kept == {name: f"python scripts/examples.py {name}" for name in script("examples").EXAMPLES}
+
+
+def test_the_texts_of_the_readme_are_those_that_are_kept() -> None:
+    kept = read_json(ROOT / "evidence" / "examples" / "steam-train.json")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "\n".join("The steam train" + text for text in kept["diverse-beam"]) in readme
+    assert all(text.startswith(" is a type of high-speed") for text in kept["beam"])
 
 
 def test_every_card_is_in_the_index(builder: ModuleType) -> None:

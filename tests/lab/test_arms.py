@@ -43,14 +43,20 @@ def test_names(name: str, label: str, pulled: tuple[str, ...]) -> None:
     assert set(found.levers().pulled()) == set(pulled)
 
 
+def test_what_is_said_of_a_term_stands_before_its_variants() -> None:
+    label = parse("awp+compat+trim").label("", lambda part: " falling")
+    assert label == "AWP 1 falling, as published + Trim 50 falling"
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [
         ("cts", "unknown part 'cts'"),
         ("awp-", "unknown part 'awp-'"),
         ("awp--1", "unknown part 'awp--1'"),
-        ("awp+ctc", "unknown part 'ctc'"),
-        ("awp+awp-2", "unknown part 'awp-2'"),
+        ("awp+ctc", "ctc is the arm with nothing joined to it"),
+        ("awp+awp-2", "has awp twice"),
+        ("awp\n", "unknown part"),
         ("awp+compat+compat", "unknown part 'compat'"),
         ("trim+compat", "unknown part 'compat'"),
         ("constant+constant", "unknown part 'constant'"),

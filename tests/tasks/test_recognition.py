@@ -59,7 +59,7 @@ def awp(**options: Any) -> AlignWithPurposeRecipe:
         ("awp", "AWP 1.5 falling to 0", "method", "awp, falling", "1.5"),
         ("awp-2+constant", "AWP 2", "method", "awp", "2"),
         ("awp+trim-tail", "AWP 1.5 falling to 0 + TrimTail 50", "method", "", ""),
-        ("awp+compat", "AWP 1.5, published bugs falling to 0", "method", "awp+compat, falling", "1.5"),
+        ("awp+compat", "AWP 1.5 falling to 0, published bugs", "method", "awp+compat, falling", "1.5"),
         ("bayes-risk", "Bayes risk 20", "method", "bayes-risk", "20"),
         ("residual", "CTC only, residual connections", "context", "", ""),
         ("residual+peak-first", "Peak-First 0.01 falling to 0, residual connections", "method", "", ""),
@@ -93,7 +93,7 @@ def test_arms_that_make_no_sense(arm: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("arm", "said"),
     [
-        ("fast-emmit", "did you mean 'fast-emit'"),
+        ("fast-emi", "did you mean 'fast-emit'"),
         ("cts", "its strength \\(awp, .*, fast-emit, "),
         ("mwer+constant", "only awp .*fast-emit.* have a weight"),
     ],

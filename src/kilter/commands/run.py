@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from kilter.commands import EXIT_CODES
 from kilter.core.errors import UsageError, suggest
 from kilter.core.paper import cards, method_card
+from kilter.lab.options import from_file
 
 PLACE = 40
 
@@ -37,7 +38,7 @@ def run_method(slug: str, rest: list[str]) -> int:
     found: Any = import_module(f"kilter.recipes.{method_card(slug).slug.replace('-', '_')}").RECIPE
     tasks: Mapping[str, Any] = found if isinstance(found, Mapping) else {}
     first, flags = _first(rest, "preset", "config", *["task"] * bool(tasks))
-    written = _read(first.config)
+    written = _read(first.config, slug)
     if tasks and first.task:
         written["task"] = first.task
     recipe_class: Any = found
@@ -109,7 +110,7 @@ def _preset(recipe_class: Any, given: Mapping[str, Any], flags: list[str]) -> st
     return "own" if own and "own" in recipe_class.presets else "full"
 
 
-def _read(config: Path | None) -> dict[str, Any]:
+def _read(config: Path | None, slug: str) -> dict[str, Any]:
     """Options from a YAML file, or from a run's `recipe.yaml`."""
     if config is None:
         return {}
@@ -119,23 +120,23 @@ def _read(config: Path | None) -> dict[str, Any]:
         given = yaml.safe_load(config.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise ValueError(f"{config}: not valid YAML ({error})") from error
-    if not isinstance(given, dict):
+    if not isinstance(given, dict) or not isinstance(given.get("settings", given), dict):
         raise ValueError(f"{config}: must hold options as `name: value` lines")
+    if (method := given.get("method", slug)) != slug and "settings" in given:
+        raise ValueError(f"{config}: holds a run of {method}, not of {slug}")
     return {**given.get("settings", given)}
 
 
 def _options(written: Mapping[str, Any], recipe_class: Any, config: Path | None) -> dict[str, Any]:
     """What a file says, as a recipe has it; unknown keys are errors."""
-    known = {field.name: field for field in fields(recipe_class)}
+    known, hints = [field.name for field in fields(recipe_class)], get_type_hints(recipe_class)
     values = {}
     for name, value in written.items():
         key = str(name).replace("-", "_")
         key = {"train": "train_data", "eval": "eval_data"}.get(key, key)  # as the flags are called
         if key not in known:
             raise ValueError(f"{config}: there is no option {name!r}{suggest(key, known)}")
-        if value is not None and "Path" in str(known[key].type):
-            value = Path(str(value))
-        values[key] = tuple(value) if isinstance(value, list) else value
+        values[key] = from_file(key, value, hints[key])
     return values
 
 

@@ -14,7 +14,7 @@ from kilter.core.errors import suggest
 
 Role = Literal["baseline", "method", "context"]
 
-_PART = re.compile(r"(.*?)(?:-(\d+(?:\.\d+)?))?")
+_PART = re.compile(r"(.*?)(?:-(\d+(?:\.\d+)?))?", re.DOTALL)
 _MANY = {"objective": "losses", "options": "networks"}
 """How several of a lever are called, where its own name will not do."""
 
@@ -123,10 +123,10 @@ class Part:
         at = self.strength if strength is None else strength
         return self.term.make(at, **dict.fromkeys(self.variants, True))
 
-    def label(self) -> str:
-        """In words."""
+    def label(self, more: str = "") -> str:
+        """In words, with what there is to say of the term before its variants."""
         said = self.term.label + (self.term.at if self.given is not None else "")
-        return said.format(self.strength) + "".join(self.term.variants[word] for word in self.variants)
+        return said.format(self.strength) + more + "".join(self.term.variants[word] for word in self.variants)
 
 
 @dataclass(frozen=True)
@@ -162,6 +162,8 @@ class Mixture:
         parts: dict[str, Part] = {}
         said: set[str] = set()
         for part in name.split("+"):
+            if part == plain:
+                raise ValueError(f"{name!r}: {plain} is the arm with nothing joined to it; leave it out")
             if part in words and part not in said:
                 said.add(part)
             elif found := _read(part, name, terms, parts):
@@ -192,7 +194,7 @@ class Mixture:
 
     def label(self, plain: str, more: Callable[[Part], str] = lambda part: "") -> str:
         """In words, for tables and figures; `plain` where nothing is changed but what stands after a comma."""
-        first = [part.label() + more(part) for part in self.parts if not part.term.after] or [plain]
+        first = [part.label(more(part)) for part in self.parts if not part.term.after] or [plain]
         return ", ".join([" + ".join(first), *(part.label() for part in self.parts if part.term.after)])
 
     def single(self) -> Part | None:
@@ -214,7 +216,9 @@ def _read(part: str, name: str, terms: Mapping[str, Term], parts: dict[str, Part
         if part in there.term.variants and part not in there.variants:
             return Part(there.name, there.term, there.given, (*there.variants, part))
     term, strength = _PART.fullmatch(part).groups()  # type: ignore[union-attr]
-    if term not in terms or term in parts:
+    if term in parts:
+        raise ValueError(f"{name!r} has {term} twice")
+    if term not in terms:
         return None
     found = terms[term]
     if strength is None:

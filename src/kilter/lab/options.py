@@ -1,11 +1,16 @@
-"""Bounds of options, beside the option and checked once, for flags and YAML alike.
+"""Bounds of options, beside the option and checked once, for flags and YAML alike; and what a file gives for them.
 
 `weight: Annotated[float, at_least(0)] = 1.5`. Standard library only.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any, get_type_hints
+from pathlib import Path
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from kilter.core.options import one_of
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ NOT_NEGATIVE = Bound("must not be negative", lambda value: value >= 0)
 
 
 def check_bounds(options: Any) -> None:
-    """Check every option of a dataclass against the bounds that stand beside it; None is no number.
+    """Check every option of a dataclass against the bounds that stand beside it; None is no number, nor is infinity.
 
     Raises:
         ValueError: the first that does not fit, by name.
@@ -63,3 +68,61 @@ def check_bounds(options: Any) -> None:
         for bound in getattr(hints[one.name], "__metadata__", ()):
             if isinstance(bound, Bound) and value is not None and not bound.fits(value):
                 raise ValueError(f"{one.name} {bound.said}, got {value}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{one.name} must be finite, got {value}")
+
+
+def from_file(name: str, value: Any, hint: Any) -> Any:
+    """An option as its annotation has it, from a YAML file, which has lists for tuples and reads 1e-3 as a text.
+
+    Raises:
+        ValueError: it is of another kind.
+
+    Example:
+        >>> from_file("rate", "1e-3", float | None), from_file("arms", ["ctc"], tuple[str, ...])
+        (0.001, ('ctc',))
+        >>> from_file("steps", "ten", int)
+        Traceback (most recent call last):
+        ValueError: steps must be a whole number, got 'ten'
+    """
+    kinds = [one for one in get_args(hint) if one is not NoneType]
+    if value is None and NoneType in get_args(hint):
+        return None
+    kind = kinds[0] if NoneType in get_args(hint) and len(kinds) == 1 else hint
+    if get_origin(kind) is Literal:
+        one_of(name, value, kind)
+        return value
+    said, read = _KINDS.get(kind, ("", lambda value: tuple(value) if isinstance(value, list) else value))
+    try:
+        return read(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be {said}, got {value!r}") from None
+
+
+def _only(*kinds: type) -> Callable[[Any], Any]:
+    """Takes values of these types alone."""
+
+    def read(value: Any) -> Any:
+        if type(value) not in kinds:
+            raise TypeError
+        return value
+
+    return read
+
+
+def _texts(values: Any) -> tuple[str, ...]:
+    return tuple(_only(str)(value) for value in _only(list, tuple)(values))
+
+
+_KINDS: dict[Any, tuple[str, Callable[[Any], Any]]] = {
+    bool: ("true or false", _only(bool)),
+    int: ("a whole number", _only(int)),
+    float: ("a number", lambda value: float(_only(int, float, str)(value))),
+    str: ("a text", _only(str)),
+    Path: ("a path", lambda value: Path(str(_only(int, float, str)(value)))),
+    tuple[str, ...]: ("a list of texts", _texts),
+    dict[str, dict[str, Any]]: (
+        "options by method",
+        lambda value: {name: {**one} for name, one in dict(value).items()},
+    ),
+}

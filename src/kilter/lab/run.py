@@ -127,8 +127,10 @@ def _pieces(recipe: Recipe) -> list[Piece]:
         if not seed.isdigit():
             raise ValueError(f"only must look like awp/seed-3, got {recipe.only!r}")
         arms, seeds = (arm,), range(int(seed), int(seed) + 1)
-    for arm in arms:
-        recipe.describe(arm)  # an unknown arm stops the run before any work
+    if not arms:
+        raise ValueError("arms: there is none; name one, or leave --arms out for those of the preset")
+    for arm in (arms := dict.fromkeys(arms)):  # one that is named twice is done once
+        recipe.describe(arm)  # an unknown one stops the run before any work
     if recipe.jobs > 1:  # neighbours with different seeds do not wait for the same warm-up
         return [(arm, seed) for arm in arms for seed in seeds]
     return [(arm, seed) for seed in seeds for arm in arms]

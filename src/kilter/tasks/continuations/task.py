@@ -43,7 +43,7 @@ class Continuations(Recipe):
     """your documents: a folder of long texts, one .txt for each"""
     eval_data: Annotated[str | None, arg(name="eval")] = None
     """documents to judge on; by default the last tenth of each of yours"""
-    prefix_words: int = 64
+    prefix_words: Annotated[int, at_least(1)] = 64
     """most words of a prefix (published: 256)"""
     shortest: int = 10
     """fewest words of a continuation (published: 10)"""

@@ -16,7 +16,7 @@ from kilter.evaluation.word_errors import weak_model_note
 from kilter.lab.arms import Arm, Levers, Mixture, Part, Term
 from kilter.lab.files import MAIN_PROCESS, full_disk_said
 from kilter.lab.locks import one_at_a_time
-from kilter.lab.options import above, at_least, share
+from kilter.lab.options import NOT_NEGATIVE, above, at_least, share
 from kilter.lab.recipe import RATE, SHARE, Advance, Judged, Metric, Picture, Provenance, Recipe
 from kilter.models.names import check_model_name
 from kilter.tasks.recognition import figures
@@ -73,7 +73,7 @@ class Recognition(Recipe):
     """digit strings to judge on"""
     save_steps: Annotated[int, at_least(1)] = 150
     """steps between checkpoints; what a kill can cost"""
-    pictures_of: int = 3
+    pictures_of: Annotated[int, NOT_NEGATIVE] = 3
     """utterances drawn in the report"""
 
     baseline: ClassVar[str] = "ctc"

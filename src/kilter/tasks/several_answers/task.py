@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from kilter.lab.arms import Mixture, Part, Term, UnknownPart
 from kilter.lab.files import read_json, write_json
 from kilter.lab.locks import one_at_a_time
-from kilter.lab.options import above, at_least, share
+from kilter.lab.options import NOT_NEGATIVE, above, at_least, share
 from kilter.lab.recipe import SHARE, Advance, Arm, Judged, Metric, Picture, Provenance, Recipe
 from kilter.models.decoders import DECODERS
 from kilter.tasks.several_answers.rivals import Decoded, rivals
@@ -49,7 +49,7 @@ class SeveralAnswers(Recipe):
     """development inputs on which strengths are chosen, by oracle@B"""
     inputs_at_once: Annotated[int, at_least(1)] = 16
     """inputs in a batch when decoding; changes nothing but time and memory"""
-    hidden_size: int = 128
+    hidden_size: Annotated[int, at_least(1)] = 128
     """of the small model"""
     layers: Annotated[int, at_least(1)] = 2
     """of its encoder, and of its decoder"""
@@ -67,7 +67,7 @@ class SeveralAnswers(Recipe):
     """share of the training pairs whose input is left empty, so that MMI has p(text) of the same model"""
     save_steps: Annotated[int, at_least(1)] = 200
     """steps between checkpoints; what a kill can cost"""
-    pictures_of: int = 2
+    pictures_of: Annotated[int, NOT_NEGATIVE] = 2
     """inputs whose outputs the report shows side by side"""
 
     baseline: ClassVar[str] = "beam"
