@@ -37,7 +37,9 @@ class FastEmitRecipe(Recognition):
             return PeakFirst(weight=1.0)
 
         return {
-            "fast-emit": Term("FastEmit {:g}", lambda w: Levers(objective=objective, weight=w), usual=self.strength),
+            "fast-emit": Term(
+                "FastEmit {:g}", lambda w: Levers(objective=objective, weight=w), usual=self.strength, option="strength"
+            ),
             "sampled": Term("sampled", lambda s: Levers(reward=lambda prompts, completions: [])),
         }
 
@@ -116,6 +118,19 @@ def test_a_model_is_its_makers(kin: None) -> None:
     assert made("fast-emit-2+trim-tail") == (["fast-emit"], {"fast-emit.strength"})
     assert made("awp") == (["align-with-purpose"], {"samples"})
     assert made("peak-first") == ([], set())
+    assert recipe.made_by("fast-emit-2")["fast-emit.strength"] == 2
+
+
+def test_a_card_has_the_strength_and_the_schedule_of_the_arm() -> None:
+    recipe = awp()
+
+    def made(arm: str) -> list[object]:
+        return [recipe.made_by(arm).get(name) for name in ("weight", "schedule", "encoder")]
+
+    assert made("awp") == [1.5, "linear", "conv"]
+    assert made("gru+awp-0.5+constant") == [0.5, "constant", "gru"]
+    assert made("peak-first-0.2+constant") == [None, "constant", "conv"]
+    assert made("mwer-0.2") == [None, None, "conv"]
 
 
 @pytest.mark.host

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -149,8 +150,15 @@ def test_options_that_cannot_be(given: dict[str, Any], said: str) -> None:
         check()
 
 
-def test_seeds_are_for_what_samples() -> None:
-    DiverseBeamSearchRecipe(model="m", data="p", seeds=2, arms=("beam", "nucleus-0.5")).prepare()
+def test_seeds_are_for_what_samples(tmp_path: Path) -> None:
+    DiverseBeamSearchRecipe(model=str(tmp_path), data="p", seeds=2, arms=("beam", "nucleus-0.5")).prepare()
+
+
+@pytest.mark.host
+def test_a_model_that_is_none_is_refused_before_any_work(tmp_path: Path) -> None:
+    pytest.importorskip("huggingface_hub")
+    with pytest.raises(ValueError, match=r"nowhere: not a folder or hub id of a causal or encoder–decoder"):
+        DiverseBeamSearchRecipe(model=f"{tmp_path}/nowhere", data="p", arms=("beam",)).prepare()
 
 
 # Recipes on one task ----------------------------------------------------------------------------------------------

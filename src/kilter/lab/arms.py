@@ -80,6 +80,7 @@ class Term:
         role: of an arm that has this term.
         variants: words that may follow after a +, with what the label gains.
         strength: `(strength) -> why it cannot be`, empty where it can.
+        option: the option of the recipe that is the usual strength; where a name says another, a card says that.
     """
 
     label: str
@@ -91,6 +92,7 @@ class Term:
     role: Role = "method"
     variants: Mapping[str, str] = field(default_factory=dict)
     strength: Callable[[float], str] = lambda value: ""
+    option: str = ""
 
 
 @dataclass(frozen=True)

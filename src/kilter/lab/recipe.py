@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from tyro.conf import Fixed, Suppress
 
 from kilter.core.paper import Claim, Paper
-from kilter.lab.arms import Arm, Levers, Mixture, Role, Term, UnknownPart
+from kilter.lab.arms import Arm, Levers, Mixture, Part, Role, Term, UnknownPart
 from kilter.lab.metrics import RATE, SHARE, Measured, Metric
 from kilter.lab.options import at_least, check_bounds
 
@@ -216,22 +216,26 @@ class Recipe(ABC):
         left_out = {*self.unhashed, *self.judging, "device", "threads"}
         left_out |= set() if self in makers else {*self.own_settings()}
         found = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in left_out}
-        for guest in makers:
-            if guest is not self:
-                found |= {f"{guest.paper.slug}.{name}": value for name, value in guest.own_settings().items()}
+        given = {part.name: part.given for part in self._parts_of(arm) if part.given is not None}
+        for one in makers:
+            said = {term.option: given[name] for name, term in one.brings().items() if term.option and name in given}
+            if one is self:
+                found |= said
+            else:
+                found |= {f"{one.paper.slug}.{name}": value for name, value in (one.own_settings() | said).items()}
         return found
 
     def makers(self, arm: str) -> list["Recipe"]:
         """The recipes that have a term in an arm, this one first; none where the arm has only terms of the task."""
-        said = self._said_in(arm)
+        said = {part.name for part in self._parts_of(arm)}
         guests = [self._guest(slug, settings) for slug, settings in self.borrowed.items()]
         return [one for one in (self, *guests) if not said.isdisjoint(one.brings())]
 
-    def _said_in(self, arm: str) -> set[str]:
+    def _parts_of(self, arm: str) -> tuple[Part, ...]:
         try:
-            return {part.name for part in self.mixture(arm).parts}
+            return self.mixture(arm).parts
         except ValueError:  # an arm that is no mixture, such as the model as given
-            return set()
+            return ()
 
     @abstractmethod
     def describe(self, arm: str) -> Arm:

@@ -85,7 +85,8 @@ class AlignWithPurposeRecipe(Recognition):
     def brings(self) -> Mapping[str, Term]:
         """The term beside CTC; `awp+compat` has the published code's bugs, at the same weight."""
         published = {"compat": ", published bugs"}
-        return {"awp": Term("AWP {:g}", self._levers, usual=self.weight, variants=published, strength=not_zero)}
+        how: Any = {"usual": self.weight, "option": "weight", "variants": published, "strength": not_zero}
+        return {"awp": Term("AWP {:g}", self._levers, **how)}
 
     def _levers(self, weight: float, *, compat: bool = False) -> Levers:
         def objective(recogniser: "Recogniser") -> Any:

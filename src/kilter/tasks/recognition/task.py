@@ -120,11 +120,13 @@ class Recognition(Recipe):
 
     def made_by(self, arm: str) -> dict[str, Any]:
         """Of the task's options those of the source and of the loss that the arm has."""
-        levers = self.mixture(arm).levers()
+        found = self.mixture(arm)
+        levers = found.levers()
         idle = {"language"} if self.speech == "digits" else set()
         idle |= {"speech", "language", "encoder", "warm_up_learning_rate"} if self.model else set()
         idle |= set() if _falls(levers) else {"schedule", "start_step", "start_word_success"}
-        return {name: value for name, value in super().made_by(arm).items() if name not in idle} | dict(levers.options)
+        made = super().made_by(arm) | ({"schedule": "constant"} if "constant" in found.words else {})
+        return {name: value for name, value in made.items() if name not in idle} | dict(levers.options)
 
     def rivals(self) -> Mapping[str, Term]:
         """Usual CTC losses, trimmed audio, and the networks."""

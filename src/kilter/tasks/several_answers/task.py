@@ -17,6 +17,7 @@ from kilter.lab.locks import one_at_a_time
 from kilter.lab.options import NOT_NEGATIVE, above, at_least, share
 from kilter.lab.recipe import SHARE, Advance, Arm, Judged, Metric, Picture, Provenance, Recipe
 from kilter.models.decoders import DECODERS
+from kilter.models.names import check_model_name
 from kilter.tasks.several_answers.rivals import Decoded, rivals
 
 if TYPE_CHECKING:
@@ -129,6 +130,8 @@ class SeveralAnswers(Recipe):
             raise ValueError(f"seeds={self.seeds}: without sampling each seed decodes the same; leave --seeds out")
         if not self.model and not self.withheld and any(arm.startswith("mmi") for arm in self.arms):
             raise ValueError("withheld=0 leaves MMI without p(text); give a share, e.g. 0.1, or leave the arm mmi out")
+        if self.model not in (None, ours := "smollm2"):
+            check_model_name(self.model, "a causal or encoder–decoder transformers model", known=[ours])
 
     # Arms ---------------------------------------------------------------------------------------------------
 
