@@ -33,8 +33,10 @@ def test_every_claim_of_every_card_has_a_verdict_or_a_reason() -> None:
     for card in cards().values():
         own = [line for line in lines if line.method == card.slug]
         assert {claim.text for claim in card.claims} <= {line.claim for line in own}
+        waits = not recorded(card.slug)  # a new method's claims wait for its first run
         for line in own:
-            assert bool(line.verdict) != bool(line.reason), (
+            assert not (line.verdict and line.reason)
+            assert line.verdict or line.reason or waits, (
                 f"{card.slug}: {line.claim!r} has neither verdict nor reason: record a run that tries it "
                 f"(kilter run {card.slug} --record), or say on the card why it cannot be tried here"
             )
