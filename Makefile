@@ -4,10 +4,10 @@ WORKERS ?= 2
 BIN := .venv/bin
 
 # The test workers share the cores: one thread each is fastest, and its numbers repeat exactly.
-test: export OMP_NUM_THREADS ?= 1
+test slow: export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo test lint format types docs bench clean
+.PHONY: help setup tools demo test slow lint format types docs bench clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,9 +22,12 @@ demo: setup  ## see a speech recogniser emit its words earlier, with a report to
 	$(BIN)/kilter run align-with-purpose --preset demo
 
 # torch.compile cannot trace the run-time shape checks, so its tests are a run of their own.
-test: setup  ## run the whole suite: torch.compile first, then all else and the docstring examples
+test: setup  ## run the suite: torch.compile first, then all else and the docstring examples, but for what is slow
 	$(BIN)/python -m pytest tests -m compile --jaxtyping-packages=none,beartype.beartype
-	$(BIN)/python -m pytest -m "not compile" -n $(WORKERS)
+	$(BIN)/python -m pytest -m "not compile and not slow" -n $(WORKERS)
+
+slow: setup  ## run the tests that take long: kills, several processes, every decoder and every extra
+	$(BIN)/python -m pytest tests -m "slow and not compile" -n $(WORKERS)
 
 lint: tools  ## check style, spelling and the direction of imports
 	$(BIN)/ruff check

@@ -46,7 +46,7 @@ def test_licence_is_whole() -> None:
     assert "END OF TERMS AND CONDITIONS" in text("LICENSE")
 
 
-@pytest.mark.parametrize("target", ["setup", "demo", "test", "lint", "types", "docs", "bench", "clean"])
+@pytest.mark.parametrize("target", ["setup", "demo", "test", "slow", "lint", "types", "docs", "bench", "clean"])
 def test_make_has_and_explains(target: str) -> None:
     assert re.search(rf"^{target}:.*## \w", text("Makefile"), re.M)
 

@@ -36,7 +36,7 @@ class AlignWithPurposeRecipe(Recognition):
 
     property: Literal["low-latency", "minimum-wer"] = "low-latency"
     """what makes an alignment better"""
-    weight: Annotated[float, above(0)] = 1.5
+    weight: Annotated[float, at_least(0)] = 1.5
     """α, weight of the term in arm awp; arm awp-0.5 has weight 0.5"""
     samples: Annotated[int, at_least(1)] = 5
     """N, alignments drawn for each utterance (published code: 5)"""
