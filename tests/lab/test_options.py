@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import pytest
 
-from kilter.lab.options import NOT_NEGATIVE, above, at_least, check_bounds, from_file, share
+from kilter.lab.options import FINITE, NOT_NEGATIVE, above, at_least, check_bounds, from_file, share
 from kilter.recipes import every
 
 
@@ -18,7 +18,7 @@ class Options:
     start: Annotated[float | None, share()] = None
     dropout: Annotated[float, share(whole=False)] = 0.0
     pairs: Annotated[int, NOT_NEGATIVE] = 0
-    penalty: float = 0.0
+    penalty: Annotated[float, FINITE] = 0.0
 
 
 @pytest.mark.parametrize(

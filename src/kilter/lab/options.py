@@ -44,11 +44,12 @@ def share(*, whole: bool = True) -> Bound:
     return Bound("is a share from 0 to below 1", lambda value: 0 <= value < 1)
 
 
+FINITE = Bound("must be finite", math.isfinite)
 NOT_NEGATIVE = Bound("must not be negative", lambda value: value >= 0)
 
 
 def check_bounds(options: Any) -> None:
-    """Check every option of a dataclass against the bounds that stand beside it; None is no number, nor is infinity.
+    """Check every option of a dataclass against the bounds that stand beside it; None is no number, and no bound admits infinity.
 
     Raises:
         ValueError: the first that does not fit, by name.
@@ -66,10 +67,11 @@ def check_bounds(options: Any) -> None:
     for one in fields(options):
         value = getattr(options, one.name)
         for bound in getattr(hints[one.name], "__metadata__", ()):
-            if isinstance(bound, Bound) and value is not None and not bound.fits(value):
-                raise ValueError(f"{one.name} {bound.said}, got {value}")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"{one.name} must be finite, got {value}")
+            if not isinstance(bound, Bound) or value is None:
+                continue
+            for each in (bound, FINITE):
+                if not each.fits(value):
+                    raise ValueError(f"{one.name} {each.said}, got {value}")
 
 
 def from_file(name: str, value: Any, hint: Any) -> Any:

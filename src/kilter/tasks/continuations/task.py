@@ -17,7 +17,7 @@ from tyro.conf import arg
 
 from kilter.lab.arms import Arm, Levers, Mixture, Term, UnknownPart
 from kilter.lab.locks import in_any_order, one_at_a_time
-from kilter.lab.options import NOT_NEGATIVE, at_least
+from kilter.lab.options import FINITE, NOT_NEGATIVE, at_least
 from kilter.lab.recipe import SHARE, Advance, Judged, Metric, Picture, Provenance, Recipe
 from kilter.models.names import check_model_name
 from kilter.tasks.continuations import networks, report, sources
@@ -55,7 +55,7 @@ class Continuations(Recipe):
     """optimiser steps of every ranker, however many texts or pairs there are (published: 100,000)"""
     batch_size: Annotated[int, at_least(2)] = 16
     """passages in a batch, all of one document (published: 4,096)"""
-    learning_rate: float = 2e-4
+    learning_rate: Annotated[float, FINITE] = 2e-4
     """of AdamW, falling to 0 (published: Adafactor at a constant 2e-3)"""
     judge_pairs: Annotated[int, NOT_NEGATIVE] = 96
     """other passages, from which the judge of the samples learns; 0 for no judge"""

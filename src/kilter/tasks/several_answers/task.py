@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from kilter.lab.arms import Mixture, Part, Term, UnknownPart
 from kilter.lab.files import read_json, write_json
 from kilter.lab.locks import one_at_a_time
-from kilter.lab.options import NOT_NEGATIVE, above, at_least, share
+from kilter.lab.options import FINITE, NOT_NEGATIVE, above, at_least, share
 from kilter.lab.recipe import SHARE, Advance, Arm, Judged, Metric, Picture, Provenance, Recipe
 from kilter.models.decoders import DECODERS
 from kilter.models.names import check_model_name
@@ -40,7 +40,7 @@ class SeveralAnswers(Recipe):
     """without --model: restaurants from slots and values, or captions from German"""
     outputs: Annotated[int, at_least(2)] = 20
     """B, the beams and the outputs for each input"""
-    length_penalty: float = 0.0
+    length_penalty: Annotated[float, FINITE] = 0.0
     """power of the length by which scores of beams are divided; outputs are ranked by log-probability anyway"""
     max_new_tokens: Annotated[int, at_least(2)] = 64
     """tokens of an output, at most"""
