@@ -49,7 +49,7 @@ NOT_NEGATIVE = Bound("must not be negative", lambda value: value >= 0)
 
 
 def check_bounds(options: Any) -> None:
-    """Check every option of a dataclass against the bounds that stand beside it; None is no number, and no bound admits infinity.
+    """Check every option of a dataclass against the bounds beside it; None is no number, and none admits infinity.
 
     Raises:
         ValueError: the first that does not fit, by name.
