@@ -14,6 +14,7 @@ from kilter.cli import main
 from kilter.core import paper
 from kilter.lab import record
 from kilter.lab.files import read_json
+from kilter.recipes import every
 from tests.commands import made_up
 
 HERE = Path(__file__).parent
@@ -23,6 +24,7 @@ ROOT = HERE.parents[1]
 @pytest.fixture(autouse=True)
 def counting(monkeypatch: pytest.MonkeyPatch) -> None:
     """The made-up method is one of kilter's."""
+    list(every())  # they read their cards when they are first imported, whichever test comes first
     monkeypatch.setitem(sys.modules, "kilter.recipes.made_up", made_up)
     monkeypatch.setattr(paper, "cards", lambda: {"made-up": made_up.PAPER})
 
