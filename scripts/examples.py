@@ -8,15 +8,21 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
+
+import soundfile
 
 from kilter.data.assets import locate
 from kilter.data.e2e import load_e2e
+from kilter.data.fsdd import RATE, DigitStrings, load_takes
 from kilter.data.prompts import load_prompts
 from kilter.data.referenced import Referenced, spread
-from kilter.lab.files import write_json, write_rows
+from kilter.lab.files import read_json, read_rows, write_json, write_rows
 
 FOLDER = Path(__file__).parents[1] / "evidence" / "examples"
+SPOKEN = 1
+"""The test string that is shown."""
 MODEL = ["--model", "smollm2", "--device", "cpu"]
 
 
@@ -74,13 +80,56 @@ def steam_train(folder: Path) -> dict[str, Any]:
     return {name: [one["text"] for one in row["outputs"]] for name, row in found.items()}
 
 
+def demo(folder: Path) -> dict[str, Any]:
+    """What `make demo` prints, one utterance of its report, and word times and latency by the models it leaves."""
+    takes = load_takes(locate("fsdd", allow_generated=False).path)
+    printed = kilter(folder, "run", "align-with-purpose", "--preset", "demo", "--device", "cpu")
+    (run,) = (folder / "runs").iterdir()
+    summary = read_json(run / "summary.json")
+    strings = DigitStrings(takes, count=200, seed=0, split="test")
+    arms = {name: run / "arms" / name / "seed-0" for name in summary["arms"]}
+    rows = []
+    for index, row in enumerate(strings):
+        soundfile.write(folder / f"test-{index}.wav", row["audio"], RATE, subtype="PCM_16")
+        rows.append({"audio": f"test-{index}.wav", "text": row["text"], "words": row["words"]})
+    write_rows(folder / "test.jsonl", rows)
+    for name, arm in arms.items():
+        (folder / name).symlink_to(next(arm.glob("**/config.json")).parent)
+    models = [part for name in arms for part in ("--model", f"{name}/")]
+    after_end = kilter(folder, "latency", "test.jsonl", *models, "--device", "cpu", "--out", "lat")
+    after_ctc = ["--model", "awp/", "--against", "ctc/", "--device", "cpu", "--out", "lat2"]
+    align = ["align", f"test-{SPOKEN}.wav", "--model", "residual/", "--text", rows[SPOKEN]["text"], "--format", "ctm"]
+    return {
+        "printed": [part for line in printed.splitlines() for part in folded(line)],
+        "aligned": kilter(folder, *align, "--device", "cpu").splitlines(),
+        "after_end": after_end.splitlines(),
+        "after_ctc": kilter(folder, "latency", "test.jsonl", *after_ctc).splitlines(),
+        "spoken": SPOKEN,
+        "heard": {summary["arms"][name]["label"]: hearing(arm)["emissions"] for name, arm in arms.items()},
+        "delays": {
+            one["label"]: [round(delay) for row in one["delays"].values() for delay in row]
+            for one in read_json(folder / "lat" / "latency.json")["models"]
+        },
+    }
+
+
+def folded(line: str) -> list[str]:
+    """A line as a terminal would show it, but between words."""
+    return wrap(line, 100, subsequent_indent="  ") if len(line) > 100 else [line]
+
+
+def hearing(arm: Path) -> dict[str, Any]:
+    """What an arm made of the utterance that is shown."""
+    return read_rows(arm / "utterances.jsonl")[SPOKEN]
+
+
 def spanish_prompts(folder: Path) -> dict[str, Any]:
     """How much the preset `words` of Align With Purpose judges."""
     prompts = load_prompts(locate("asterisk-prompts").path, "es")
     return {"recordings": len(prompts), "words": sum(len(prompt.text.split()) for prompt in prompts)}
 
 
-EXAMPLES = {"diversity": diversity, "steam-train": steam_train, "spanish-prompts": spanish_prompts}
+EXAMPLES = {"demo": demo, "diversity": diversity, "steam-train": steam_train, "spanish-prompts": spanish_prompts}
 
 
 def main() -> None:

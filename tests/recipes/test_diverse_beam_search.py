@@ -218,7 +218,8 @@ def test_own_prompts_with_references(smoke: Path, tmp_path: Path) -> None:
         (["--dropout", "1"], "dropout is a share"),
         (["--withheld", "0", "--arms", "mmi"], "leaves MMI without p(text)"),
         (["--learning-rate", "0"], "learning_rate must be above 0"),
-        (["--model", "no/such/model", "--data", "none.txt"], "none.txt: no such file"),
+        (["--model", "no/such/model", "--data", "none.txt"], "no/such/model: not a folder"),
+        (["--model", "smollm2", "--data", "none.txt"], "none.txt: no such file"),
     ],
 )
 def test_bad_options(arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
