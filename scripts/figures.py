@@ -33,14 +33,16 @@ def utterance() -> str:
     demo = example("demo")
     takes = load_takes(locate("fsdd", allow_generated=False, progress=False).path)
     row = DigitStrings(takes, count=demo["spoken"] + 1, seed=0, split="test")[demo["spoken"]]
-    return timeline(row["audio"], RATE, row.get("words", []), demo["heard"])
+    heard = {label: [(word, seconds) for word, seconds in words] for label, words in demo["heard"].items()}
+    return timeline(row["audio"], RATE, row.get("words", []), heard)
 
 
 def latency() -> str:
     """Share of words emitted by a given delay after their end, for the same models."""
     from kilter.lab.delays import delay_curves
 
-    return delay_curves(example("demo")["delays"], "the end of the word")
+    delays = {name: [*map(float, found)] for name, found in example("demo")["delays"].items()}
+    return delay_curves(delays, "the end of the word")
 
 
 SINGLE = {"align-with-purpose-utterance": utterance, "word-times-latency": latency}
