@@ -4,7 +4,6 @@ What is on disk is whole batches and perhaps a line cut short: the same command 
 and does the rest. What it was made with stands in a hidden file beside it, so that nothing else is taken up.
 """
 
-import io
 import json
 import math
 import sys
@@ -34,6 +33,7 @@ from kilter.evaluation.word_times import (
 from kilter.lab.files import write_json, write_whole
 from kilter.lab.growing import ELSEWHERE, check_settings
 from kilter.lab.options import at_least
+from kilter.lab.output import write_data
 
 if TYPE_CHECKING:
     from kilter.data.manifests import Row
@@ -101,6 +101,9 @@ COMMAND = Align
 
 
 def _align(asked: Align) -> int:
+    from kilter.models.names import check_model_name
+
+    check_model_name(asked.model, "a transformers …ForCTC model")  # before what takes seconds to import
     from kilter.data.manifests import Utterances, load_speech
     from kilter.lab.progress import bar, quiet_hosts
     from kilter.models.aligning import align
@@ -162,7 +165,7 @@ def _align(asked: Align) -> int:
         raise ValueError(stop or f"{asked.source}: no recording could be aligned")
     ordered = "".join(done[name] for name in rows if name in done)
     if out is None:
-        _print(ordered, format)
+        write_data(ordered)
     else:
         if format != "textgrid":
             write_whole(out, ordered)  # in the order of the recordings, no longer of their lengths
@@ -170,17 +173,6 @@ def _align(asked: Align) -> int:
     if stop:
         raise ValueError(stop)
     return 0
-
-
-def _print(text: str, format: Format) -> None:
-    """In UTF-8 where the stream's encoding lacks letters of a CTM, which has no escapes as JSON has."""
-    try:
-        text.encode(sys.stdout.encoding or "utf-8")
-    except UnicodeEncodeError:
-        if format == "ctm" and isinstance(sys.stdout, io.TextIOWrapper):
-            print(f"printed in UTF-8: {sys.stdout.encoding} lacks letters of it", file=sys.stderr)
-            sys.stdout.reconfigure(encoding="utf-8")
-    sys.stdout.write(text)
 
 
 def _check(recogniser: "Recogniser", rows: "Iterable[Row]") -> None:

@@ -14,6 +14,7 @@ from tyro.conf import Positional, arg
 from kilter.core.errors import UsageError
 from kilter.evaluation.word_times import decode_text
 from kilter.lab.numbers import fixed
+from kilter.lab.output import print_json
 
 if TYPE_CHECKING:
     from kilter.evaluation.intervals import Interval
@@ -134,7 +135,7 @@ def _measure(asked: Diversity) -> int:
     for one in found:
         _say_what_is_missing(one)
     if asked.json:
-        print(json.dumps({"files": [asdict(one) for one in found]}, indent=2, ensure_ascii=False, allow_nan=False))
+        print_json({"files": [asdict(one) for one in found]})
     else:
         _show(found)
     return 0

@@ -17,6 +17,7 @@ from kilter.evaluation.word_times import decode_text, read_ctm, read_jsonl, read
 from kilter.lab.files import write_json, write_whole
 from kilter.lab.numbers import fixed
 from kilter.lab.options import at_least
+from kilter.lab.output import print_json
 
 if TYPE_CHECKING:
     from kilter.data.audio import Word
@@ -115,6 +116,10 @@ class Measured:
 
 
 def _measure(asked: Latency) -> int:
+    from kilter.models.names import check_model_name
+
+    for name in asked.model:
+        check_model_name(name, "a transformers …ForCTC model")  # before what takes seconds to import
     from kilter.data.manifests import Utterances, load_speech
     from kilter.lab.delays import delay_curves
     from kilter.lab.progress import bar, quiet_hosts
@@ -171,7 +176,7 @@ def _measure(asked: Latency) -> int:
     curves = {one.label: [delay for row in one.delays.values() for delay in row] for one in found}
     write_whole(folder / "latency.svg", delay_curves(curves, "the end of the word" if spans else f"{other} had it"))
     if asked.json:
-        print((folder / "latency.json").read_text("utf-8"), end="")
+        print_json(about)
         return 0
     _show(found, f"{len(rows)} utterances, {found[0].words} words; times in ms after {after}", spans is not None)
     print(f"figure: {folder / 'latency.svg'}")
