@@ -1,31 +1,26 @@
-"""Tables as people have them: csv, a JSON list, JSON lines and lines of text, from a file or through a pipe.
+"""Tables as people have them: csv, a JSON list and JSON lines.
 
 One reader for every command, so that a format is read everywhere or nowhere, and whatever is wrong is named with its
-line. Nothing is guessed in silence: a row that does not fit its header, a key that stands twice or half a letter is an
+line. Nothing is lost in silence: a row that does not fit its header, a key that stands twice or half a letter is an
 error. Standard library only.
 """
 
-import codecs
 import csv
 import io
 import json
 import re
 import reprlib
-import sys
 from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-PIPE = "-"
-LINES = (".txt", ".md")
-"""Suffixes of files that hold a text a line, where a command takes such."""
+from kilter.core.sources import Source, lines
 
-_OPENED = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 _ESCAPED = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 _OBJECT = re.compile(r'\s*\{\s*["}]')
 _OBJECTS = re.compile(r"\s*\[\s*\{")
+_LIST = re.compile(r"\s*\[\s*(\S)")
 _FIRST = re.compile(r"\s*([^\r\n]*)")
 
 
@@ -35,91 +30,6 @@ class BadJSON(ValueError):
     def __init__(self, where: str, why: str) -> None:
         super().__init__(f"{where}: {why}")
         self.where, self.why = where, why
-
-
-class Source(NamedTuple):
-    """What was read.
-
-    Attributes:
-        name: what errors call it.
-        suffix: of its name, in lower case; empty for a pipe without one.
-        text: all of it.
-    """
-
-    name: str
-    suffix: str
-    text: str
-
-
-# Files and pipes ------------------------------------------------------------------------------------------------------
-
-
-def is_source(source: str | Path) -> bool:
-    """Whether there is something to read: `-` for standard input, a file, or a pipe that has a name."""
-    return is_pipe(source) or Path(source).is_file()
-
-
-def is_pipe(source: str | Path) -> bool:
-    """Whether it can be read only once: `-`, `/dev/stdin`, a named pipe, `<(…)` of a shell.
-
-    Example:
-        >>> is_pipe("-"), is_pipe("table.csv")
-        (True, False)
-    """
-    path = Path(source)
-    opened = str(source).startswith(_OPENED)  # may be a file that the shell has opened: `< table.csv`
-    return str(source) == PIPE or (path.exists() and not path.is_dir() and (opened or not path.is_file()))
-
-
-def read_source(source: str | Path) -> Source:
-    """Read a file, or a pipe to its end.
-
-    Raises:
-        ValueError: it is no text in UTF-8 or UTF-16; the line is named.
-    """
-    if str(source) == PIPE:
-        return Source(name := "standard input", "", _decoded(sys.stdin.buffer.read(), name))
-    return Source(str(source), Path(source).suffix.lower(), _decoded(Path(source).read_bytes(), str(source)))
-
-
-def decode(data: bytes) -> str:
-    """The text of a file: UTF-8, with a mark or without, or UTF-16 with one, as Excel and Praat write it.
-
-    Example:
-        >>> decode("ā".encode("utf-16"))
-        'ā'
-
-    Raises:
-        UnicodeDecodeError: it is neither, or holds NUL bytes, which no text does.
-    """
-    marked = data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-    text = data.decode("utf-16" if marked else "utf-8-sig")
-    if "\0" in text:
-        at = data.find(b"\0\0" if marked else b"\0")
-        raise UnicodeDecodeError("utf-16" if marked else "utf-8", data, at, at + 1, "a NUL, which no text holds")
-    return text
-
-
-def _decoded(data: bytes, name: str) -> str:
-    try:
-        return decode(data)
-    except UnicodeDecodeError as error:
-        line = len(re.findall(rb"\r\n|\r|\n", data[: error.start])) + 1
-        raise ValueError(
-            f"{name}: is not UTF-8: line {line} is neither UTF-8 nor UTF-16 ({error}); save it as UTF-8"
-        ) from error
-
-
-def lines(text: str) -> list[str]:
-    r"""The lines of a text, which end as on Unix, Windows or old Macs, and nowhere else: not at U+2028.
-
-    Example:
-        >>> lines("one\r\ntwo\u2028three\n")
-        ['one', 'two\u2028three']
-    """
-    if "\r" in text:
-        text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return text.removesuffix("\n").split("\n") if text else []
 
 
 # Rows -----------------------------------------------------------------------------------------------------------------
@@ -257,7 +167,7 @@ def parse(text: str, where: str) -> Any:
             _check_letters(found)
     except json.JSONDecodeError as error:
         place = f"column {error.colno}" if "\n" not in text else f"line {error.lineno}, column {error.colno}"
-        raise BadJSON(where, f"not JSON ({error.msg}: {place}); is it cut short?") from error
+        raise BadJSON(where, f"not JSON ({error.msg}: {place}), perhaps cut short") from error
     except RecursionError as error:
         raise BadJSON(where, "nested too deep; write plain rows") from error
     except ValueError as error:
@@ -289,6 +199,25 @@ def _texts_of(value: Any) -> Iterable[str]:
     elif isinstance(value, dict | list):
         for one in value if isinstance(value, list) else [*value, *value.values()]:
             yield from _texts_of(one)
+
+
+def listed(value: Any, where: str, first: str) -> Any:
+    r"""A list that stands in a cell of a csv, where it can only be JSON; any other value as it is.
+
+    Args:
+        value: of a row.
+        where: what errors call it.
+        first: signs that may follow the bracket; any other is a text that happens to begin with one.
+
+    Example:
+        >>> listed('["rain", "day"]', "t.csv, line 2", "\"'"), listed("[laughs] rain", "t.csv, line 2", "\"'")
+        (['rain', 'day'], '[laughs] rain')
+
+    Raises:
+        BadJSON: it begins as a list and is not JSON.
+    """
+    begun = _LIST.match(value) if isinstance(value, str) else None
+    return parse(value, where) if begun and begun[1] in first else value
 
 
 def check_id(value: Any, where: str) -> None:

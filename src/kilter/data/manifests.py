@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kilter.core import tables
+from kilter.core import sources, tables
 from kilter.data.audio import Utterance, Word, check_audio, read_audio
 from kilter.evaluation.word_times import span_of
 
@@ -106,7 +106,7 @@ def load_speech(
         found = _from_folder(path / split if (path / split).is_dir() else path, *columns)
     elif path.is_file() and path.suffix.lower() in AUDIO_SUFFIXES:
         found = iter([_from_recording(path, path.parent, need_text)])
-    elif tables.is_source(source):
+    elif sources.is_source(source):
         found = _from_table(path, *columns)
     elif path.suffix not in (*tables.SUFFIXES, *AUDIO_SUFFIXES) and (hub := HUB_ID.fullmatch(source)):
         found = _from_hub(hub["name"], hub["config"], hub["split"] or split or "train", *columns)
@@ -145,15 +145,15 @@ def _from_recording(path: Path, folder: Path, need_text: bool) -> Row:
     transcript = path.with_suffix(".txt")
     if need_text and not transcript.is_file():
         raise ValueError(f"{path}: has no transcript; write {transcript.name} beside it, or a metadata.csv")
-    text = tables.read_source(transcript).text.strip() if transcript.is_file() else ""
+    text = sources.read_source(transcript).text.strip() if transcript.is_file() else ""
     return Row(path.relative_to(folder).with_suffix("").as_posix(), path, text, str(path))
 
 
 def _from_table(table: Path, text_column: str, audio_column: str, need_text: bool) -> Iterator[Row]:
-    piped = tables.is_pipe(table)
+    piped = sources.is_pipe(table)
     if not piped and table.suffix.lower() not in tables.SUFFIXES:
         raise ValueError(f"{table}: a manifest ends in {', '.join(tables.SUFFIXES)}; rename or convert it")
-    source = tables.read_source(table)
+    source = sources.read_source(table)
     kind = source.suffix if source.suffix in tables.SUFFIXES else tables.guess(source.text, audio_column) or ".csv"
     folder = Path() if piped else table.parent
     for where, values in tables.rows(source, kind):
@@ -230,8 +230,7 @@ def _no_column(column: str, present: Sequence[str], where: str, option: str) -> 
 
 def _words(words: Any, where: str) -> list[Word] | None:
     """True word spans, where a `words` column holds them (in a csv as JSON); other things of that name are not ours."""
-    if isinstance(words, str) and _SPANS.match(words):
-        words = tables.parse(words, f"{where}, column 'words'")
+    words = tables.listed(words, f"{where}, column 'words'", "{]")
     if not isinstance(words, list) or (words and not any(isinstance(word, Mapping) for word in words)):
         return None
     for word in words:
@@ -240,6 +239,3 @@ def _words(words: Any, where: str) -> list[Word] | None:
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from error
     return words
-
-
-_SPANS = re.compile(r"\s*\[\s*[{\]]")

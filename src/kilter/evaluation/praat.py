@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from kilter.core import tables
+from kilter.core import sources, tables
 
 _TOKEN = re.compile(r'"(?:[^"]|"")*"|!.*|<\w+>|(?<!\S)[-+]?\d*\.?\d+(?:[eE][-+]?\d+)?(?!\S)', re.ASCII)
 
@@ -35,7 +35,7 @@ def tiers(text: str, where: str) -> Iterator[Tier]:
     Raises:
         ValueError: it is not a TextGrid, cut short, or longer than it says; the line is named.
     """
-    praat = _Tokens("\n".join(tables.lines(text)), where)
+    praat = _Tokens("\n".join(sources.lines(text)), where)
     if praat.text() != "ooTextFile" or praat.text() != "TextGrid":
         raise praat.error("it does not begin as one")
     _ = praat.number(), praat.number(), praat.text()  # its start, its end, <exists>

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, Literal, NamedTuple
 
-from kilter.core import tables
+from kilter.core import sources, tables
 from kilter.core.options import at_least
 from kilter.evaluation.latency import Span
 from kilter.evaluation.praat import tiers
@@ -150,7 +150,7 @@ def decode_text(data: bytes, where: str) -> str:
         ValueError: it is neither.
     """
     try:
-        return tables.decode(data)
+        return sources.decode(data)
     except UnicodeDecodeError as error:
         raise ValueError(f"{where}: is neither UTF-8 nor UTF-16 ({error}); save it as UTF-8") from error
 
@@ -208,7 +208,7 @@ def read_jsonl(text: str, where: str, kind: str = ".jsonl") -> dict[str, list[Sp
     """
     found: dict[str, list[Span]] = {}
     try:
-        for place, row in tables.rows(tables.Source(where, kind, text), kind):
+        for place, row in tables.rows(sources.Source(where, kind, text), kind):
             name, spans = _recording(row, place)
             if name in found:
                 raise ValueError(f"{place}: recording {name!r} stands twice; keep one, or give each its own id")
@@ -246,7 +246,7 @@ def read_ctm(text: str, where: str) -> dict[str, list[Span]]:
         ValueError: a line is something else; it is named.
     """
     found = defaultdict(list)
-    for number, line in enumerate(tables.lines(text), start=1):
+    for number, line in enumerate(sources.lines(text), start=1):
         fields = line.split()
         if not fields or line.startswith(";;"):
             continue
