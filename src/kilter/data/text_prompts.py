@@ -61,7 +61,7 @@ def _from_rows(read: sources.Source, kind: str) -> Iterator[TextPrompt]:
 
 
 def _kept(row: Mapping[str, Any], where: str) -> dict[str, Any]:
-    kept = {column: row[column] for column in KEPT if row.get(column) not in (None, "")}
+    kept = {column: value for column in KEPT if (value := row.get(column)) is not None and value != ""}
     if "id" in kept:
         tables.check_id(kept["id"], where)
     if "references" in kept:
