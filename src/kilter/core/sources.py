@@ -92,7 +92,7 @@ def decode(data: bytes) -> str:
     if "\0" in text:
         at = data.find(b"\0\0" if marked else b"\0")
         raise UnicodeDecodeError("utf-16" if marked else "utf-8", data, at, at + 1, "a NUL, which no text holds")
-    return _line_feeds(text)
+    return _line_feeds(text.lstrip("\ufeff"))  # where two tools have marked it
 
 
 def _line_feeds(text: str) -> str:

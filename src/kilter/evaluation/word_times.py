@@ -187,7 +187,7 @@ def _fault(word: Any) -> str:
     return _impossible(word["start"], word["end"])
 
 
-def _impossible(start: float, end: float) -> str:
+def _impossible(start: int | float, end: int | float) -> str:
     """Why no word can have these times; empty if one can."""
     if not (0 <= start <= _MOST and -_MOST <= end <= _MOST):
         return "has a time that is not in seconds from the start of the recording, 0 or more"
