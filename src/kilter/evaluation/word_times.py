@@ -205,7 +205,7 @@ def read_jsonl(text: str, where: str, kind: str = ".jsonl") -> dict[str, list[Sp
     Args:
         text: of the file.
         where: what errors call it.
-        kind: `.jsonl` for an object a line, `.json` for a list of them.
+        kind: `.jsonl` for an object a line; or another kind of table, a csv with the words as JSON.
 
     Raises:
         ValueError: a row is something else; it is named.
@@ -223,11 +223,12 @@ def read_jsonl(text: str, where: str, kind: str = ".jsonl") -> dict[str, list[Sp
 
 
 def _recording(row: Any, where: str) -> tuple[str, list[Span]]:
-    if not isinstance(row, Mapping) or not isinstance(row.get("words"), list) or row.get("id") in (None, ""):
+    words = tables.listed(row.get("words"), f"{where}, column 'words'", "{]") if isinstance(row, Mapping) else None
+    if not isinstance(words, list) or row.get("id") in (None, ""):
         raise ValueError(_no_recording(where, f"got {tables.shown(row)}"))
     tables.check_id(row["id"], where)
     try:
-        return str(row["id"]), [span_of(word) for word in row["words"]]
+        return str(row["id"]), [span_of(word) for word in words]
     except ValueError as error:
         raise ValueError(_no_recording(where, str(error))) from error
 
