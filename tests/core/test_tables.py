@@ -286,7 +286,7 @@ def test_a_file_that_the_shell_opened_is_told_by_its_content(tmp_path):
     ("text", "kind"),
     [
         ('{"prompt": "a"}\n', ".jsonl"),
-        ('\n {"promt": "a"}\n', ".jsonl"),
+        ('\n {"text": "a"}\n', ".jsonl"),
         ('[{"prompt": "a"}]', ".json"),
         ('\n[\n  {"prompt": "a"}]', ".json"),
         ("prompt\na\n", ".csv"),
