@@ -4,6 +4,7 @@ import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from hashlib import sha256
 from itertools import takewhile
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, UseAppendAction, arg
 
 from kilter.core.errors import UsageError
+from kilter.core.tables import SUFFIXES
 from kilter.evaluation.latency import Drift, Emission, Span, drift_between, drift_to_reference, total_latency
 from kilter.evaluation.word_times import decode_text, read_ctm, read_jsonl, read_textgrid, utterance_key
 from kilter.lab.files import write_json, write_whole
@@ -230,7 +232,10 @@ def _reference(against: str, rows: "Sequence[Row]", data: str) -> "tuple[Sequenc
     return common, [[span._replace(token=span.token.casefold()) for span in words] for words in spans]
 
 
-_READERS: Mapping[str, Callable[[str, str], Mapping[str, list[Span]]]] = {".jsonl": read_jsonl, ".ctm": read_ctm}
+_READERS: Mapping[str, Callable[[str, str], Mapping[str, list[Span]]]] = {
+    **{suffix: partial(read_jsonl, kind=suffix) for suffix in SUFFIXES},
+    ".ctm": read_ctm,
+}
 
 
 def _own(word: "Word") -> dict[str, Any]:

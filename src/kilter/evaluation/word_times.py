@@ -4,16 +4,18 @@ Text in, words out, and back; nothing here opens a file. Times are seconds from 
 Departure: all tiers of a TextGrid that hold words are read as one, speakers together; marks of silence are no words.
 """
 
-import codecs
 import json
 import re
+import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, Literal, NamedTuple
 
+from kilter.core import sources, tables
 from kilter.core.options import at_least
 from kilter.evaluation.latency import Span
+from kilter.evaluation.praat import tiers
 
 Format = Literal["jsonl", "ctm", "textgrid"]
 
@@ -148,32 +150,94 @@ def decode_text(data: bytes, where: str) -> str:
         ValueError: it is neither.
     """
     try:
-        return data.decode("utf-16" if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig")
+        return sources.decode(data)
     except UnicodeDecodeError as error:
         raise ValueError(f"{where}: is neither UTF-8 nor UTF-16 ({error}); save it as UTF-8") from error
 
 
-def read_jsonl(text: str, where: str) -> dict[str, list[Span]]:
-    """Words by recording, from lines with `id` and `words`.
+def span_of(word: Any) -> Span:
+    """A word of a column `words`, once it is sure that it is one.
+
+    Example:
+        >>> span_of({"word": "yes", "start": 0.5, "end": 0.25})
+        Traceback (most recent call last):
+        ValueError: {'end': 0.25, 'start': 0.5, 'word': 'yes'} in 'words' ends before it starts
 
     Raises:
-        ValueError: a line is something else; it is named.
+        ValueError: it lacks its text or a time, or one of them is of another kind.
     """
-    found = {}
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            found[str(row["id"])] = [
-                Span(str(word["word"]), float(word["start"]), float(word["end"])) for word in row["words"]
-            ]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(
-                f"{where}, line {number}: expected an object with id and words, each with word, start and end in "
-                f"seconds, as `kilter align` writes it ({error!r})"
-            ) from error
+    if isinstance(word, Mapping) and word.keys() >= _WORD:
+        said, start, end = word["word"], word["start"], word["end"]
+        numbers = type(start) in _NUMBERS and type(end) in _NUMBERS
+        if numbers and 0 <= start <= end <= _MOST and isinstance(said, str) and said.strip():
+            return Span(said, float(start), float(end))
+    raise ValueError(f"{tables.shown(word)} in 'words' {_fault(word)}")
+
+
+def _fault(word: Any) -> str:
+    if not isinstance(word, Mapping):
+        return "is no object with word, start and end"
+    if lacking := _WORD - word.keys():
+        return f"lacks {', '.join(sorted(lacking))} (times in seconds)"
+    if not isinstance(word["word"], str) or not word["word"].strip():
+        return f"has {tables.shown(word['word'])} for its word, which must be a text"
+    for name in ("start", "end"):
+        if type(word[name]) not in _NUMBERS:
+            return f"has {tables.shown(word[name])} for its {name}, which must be a number of seconds"
+    return _impossible(word["start"], word["end"])
+
+
+def _impossible(start: int | float, end: int | float) -> str:
+    """Why no word can have these times; empty if one can."""
+    if not (0 <= start <= _MOST and -_MOST <= end <= _MOST):
+        return "has a time that is not in seconds from the start of the recording, 0 or more"
+    return "ends before it starts" if end < start else ""
+
+
+_WORD = frozenset({"word", "start", "end"})
+_NUMBERS = (int, float)
+_MOST = sys.float_info.max
+
+
+def read_jsonl(text: str, where: str, kind: str = ".jsonl") -> dict[str, list[Span]]:
+    """Words by recording, from rows with `id` and `words`.
+
+    Args:
+        text: of the file.
+        where: what errors call it.
+        kind: `.jsonl` for an object a line; or another kind of table, a csv with the words as JSON.
+
+    Raises:
+        ValueError: a row is something else; it is named.
+    """
+    found: dict[str, list[Span]] = {}
+    try:
+        for place, row in tables.rows(sources.Source(where, kind, text), kind):
+            name, spans = _recording(row, place)
+            if name in found:
+                raise ValueError(f"{place}: recording {name!r} stands twice; keep one, or give each its own id")
+            found[name] = spans
+    except tables.BadJSON as error:
+        raise ValueError(_no_recording(error.where, error.why)) from error
     return found
+
+
+def _recording(row: Any, where: str) -> tuple[str, list[Span]]:
+    words = tables.listed(row.get("words"), f"{where}, column 'words'", "{]") if isinstance(row, Mapping) else None
+    if not isinstance(words, list) or row.get("id") in (None, ""):
+        raise ValueError(_no_recording(where, f"got {tables.shown(row)}"))
+    tables.check_id(row["id"], where)
+    try:
+        return str(row["id"]), [span_of(word) for word in words]
+    except ValueError as error:
+        raise ValueError(_no_recording(where, str(error))) from error
+
+
+def _no_recording(where: str, why: str) -> str:
+    return (
+        f"{where}: expected an object with id and words, each with word, start and end in seconds, as `kilter align` "
+        f"writes it ({why})"
+    )
 
 
 def read_ctm(text: str, where: str) -> dict[str, list[Span]]:
@@ -187,61 +251,52 @@ def read_ctm(text: str, where: str) -> dict[str, list[Span]]:
         ValueError: a line is something else; it is named.
     """
     found = defaultdict(list)
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(sources.lines(text), start=1):
         fields = line.split()
         if not fields or line.startswith(";;"):
             continue
         try:
-            name, _, start, duration, word = fields[:5]
+            name, _, start, duration, word, *rest = fields
+            if "_" in start or "_" in duration:
+                raise ValueError("a number has no _")
             span = Span(word, float(start), float(start) + float(duration))
+            if why := _impossible(span.start, span.end):
+                raise ValueError(f"{word!r} {why}")
+            if rest and not _CONFIDENCE.fullmatch(rest[0]):
+                raise ValueError(f"{rest[0]!r} is no confidence; a word has no space in it")
         except ValueError as error:
+            why = f" ({error})" if len(fields) > 4 else ""
             raise ValueError(
-                f"{where}, line {number}: expected `file channel start duration word [confidence]`, got {line!r}"
+                f"{where}, line {number}: expected `file channel start duration word [confidence]`, "
+                f"got {tables.shown(line)}{why}"
             ) from error
         if word.lower() not in SILENCE:
             found[name].append(span)
     return {name: sorted(spans, key=lambda span: span.start) for name, spans in found.items()}
 
 
+_CONFIDENCE = re.compile(r"[-+]?[\d.]+([eE][-+]?\d+)?|NA|<NA>|-", re.ASCII)
+"""A number, or what others write where they have none."""
+
+
 def read_textgrid(text: str, where: str) -> list[Span]:
     """Words of a TextGrid, long or short: those of the tiers called "words" or "… - words", or of the only one.
 
     Raises:
-        ValueError: it is not a TextGrid in Praat's text format, or no tier can be taken for words.
+        ValueError: it is not a TextGrid in Praat's text format, or no tier can be taken for words, or a word has times
+            that cannot be; the line is named.
 
     Reference: "TextGrid file formats" in Praat's manual: only free-standing numbers, strings and flags count.
     """
-    try:
-        tiers = list(_tiers(text))
-    except (StopIteration, RuntimeError, ValueError) as error:
-        raise ValueError(
-            f"{where}: not a TextGrid in Praat's text format; save it from Praat as a text file"
-        ) from error
-    named = [spans for name, spans in tiers if re.fullmatch(r"(.*- ?)?words?", name.strip(), re.IGNORECASE)]
-    if not named and len(tiers) != 1:
-        names = ", ".join(repr(name) for name, _ in tiers) or "none"
+    found = list(tiers(text, where))
+    named = [tier for tier in found if re.fullmatch(r"(.*- ?)?words?", tier.name.strip(), re.IGNORECASE)]
+    if not named and len(found) != 1:
+        names = ", ".join(repr(tier.name) for tier in found) or "none"
         raise ValueError(f"{where}: no tier is called 'words'; its interval tiers: {names}")
-    chosen = named or [spans for _, spans in tiers]
-    return sorted((span for spans in chosen for span in spans), key=lambda span: span.start)
-
-
-_PRAAT = re.compile(r'"(?:[^"]|"")*"|!.*|<\w+>|(?<!\S)[-+]?\d*\.?\d+(?:[eE][-+]?\d+)?(?!\S)')
-
-
-def _tiers(text: str) -> Iterator[tuple[str, list[Span]]]:
-    tokens = (token for token in _PRAAT.findall(text) if not token.startswith("!"))
-
-    def take(kind: Any = float) -> Any:
-        token = next(tokens)
-        return kind(token) if kind is float else token[1:-1].replace('""', '"')
-
-    if take(str) != "ooTextFile" or take(str) != "TextGrid":
-        raise ValueError("not a TextGrid")
-    _ = take(), take(), take(str)  # its start, its end, <exists>
-    for _ in range(int(take())):
-        kind, name, _, _, size = take(str), take(str), take(), take(), int(take())
-        if kind == "TextTier":  # points in time
-            _ = [(take(), take(str)) for _ in range(size)]
-            continue
-        spans = [Span(start=take(), end=take(), token=take(str).strip()) for _ in range(size)]
-        yield name, [span for span in spans if span.token.lower() not in SILENCE]
+    spans = []
+    for line, label, start, end in (interval for tier in named or found for interval in tier.intervals):
+        if (word := label.strip()).lower() not in SILENCE:
+            if why := _impossible(start, end):
+                raise ValueError(f"{where}, line {line}: the word {tables.shown(word)} {why}")
+            spans.append(Span(word, start, end))
+    return sorted(spans, key=lambda span: span.start)
