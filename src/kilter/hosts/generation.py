@@ -106,7 +106,9 @@ class Continuations:
     ) -> None:
         self.model, self.config = unwrapped(model), generation_config
         copies = max(generation_config.num_beams or 1, generation_config.num_return_sequences or 1)
-        own = type(self.model)._expand_inputs_for_generation is not vars(GenerationMixin)["_expand_inputs_for_generation"]
+        own = (
+            type(self.model)._expand_inputs_for_generation is not vars(GenerationMixin)["_expand_inputs_for_generation"]
+        )
         self._copies = copies if own else 1  # a model that copies in its own way is prefilled with its copies
         self.prompts = input_ids[::copies].contiguous()
         self._rows = self._copies

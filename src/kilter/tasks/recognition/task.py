@@ -297,8 +297,16 @@ class Recognition(Recipe):
             remove_unused_columns=False,
         )
         trainer = Trainer(recogniser.model, settings, train_dataset=rows, data_collator=recogniser.collate)
-        callbacks = [*(levers.callbacks(recogniser) if levers.callbacks is not None else ()), *([handle] if handle else [])]
-        fit(trainer, advance, callbacks=callbacks, sampler=levers.sampler(rows, seed) if levers.sampler is not None else None)
+        callbacks = [
+            *(levers.callbacks(recogniser) if levers.callbacks is not None else ()),
+            *([handle] if handle else []),
+        ]
+        fit(
+            trainer,
+            advance,
+            callbacks=callbacks,
+            sampler=levers.sampler(rows, seed) if levers.sampler is not None else None,
+        )
         if handle:
             handle.detach()
 
