@@ -12,13 +12,14 @@ from typing import Any, get_args
 import torch
 import transformers
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel, TrainerCallback
 
 from kilter.core.installed import hint, numbers
 from kilter.core.objective import Objective, check_objective
 from kilter.hosts.ctc_handle import AlignCTC
 from kilter.hosts.ctc_start import Schedule, Start
+from kilter.hosts.wrapped import unwrapped
 
 __all__ = ["TESTED", "AlignCTC", "FollowEpochs", "Schedule", "Start", "align_ctc", "ctc_outputs"]
 
@@ -33,7 +34,7 @@ if numbers(transformers.__version__) < numbers(_LEAST):
 
 
 def align_ctc(
-    model: PreTrainedModel,
+    model: PreTrainedModel | nn.Module,
     objective: Objective,
     *,
     weight: float,
@@ -55,7 +56,8 @@ def align_ctc(
     references is not given the utterances whose labels need more frames than there are.
 
     Args:
-        model: a transformers model whose forward calls `self.loss_function(logits=, labels=, logit_lengths=, …)`.
+        model: a transformers model whose forward calls `self.loss_function(logits=, labels=, logit_lengths=, …)`; of
+            one that is compiled, distributed or wrapped by peft, the model inside is changed.
         objective: e.g. `AlignWithPurpose(LowLatency())`; without learnable parameters.
         weight: α, at least 0.
         start: a `Start`, or an int for `Start(step=…)`; None is on from the first step.
@@ -85,11 +87,11 @@ def align_ctc(
 
     Reference: Segev et al., "Align With Purpose", ICLR 2024.
     """
-    if not _is_ctc(model):
+    inner = unwrapped(model)
+    if not _is_ctc(inner):
         raise TypeError(
             f"model must be a transformers …ForCTC model whose forward calls self.loss_function, got "
-            f"{type(model).__name__}; of a wrapped model give the inner one (ddp.module, compiled._orig_mod, "
-            "peft_model.get_base_model())"
+            f"{type(inner).__name__}; of a model that another object holds give the inner one"
         )
     check_objective(objective)
     if any(True for _ in objective.parameters()):
@@ -102,11 +104,11 @@ def align_ctc(
         raise TypeError(f"start must be a Start, an int (a step) or None, got {start!r}; e.g. Start(epoch=0.5)")
     if schedule not in get_args(Schedule):
         raise ValueError(f"schedule must be one of {', '.join(get_args(Schedule))}, got {schedule!r}")
-    if isinstance(model.__dict__.get("_loss_function"), AlignCTC):
+    if isinstance(inner.__dict__.get("_loss_function"), AlignCTC):
         raise ValueError("the model has an objective attached already; call its handle's detach() first")
     return AlignCTC(
-        model,
-        _with_blank(objective, model.config.pad_token_id),
+        inner,
+        _with_blank(objective, inner.config.pad_token_id),
         weight=weight,
         start=Start(step=start) if isinstance(start, int) else start,
         schedule=schedule,
@@ -140,26 +142,27 @@ class FollowEpochs(TrainerCallback):
 
 @torch.no_grad()
 def ctc_outputs(
-    model: PreTrainedModel, inputs: Mapping[str, Tensor]
+    model: PreTrainedModel | nn.Module, inputs: Mapping[str, Tensor]
 ) -> tuple[Float[Tensor, "batch time vocab"], Int[Tensor, " batch"]]:
     """Log-probabilities `(B, T, V)` and valid frames `(B,)` of any `…ForCTC` model, without labels.
 
     The lengths come through the same seam as in training, so no model family needs a case of its own.
     """
+    inner = unwrapped(model)
     caught: dict[str, Tensor] = {}
 
     def catch(logits: Tensor, logit_lengths: Tensor, **_: Any) -> Tensor:
         caught.update(logits=logits, lengths=logit_lengths)
         return logits.new_zeros(())
 
-    before = model.__dict__.get("_loss_function")
-    model.loss_function = catch
+    before = inner.__dict__.get("_loss_function")
+    inner.loss_function = catch
     try:
         batch = len(next(iter(inputs.values())))
-        model(**inputs, labels=torch.zeros(batch, 1, dtype=torch.long, device=model.device))
+        inner(**inputs, labels=torch.zeros(batch, 1, dtype=torch.long, device=inner.device))
     finally:
         if before is None:
-            del model._loss_function
+            del inner._loss_function
         else:
-            model.loss_function = before
+            inner.loss_function = before
     return caught["logits"].log_softmax(-1, dtype=torch.float32), caught["lengths"]

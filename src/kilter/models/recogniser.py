@@ -8,11 +8,13 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
-from transformers import AutoFeatureExtractor, AutoModelForCTC, AutoTokenizer, PreTrainedModel
+from transformers import AutoFeatureExtractor, AutoModelForCTC, AutoTokenizer
 
 import kilter.models.small_speech
 from kilter.evaluation.latency import Emission, emission_time
+from kilter.hosts.loading import load_model, reading, source_of
 from kilter.hosts.transformers import ctc_outputs
+from kilter.hosts.wrapped import unwrapped
 from kilter.models.devices import find_device
 from kilter.models.names import check_model_name
 from kilter.speech.ctc_search import Fuse, Hypothesis, ctc_greedy, ctc_prefix_beam_search
@@ -39,31 +41,36 @@ class Heard:
 
 @dataclass
 class Recogniser:
-    """Model, feature extractor and tokenizer that belong together."""
+    """A `PreTrainedModel`, perhaps wrapped, with the feature extractor and the tokenizer that belong to it."""
 
-    model: PreTrainedModel
+    model: Any
     features: Any
     tokenizer: Any
 
+    def __post_init__(self) -> None:
+        """Take the model itself of one that is compiled or distributed; peft's wrapper saves what is its own."""
+        self.model = unwrapped(self.model, adapters=False)
+
     @classmethod
-    def load(cls, name: str | Path) -> "Recogniser":
+    def load(cls, name: str | Path, *, new_head: bool = False) -> "Recogniser":
         """Load from a folder or a hub id.
 
+        Args:
+            name: the folder or id.
+            new_head: the weights may be those of the encoder alone, whose head is to be trained.
+
         Raises:
-            ValueError: there is none, or it is not a CTC model with a feature extractor and a tokenizer.
+            ValueError: there is none, or it is not a CTC model with a feature extractor and a tokenizer, or not whole.
+            ModuleNotFoundError: it is a LoRA, and peft is not installed.
         """
-        check_model_name(name, "a transformers …ForCTC model")
-        try:
+        what = "a transformers …ForCTC model"
+        check_model_name(name, what)
+        with reading(name, f"{what} with its feature extractor and tokenizer"):
             return cls(
-                AutoModelForCTC.from_pretrained(name, dtype=torch.float32),
-                AutoFeatureExtractor.from_pretrained(name),
-                AutoTokenizer.from_pretrained(name),
+                load_model(AutoModelForCTC, name, new_head=new_head, dtype=torch.float32),
+                AutoFeatureExtractor.from_pretrained(source_of(name, "preprocessor_config.json")),
+                AutoTokenizer.from_pretrained(source_of(name, "tokenizer_config.json", "tokenizer.json")),
             )
-        except (OSError, ValueError, KeyError) as error:
-            raise ValueError(
-                f"{name}: not a folder or hub id of a transformers …ForCTC model with its feature extractor and "
-                f"tokenizer ({str(error).splitlines()[0]})"
-            ) from error
 
     @classmethod
     def small(
