@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -11,12 +12,13 @@ from torch import Tensor
 from transformers import AutoFeatureExtractor, AutoModelForCTC, AutoTokenizer, PreTrainedModel
 
 import kilter.models.small_speech
+from kilter.core.normalise import Part
 from kilter.evaluation.latency import Emission, emission_time
 from kilter.hosts.transformers import ctc_outputs
 from kilter.models.devices import find_device
 from kilter.models.names import check_model_name
+from kilter.models.spelling import Spelling
 from kilter.speech.ctc_search import Fuse, Hypothesis, ctc_greedy, ctc_prefix_beam_search
-from kilter.speech.minimum_wer import Vocabulary, token_strings
 
 __all__ = ["Heard", "Recogniser", "Rows"]
 
@@ -39,11 +41,17 @@ class Heard:
 
 @dataclass
 class Recogniser:
-    """Model, feature extractor and tokenizer that belong together."""
+    """Model, feature extractor and tokenizer that belong together.
+
+    Attributes:
+        model, features, tokenizer: of transformers.
+        keep: parts of the normalisation that texts are spared, see `kilter.core.normalise`.
+    """
 
     model: PreTrainedModel
     features: Any
     tokenizer: Any
+    keep: Sequence[Part] = ()
 
     @classmethod
     def load(cls, name: str | Path) -> "Recogniser":
@@ -111,35 +119,27 @@ class Recogniser:
         """Samples per second the model wants."""
         return int(self.features.sampling_rate)
 
+    @cached_property
+    def spelling(self) -> Spelling:
+        """How the model writes texts."""
+        return Spelling(self.tokenizer, int(self.model.config.vocab_size), self.blank, self.keep)
+
     def check_texts(self, texts: Sequence[tuple[str, str]]) -> None:
         """Check that the tokenizer can spell every text, given with the place where it stands.
 
         Raises:
-            ValueError: it cannot; the first place, its text and what is missing are named.
+            ValueError: see `Spelling.check`.
         """
-        unknown = self.tokenizer.unk_token_id
-        if unknown is None:
-            return
-        spelt = self.tokenizer([text for _, text in texts], add_special_tokens=False).input_ids
-        bad = [row for row, ids in zip(texts, spelt, strict=True) if unknown in ids]
-        if bad:
-            where, text = bad[0]
-            special = set(self.tokenizer.all_special_tokens)
-            known = " ".join(sorted(set(self.tokenizer.get_vocab()) - special)[:60])
-            raise ValueError(
-                f"{where}: the tokenizer does not know every letter or word of {text!r} ({len(bad)} of {len(texts)} "
-                f"texts have such); write the texts as the model's vocabulary does: {known}"
-            )
+        self.spelling.check(texts)
 
     def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """Inputs and labels (padded with -100) of a batch of utterances."""
         inputs = self._inputs(rows)
-        texts = [row["text"] for row in rows]
-        labels = self.tokenizer(
-            texts, padding=True, add_special_tokens=False, return_attention_mask=True, return_tensors="pt"
-        )
-        inputs["labels"] = labels.input_ids.masked_fill(labels.attention_mask == 0, -100)
         self.check_texts([(str(row.get("id", "a recording")), row["text"]) for row in rows])
+        spelt = [self.spelling.spell(row["text"]).ids for row in rows]
+        inputs["labels"] = torch.full((len(rows), max(1, *map(len, spelt))), -100)
+        for labels, ids in zip(inputs["labels"], spelt, strict=True):
+            labels[: len(ids)] = torch.tensor(ids, dtype=torch.long)
         return inputs
 
     def hear(self, rows: Rows, batch_size: int = 32, fuse: Fuse | None = None) -> Iterator[Heard]:
@@ -148,10 +148,10 @@ class Recogniser:
         A word's time is that of its last token's first frame. Where `fuse` forbids everything, nothing is heard.
         """
         self.model.eval()
-        reader = Vocabulary(token_strings(self.tokenizer), self.blank)
         for first in range(0, len(rows), batch_size):
             batch = [rows[i] for i in range(first, min(first + batch_size, len(rows)))]
             log_probs, lengths, shift, offset = self.outputs(batch)
+            log_probs = self.spelling.named(log_probs)
             if fuse is None:
                 best = ctc_greedy(log_probs, lengths, blank=self.blank)
             else:
@@ -160,7 +160,7 @@ class Recogniser:
             for found in best:
                 words = [
                     Emission(word.text, emission_time(found.times[word.stop - 1], frame_shift=shift, offset=offset))
-                    for word in reader.words(found.tokens)
+                    for word in self.spelling.reader.words(found.tokens)
                 ]
                 yield Heard(" ".join(word.token for word in words), words)
 
