@@ -70,8 +70,8 @@ def check_fit(recogniser: Recogniser, texts: Sequence[tuple[str, str, int]]) -> 
     """
     recogniser.check_lengths([{"id": where, "audio": range(samples)} for where, _, samples in texts])
     counts = recogniser.frame_counts([samples for _, _, samples in texts])
-    for (where, text, samples), frames in zip(texts, counts, strict=False):
-        if problem := _lack(where, _spell(recogniser, text), frames, recogniser.frame_times(samples, frames)[0]):
+    for (where, text, _), frames in zip(texts, counts, strict=False):
+        if problem := _lack(where, _spell(recogniser, text), frames, recogniser.frame_times[0]):
             raise ValueError(problem)
 
 
@@ -109,7 +109,7 @@ def _align(recogniser: Recogniser, rows: Rows, batch: Sequence[int]) -> list[Ali
 
 
 def _align_good(recogniser: Recogniser, rows: Sequence[Mapping[str, Any]]) -> Iterator[Aligned]:
-    blank = int(recogniser.model.config.pad_token_id)
+    blank = recogniser.blank
     reader = Vocabulary(token_strings(recogniser.tokenizer), blank)
     log_probs, lengths, shift, offset = recogniser.outputs(rows)
     spelt = [_spell(recogniser, row["text"]) for row in rows]
