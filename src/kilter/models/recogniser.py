@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import AutoFeatureExtractor, AutoModelForCTC, AutoTokenizer, PreTrainedModel
@@ -14,8 +15,9 @@ from transformers import AutoFeatureExtractor, AutoModelForCTC, AutoTokenizer, P
 import kilter.models.small_speech
 from kilter.core.normalise import Part
 from kilter.evaluation.latency import Emission, emission_time
-from kilter.hosts.transformers import ctc_outputs
+from kilter.hosts.transformers import blank_token, ctc_outputs
 from kilter.models.devices import find_device
+from kilter.models.frames import Frames, evaluating, find_frames, hears_padding, noise
 from kilter.models.names import check_model_name
 from kilter.models.spelling import Spelling
 from kilter.speech.ctc_search import Fuse, Hypothesis, ctc_greedy, ctc_prefix_beam_search
@@ -112,7 +114,7 @@ class Recogniser:
     @property
     def blank(self) -> int:
         """The token of CTC's blank."""
-        return int(self.model.config.pad_token_id)
+        return blank_token(self.model)
 
     @property
     def rate(self) -> int:
@@ -134,7 +136,8 @@ class Recogniser:
 
     def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """Inputs and labels (padded with -100) of a batch of utterances."""
-        inputs = self._inputs(rows)
+        self.check_lengths(rows)
+        inputs = self._inputs([row["audio"] for row in rows])
         self.check_texts([(str(row.get("id", "a recording")), row["text"]) for row in rows])
         spelt = [self.spelling.spell(row["text"]).ids for row in rows]
         inputs["labels"] = torch.full((len(rows), max(1, *map(len, spelt))), -100)
@@ -167,46 +170,89 @@ class Recogniser:
     def outputs(self, rows: Sequence[Mapping[str, Any]]) -> tuple[Tensor, Tensor, float, float]:
         """What the model says of a batch, on the CPU: log-probabilities `(B, T, V)`, valid frames `(B,)`, frame times.
 
+        It says of each recording what it says of it alone: where it would hear the padding, only recordings of one
+        length go through it together.
+
         Returns:
             The two tensors, the seconds between frames, and by how much a frame's own audio ends after the next
             frame's start.
         """
-        inputs = {name: value.to(self.model.device) for name, value in self._inputs(rows).items()}
-        log_probs, lengths = ctc_outputs(self.model, inputs)
-        shift, offset = self.frame_times(max(len(row["audio"]) for row in rows), log_probs.shape[1])
-        return log_probs.cpu(), lengths.cpu(), shift, offset
+        self.check_lengths(rows)
+        groups: dict[int, list[int]] = {}
+        for place, row in enumerate(rows):
+            groups.setdefault(len(row["audio"]), []).append(place)
+        if len(groups) == 1 or not self.hears_padding:
+            log_probs, lengths = self._said([row["audio"] for row in rows])
+            return log_probs, lengths, *self.frame_times
+        log_probs, lengths = torch.zeros(len(rows), 0, 0), torch.zeros(len(rows), dtype=torch.long)
+        for _, places in sorted(groups.items(), reverse=True):  # the longest has most frames
+            found, lengths[places] = self._said([rows[place]["audio"] for place in places])
+            if not log_probs.numel():
+                log_probs = found.new_zeros(len(rows), *found.shape[1:])
+            log_probs[places, : found.shape[1]] = found
+        return log_probs, lengths, *self.frame_times
+
+    @cached_property
+    def frames(self) -> Frames:
+        """How many frames the model makes of a recording, found by trying."""
+        name = self.model.main_input_name
+
+        def tried(samples: int) -> tuple[int, int]:
+            inputs = self._inputs([noise(samples)])
+            log_probs, (frames,) = self._say(inputs)
+            return int(frames) if bool(log_probs[0, :frames].isfinite().all()) else 0, inputs[name].shape[
+                self._time_axis
+            ]
+
+        with evaluating(self.model):
+            return find_frames(tried, self.rate)
+
+    @cached_property
+    def _time_axis(self) -> int:
+        """Of the model's input: the axis that is longer for a longer recording."""
+        shapes = [self._inputs([noise(self.rate * seconds)])[self.model.main_input_name].shape for seconds in (1, 2)]
+        return next(axis for axis, sizes in enumerate(zip(*shapes, strict=True)) if sizes[0] != sizes[1])
+
+    @cached_property
+    def hears_padding(self) -> bool:
+        """Whether the model makes something else of a recording in a padded batch than alone, found by trying."""
+        if not any(name.endswith("mask") for name in self._inputs([noise(self.frames.least)] * 2)):
+            return True  # nothing tells it what is padding
+        with evaluating(self.model):
+            return hears_padding(self._said, self.frames, self.rate)
 
     def check_lengths(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Check that the model makes a frame of every recording, where it can say so beforehand.
+        """Check that the model makes a frame of every recording.
 
         Raises:
             ValueError: a recording is too short; it is named.
         """
-        frames = self.frame_counts([len(row["audio"]) for row in rows])
-        short = next((row for row, count in zip(rows, frames, strict=False) if count < 1), None)
-        if short is not None:
-            raise ValueError(
-                f"{short.get('id', 'a recording')}: {len(short['audio'])} samples at {self.rate} Hz give the "
-                "model no frame; leave the recording out"
-            )
+        for row in rows:
+            if len(row["audio"]) < self.frames.least:
+                raise ValueError(
+                    f"{row.get('id', 'a recording')}: {len(row['audio'])} samples at {self.rate} Hz give the model no "
+                    f"frame, which takes {self.frames.least}; leave the recording out"
+                )
 
     def frame_counts(self, samples: Sequence[int]) -> list[int]:
-        """Frames the model makes of recordings of so many samples; empty where it cannot say so beforehand."""
-        frames_of = getattr(self.model, "_get_feat_extract_output_lengths", None)
-        return frames_of(torch.tensor(samples)).tolist() if frames_of else []
+        """Frames the model makes of recordings of so many samples; empty where it cannot be said beforehand."""
+        return [self.frames.count(each) for each in samples] if self.frames.foretold else []
 
-    def frame_times(self, samples: int, frames: int) -> tuple[float, float]:
+    @property
+    def frame_times(self) -> tuple[float, float]:
         """Seconds between frames, and by how much a frame's own audio ends after the next frame's start."""
-        config = self.model.config
-        factor = getattr(config, "inputs_to_logits_ratio", None) or getattr(
-            getattr(config, "encoder_config", None), "subsampling_factor", None
-        )
-        # a feature extractor that makes frames counts in hops, one that hands on samples in samples
-        ratio = factor * getattr(self.features, "hop_length", 1) if factor else round(samples / max(frames, 1))
-        return ratio / self.rate, getattr(config, "frame_offset_ms", 0) / 1000
+        return self.frames.shift / self.rate, getattr(self.model.config, "frame_offset_ms", 0) / 1000
 
-    def _inputs(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-        self.check_lengths(rows)
-        audio = [row["audio"] for row in rows]
-        found = self.features(audio, sampling_rate=self.rate, padding=True, return_tensors="pt")
+    def _inputs(self, audio: Sequence[np.ndarray]) -> dict[str, Tensor]:
+        found = self.features([*audio], sampling_rate=self.rate, padding=True, return_tensors="pt")
         return {name: torch.as_tensor(value) for name, value in found.items()}
+
+    def _said(self, audio: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+        return self._say(self._inputs(audio))
+
+    def _say(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Log-probabilities and valid frames, on the CPU."""
+        log_probs, lengths = ctc_outputs(
+            self.model, {name: value.to(self.model.device) for name, value in inputs.items()}
+        )
+        return log_probs.cpu(), lengths.cpu().long().clamp(0, log_probs.shape[1])
