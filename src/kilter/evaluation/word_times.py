@@ -1,25 +1,26 @@
 """Words with their times in the files other tools read: JSON lines, NIST CTM and Praat TextGrid.
 
 Text in, words out, and back; nothing here opens a file. Times are seconds from the start of the recording.
-Departure: all tiers of a TextGrid that hold words are read as one, speakers together; marks of silence are no words.
+Departure: all tiers of a TextGrid that hold words are read as one, speakers together; marks of silence are no words,
+unless kilter wrote the file or the recording's text has them.
 """
 
 import codecs
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from kilter.core.options import at_least
 from kilter.evaluation.latency import Span
+from kilter.evaluation.silence import marks_silence
 
 Format = Literal["jsonl", "ctm", "textgrid"]
 
 AUDIO_SUFFIX = re.compile(r"\.(wav|flac|mp3|ogg)$", re.IGNORECASE)
-SILENCE = frozenset({"", "sil", "sp", "<eps>", "<sil>"})
-"""Labels that aligners give to what is not a word."""
 
 
 class WordTime(NamedTuple):
@@ -176,8 +177,13 @@ def read_jsonl(text: str, where: str) -> dict[str, list[Span]]:
     return found
 
 
-def read_ctm(text: str, where: str) -> dict[str, list[Span]]:
+def read_ctm(text: str, where: str, said: Mapping[str, str] = MappingProxyType({})) -> dict[str, list[Span]]:
     """Words by recording, in order of time; a line that starts with `;;` is a comment.
+
+    Args:
+        text: of the file.
+        where: what errors call it.
+        said: the texts of recordings by `utterance_key`, where they are known: what they have is no mark of silence.
 
     Example:
         >>> read_ctm("a 1 0.5 0.25 yes 0.9", "x.ctm")
@@ -187,6 +193,7 @@ def read_ctm(text: str, where: str) -> dict[str, list[Span]]:
         ValueError: a line is something else; it is named.
     """
     found = defaultdict(list)
+    ours = all(_OURS.fullmatch(line) for line in text.split("\n") if line.strip())
     for number, line in enumerate(text.split("\n"), start=1):
         fields = line.split()
         if not fields or line.startswith(";;"):
@@ -198,13 +205,18 @@ def read_ctm(text: str, where: str) -> dict[str, list[Span]]:
             raise ValueError(
                 f"{where}, line {number}: expected `file channel start duration word [confidence]`, got {line!r}"
             ) from error
-        if word.lower() not in SILENCE:
+        if ours or not marks_silence(word, said.get(utterance_key(name), "")):
             found[name].append(span)
     return {name: sorted(spans, key=lambda span: span.start) for name, spans in found.items()}
 
 
-def read_textgrid(text: str, where: str) -> list[Span]:
+def read_textgrid(text: str, where: str, said: str = "") -> list[Span]:
     """Words of a TextGrid, long or short: those of the tiers called "words" or "… - words", or of the only one.
+
+    Args:
+        text: of the file.
+        where: what errors call it.
+        said: the recording's text, where it is known: what it has is no mark of silence.
 
     Raises:
         ValueError: it is not a TextGrid in Praat's text format, or no tier can be taken for words.
@@ -222,9 +234,15 @@ def read_textgrid(text: str, where: str) -> list[Span]:
         names = ", ".join(repr(name) for name, _ in tiers) or "none"
         raise ValueError(f"{where}: no tier is called 'words'; its interval tiers: {names}")
     chosen = named or [spans for _, spans in tiers]
-    return sorted((span for spans in chosen for span in spans), key=lambda span: span.start)
+    labelled = [span for spans in chosen for span in spans if span.token]
+    length = max((span.end for spans in chosen for span in spans), default=0.0)
+    ours = textgrid([WordTime(*span, 1.0) for span in labelled], length) == text.replace("\r\n", "\n")
+    found = [span for span in labelled if ours or not marks_silence(span.token, said)]
+    return sorted(found, key=lambda span: span.start)
 
 
+_OURS = re.compile(r"\S+ \S+ \d+\.\d{3} \d+\.\d{3} \S+ [01]\.\d{4}")
+"""A line of a CTM as `ctm` writes it."""
 _PRAAT = re.compile(r'"(?:[^"]|"")*"|!.*|<\w+>|(?<!\S)[-+]?\d*\.?\d+(?:[eE][-+]?\d+)?(?!\S)')
 
 
@@ -243,5 +261,4 @@ def _tiers(text: str) -> Iterator[tuple[str, list[Span]]]:
         if kind == "TextTier":  # points in time
             _ = [(take(), take(str)) for _ in range(size)]
             continue
-        spans = [Span(start=take(), end=take(), token=take(str).strip()) for _ in range(size)]
-        yield name, [span for span in spans if span.token.lower() not in SILENCE]
+        yield name, [Span(start=take(), end=take(), token=take(str).strip()) for _ in range(size)]
