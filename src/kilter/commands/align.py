@@ -279,7 +279,7 @@ def _owner(line: str, format: Format, out: Path) -> str:
     row = json.loads(line) if format == "jsonl" else {"id": fields[0]} if len(fields) > 5 else {}
     if row.keys() != ({"id", "text", "heard", "words"} if format == "jsonl" else {"id"}):
         raise ValueError(f"{out}: {line[:40]!r} is no line of kilter align; {ELSEWHERE}")
-    return utterance_key(row["id"])
+    return utterance_key(str(row["id"]))
 
 
 def _current(

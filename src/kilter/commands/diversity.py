@@ -1,7 +1,6 @@
 """kilter diversity: how different the outputs of a decoder are, how good the best: table."""
 
 import json
-import math
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
+from kilter.core import sources, tables
 from kilter.core.errors import UsageError
 from kilter.core.normalise import tidy
 from kilter.core.normalise import words as words_of
-from kilter.evaluation.word_times import decode_text
 from kilter.lab.numbers import fixed
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ class Diversity:
     files: Annotated[
         Positional[tuple[Path, ...]], arg(metavar="FILE.jsonl [FILE.jsonl …]", help_behavior_hint="(needed)")
     ] = ()
-    """JSON lines of kilter generate; or lines with texts, and if you have them prompt and references"""
+    """JSON lines of kilter generate; or rows with texts, and if you have them prompt and references; - is a pipe"""
     characters: bool = False
     """count characters instead of words, for languages without spaces"""
     json: bool = False
@@ -146,44 +145,48 @@ def _measure(asked: Diversity) -> int:
 
 
 def read_outputs(path: Path) -> list[Outputs]:
-    """The lines of `kilter generate`, or lines with `texts`.
+    """The lines of `kilter generate`, or rows with `texts`: JSON lines whatever the file is called, or a `.json`.
 
     Raises:
         ValueError: the file is not there or empty, or a line, which is named, is not as it must be.
     """
-    if not path.is_file():
+    if not sources.is_source(path):
         raise ValueError(f"{path}: no such file; kilter generate writes one with --out")
-    lines = decode_text(path.read_bytes(), str(path)).split("\n")
-    found = [_outputs(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
+    read = sources.read_source(path)
+    kind = read.suffix if read.suffix in tables.SUFFIXES else tables.guess(read.text, "texts") or ".jsonl"
+    try:
+        found = [_outputs(row, where) for where, row in tables.rows(read, kind)]
+    except tables.BadJSON as error:
+        raise ValueError(f"{error}; kilter generate makes the file anew") from error
     if not found:
-        raise ValueError(f"{path}: holds no lines; each must be an object with outputs or texts")
+        raise ValueError(f"{read.name}: holds no lines; each must be an object with outputs or texts")
     return found
 
 
-def _outputs(line: str, where: str) -> Outputs:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{where}: not JSON ({error}); if it was cut short, run kilter generate again") from error
-    if not isinstance(row, dict) or not ("outputs" in row or "texts" in row):
+def _outputs(row: Any, where: str) -> Outputs:
+    if not isinstance(row, Mapping) or not ("outputs" in row or "texts" in row):
         raise ValueError(f"{where}: expected an object with outputs (as kilter generate writes them) or texts")
-    outputs, texts = row.get("outputs"), row.get("texts")
+    outputs = tables.listed(row.get("outputs"), f"{where}, column 'outputs'", "{]")
+    texts = tables.listed(row.get("texts"), f"{where}, column 'texts'", "\"']")
     if texts is None:
         if not isinstance(outputs, list) or not all(isinstance(one, dict) for one in outputs):
             raise ValueError(
                 f"{where}: outputs must be a list of objects with a text each; for bare texts, call it texts"
             )
         texts = [one.get("text") for one in outputs]
-    prompt = row.get("prompt") or ""
+    prompt = "" if row.get("prompt") is None else row["prompt"]
     if not isinstance(prompt, str):
         raise ValueError(f"{where}: prompt must be a text, got {type(prompt).__name__}")
     if not _are_texts(texts):
         raise ValueError(f"{where}: each output must have a text; at least one is needed")
-    references = row.get("references") or []
+    references = tables.listed(row.get("references"), f"{where}, column 'references'", "\"']")
+    references = [] if references is None else references
     if not _are_texts(references, 0) or not all(one.strip() for one in references):
         raise ValueError(f"{where}: references must be a list of texts, none of them empty")
     given = outputs[0].get("log_prob") if isinstance(outputs, list) and row.get("texts") is None else None
-    log_prob = float(given) if isinstance(given, int | float) and math.isfinite(given) else None
+    if given is not None and (not isinstance(given, int | float) or isinstance(given, bool)):
+        raise ValueError(f"{where}: log_prob must be a number, got {tables.shown(given)}")
+    log_prob = float(given) if given is not None and abs(given) <= sys.float_info.max else None
     return Outputs(prompt, tuple(texts), tuple(references), log_prob)
 
 

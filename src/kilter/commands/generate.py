@@ -48,7 +48,8 @@ class _Prompts:
     model: str
     """folder or hub id of a causal or encoder–decoder transformers model, path of a .gguf file, or smollm2"""
     prompts: Annotated[str, arg(metavar="FILE|-")]
-    """a .txt with a prompt a line, or a .jsonl with column prompt (id and references are kept); - is standard input"""
+    """a .txt with a prompt a line, or a .csv, .json or .jsonl with column prompt (id and references are kept); - is
+    standard input"""
 
 
 _Decoding: Any = make_dataclass(

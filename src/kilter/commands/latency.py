@@ -4,6 +4,7 @@ import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from hashlib import sha256
 from itertools import takewhile
 from pathlib import Path
@@ -225,7 +226,12 @@ def _reference(against: str, rows: "Sequence[Row]", data: str) -> "tuple[Sequenc
     return common, [[span._replace(token=span.token.casefold()) for span in words] for words in spans]
 
 
-_READERS: Mapping[str, Callable[[str, str], Mapping[str, list[Span]]]] = {".jsonl": read_jsonl, ".ctm": read_ctm}
+_READERS: Mapping[str, Callable[[str, str], Mapping[str, list[Span]]]] = {
+    ".jsonl": read_jsonl,
+    ".ndjson": read_jsonl,
+    ".json": partial(read_jsonl, kind=".json"),
+    ".ctm": read_ctm,
+}
 
 
 def _own(word: "Word") -> dict[str, Any]:

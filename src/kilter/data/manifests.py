@@ -5,9 +5,6 @@ before anything is trained, so that a bad file is named in the first second and 
 decoded when asked for.
 """
 
-import csv
-import io
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from kilter.core import sources, tables
 from kilter.data.audio import Utterance, Word, check_audio, read_audio
+from kilter.evaluation.word_times import span_of
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg")
 HUB_ID = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(:(?P<config>[\w.-]+))?(:(?P<split>[\w.-]+))?")
@@ -86,7 +85,8 @@ def load_speech(
     """Read the user's recordings and transcripts.
 
     Args:
-        source: A `.csv`, `.jsonl` or `.json` manifest, whose audio paths are relative to it; a folder with
+        source: A `.csv`, `.json`, `.jsonl` or `.ndjson` manifest, whose audio paths are relative to it, or one of
+            them through a pipe (`-` is standard input), with paths relative to where one is; a folder with
             `metadata.csv` or `metadata.jsonl` (column `file_name`), or with a `.txt` beside each recording; one
             recording; or a hub id, `org/name`, `org/name:config` or `org/name:config:split`.
         rate: Samples per second that the model wants.
@@ -106,9 +106,9 @@ def load_speech(
         found = _from_folder(path / split if (path / split).is_dir() else path, *columns)
     elif path.is_file() and path.suffix.lower() in AUDIO_SUFFIXES:
         found = iter([_from_recording(path, path.parent, need_text)])
-    elif path.is_file():
+    elif sources.is_source(source):
         found = _from_table(path, *columns)
-    elif path.suffix not in (*_READERS, *AUDIO_SUFFIXES) and (hub := HUB_ID.fullmatch(source)):
+    elif path.suffix not in (*tables.SUFFIXES, *AUDIO_SUFFIXES) and (hub := HUB_ID.fullmatch(source)):
         found = _from_hub(hub["name"], hub["config"], hub["split"] or split or "train", *columns)
     else:
         raise ValueError(
@@ -145,22 +145,28 @@ def _from_recording(path: Path, folder: Path, need_text: bool) -> Row:
     transcript = path.with_suffix(".txt")
     if need_text and not transcript.is_file():
         raise ValueError(f"{path}: has no transcript; write {transcript.name} beside it, or a metadata.csv")
-    text = _read_text(transcript).strip() if transcript.is_file() else ""
+    text = sources.read_source(transcript).text.strip() if transcript.is_file() else ""
     return Row(path.relative_to(folder).with_suffix("").as_posix(), path, text, str(path))
 
 
 def _from_table(table: Path, text_column: str, audio_column: str, need_text: bool) -> Iterator[Row]:
-    if (suffix := table.suffix.lower()) not in _READERS:
-        raise ValueError(f"{table}: a manifest ends in {', '.join(_READERS)}; rename or convert it")
-    for where, values in _READERS[suffix](table):
+    piped = sources.is_pipe(table)
+    if not piped and table.suffix.lower() not in tables.SUFFIXES:
+        raise ValueError(f"{table}: a manifest ends in {', '.join(tables.SUFFIXES)}; rename or convert it")
+    source = sources.read_source(table)
+    kind = source.suffix if source.suffix in tables.SUFFIXES else tables.guess(source.text, audio_column) or ".csv"
+    folder = Path() if piped else table.parent
+    for where, values in tables.rows(source, kind):
         if not isinstance(values, Mapping):
-            raise ValueError(f"{where}: expected an object with columns, not {values!r}")
+            raise ValueError(f"{where}: expected an object with columns, not {tables.shown(values)}")
         if audio_column not in values and "file_name" in values:
             audio_column = "file_name"
         audio = _text(values, audio_column, where, "--audio-column")
+        if not audio.strip():
+            raise ValueError(f"{where}: column {audio_column!r} is empty; name the recording, or remove the row")
         yield Row(
-            id=_id(values, audio),
-            audio=table.parent / audio,
+            id=_id(values, audio, where),
+            audio=folder / audio,
             text=_text(values, text_column, where, "--text-column", need_text),
             where=f"{where} ({audio})",
             words=_words(values.get("words"), where),
@@ -186,7 +192,7 @@ def _from_hub(
         values = light[index]
         where = f"{name} ({split}), row {index}"
         yield Row(
-            id=_id(values, f"{split}-{index}"),
+            id=_id(values, f"{split}-{index}", where),
             audio=partial(_hub_audio, dataset, audio_column, index),
             text=_text(values, text_column, where, "--text-column", need_text),
             where=where,
@@ -199,17 +205,23 @@ def _hub_audio(dataset: Any, audio_column: str, index: int) -> Path | bytes:
     return Path(audio["path"]) if audio["bytes"] is None else audio["bytes"]
 
 
-def _id(values: Mapping[str, Any], default: str) -> str:
-    return default if values.get("id") in (None, "") else str(values["id"])
+def _id(values: Mapping[str, Any], default: str, where: str) -> str:
+    if values.get("id") in (None, ""):
+        return default
+    tables.check_id(values["id"], where)
+    return str(values["id"])
 
 
 def _text(values: Mapping[str, Any], column: str, where: str, option: str, need: bool = True) -> str:
-    if not need and values.get(column) is None:
-        return ""
-    if not isinstance(values.get(column), str):
+    value = values.get(column)
+    if isinstance(value, str):
+        return value
+    if value is not None:
+        raise ValueError(f"{where}: column {column!r} must hold a text, got {tables.shown(value)}")
+    if need:
         present = [name for name, value in values.items() if name and value is not None]
         raise ValueError(_no_column(column, present, where, option))
-    return values[column]
+    return ""
 
 
 def _no_column(column: str, present: Sequence[str], where: str, option: str) -> str:
@@ -217,49 +229,13 @@ def _no_column(column: str, present: Sequence[str], where: str, option: str) -> 
 
 
 def _words(words: Any, where: str) -> list[Word] | None:
-    """True word spans, where a `words` column holds them; a column of that name with other things is not ours."""
-    if not isinstance(words, list) or not all(isinstance(word, Mapping) for word in words):
+    """True word spans, where a `words` column holds them (in a csv as JSON); other things of that name are not ours."""
+    words = tables.listed(words, f"{where}, column 'words'", "{]")
+    if not isinstance(words, list) or (words and not any(isinstance(word, Mapping) for word in words)):
         return None
     for word in words:
-        if lacking := {"word", "start", "end"} - set(word):
-            raise ValueError(f"{where}: {word} in 'words' lacks {', '.join(sorted(lacking))} (times in seconds)")
+        try:
+            span_of(word)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
     return words
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: is not UTF-8 ({error}); save it as UTF-8") from error
-
-
-def _read_csv(table: Path) -> Iterator[tuple[str, Any]]:
-    reader = csv.DictReader(io.StringIO(_read_text(table), newline=""), strict=True)
-    try:
-        for values in reader:
-            yield f"{table}, line {reader.line_num}", values
-    except csv.Error as error:
-        raise ValueError(f"{table}, line {reader.reader.line_num}: not CSV ({error})") from error
-
-
-def _read_json(table: Path) -> Iterator[tuple[str, Any]]:
-    rows = _parse(_read_text(table), str(table))
-    if not isinstance(rows, list):
-        raise ValueError(f"{table}: expected a list of rows; for one object a line call it .jsonl")
-    return ((f"{table}, row {number}", values) for number, values in enumerate(rows, start=1))
-
-
-def _read_jsonl(table: Path) -> Iterator[tuple[str, Any]]:
-    for number, line in enumerate(_read_text(table).split("\n"), start=1):
-        if line.strip():
-            yield (where := f"{table}, line {number}"), _parse(line, where)
-
-
-def _parse(text: str, where: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{where}: not JSON ({error})") from error
-
-
-_READERS = {".csv": _read_csv, ".json": _read_json, ".jsonl": _read_jsonl}

@@ -1,11 +1,11 @@
-"""Prompts for a model of text: a prompt a line, JSON lines with a column `prompt`, or either of them from a pipe."""
+"""Prompts for a model of text: a prompt a line, or a table with a column `prompt`, from a file or through a pipe."""
 
-import json
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from kilter.core import sources, tables
 
 KEPT = ("id", "references")
 """Columns that go with a prompt into what is written."""
@@ -21,62 +21,66 @@ class TextPrompt:
 
 
 def read_prompts(source: str) -> list[TextPrompt]:
-    """Read a `.jsonl`, a file of lines, or standard input (`-`), which may be either.
+    """Read prompts.
+
+    Args:
+        source: A `.txt` or `.md` with a prompt a line, whatever the lines look like; a `.csv`, `.json`, `.jsonl` or
+            `.ndjson` with a column `prompt`, and `id` and `references` if there are any; or one of these in a file
+            without a suffix or through a pipe (`-` is standard input), where the first line tells which it is.
+            References are a list of texts or one text; a csv has a list as JSON.
 
     Raises:
-        ValueError: no such file, not UTF-8, not JSON, no prompts; a prompt that is empty or no text, with its line.
+        ValueError: No such file, one of another suffix, not UTF-8, a broken table, no prompts; a prompt that is empty
+            or no text, an id or references that cannot be one. The message names the line.
     """
-    if source == "-":
-        name, data = "standard input", sys.stdin.buffer.read()
-    elif Path(source).is_file():
-        name, data = source, Path(source).read_bytes()
-    else:
+    if not sources.is_source(source):
         raise ValueError(f"{source}: no such file; give a .txt or .jsonl, or - and the prompts through a pipe")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{name}: is not UTF-8 ({error}); save it as UTF-8") from error
-    rows = source.endswith(".jsonl") or (source == "-" and _is_row(text.partition("\n")[0]))
-    found = [*(_from_rows(text, name) if rows else _from_lines(text, name))]
+    suffix, known = Path(source).suffix.lower(), (*sources.LINES, *tables.SUFFIXES)
+    if suffix and suffix not in known and not sources.is_pipe(source):
+        raise ValueError(f"{source}: a file of prompts ends in {', '.join(known)}; rename or convert it")
+    read = sources.read_source(source)
+    kind = read.suffix if read.suffix in known else tables.guess(read.text, "prompt")
+    found = [*(_from_rows(read, kind) if kind in tables.SUFFIXES else _from_lines(read))]
     if not found:
-        raise ValueError(f"{name}: holds no prompts; give one a line")
+        raise ValueError(f"{read.name}: holds no prompts; give one a line")
     return found
 
 
-def _from_lines(text: str, name: str) -> Iterator[TextPrompt]:
-    for number, line in enumerate(text.removesuffix("\n").split("\n") if text else [], start=1):
-        yield TextPrompt(where := f"{name}, line {number}", _spoken(line.removesuffix("\r"), where))
+def _from_lines(read: sources.Source) -> Iterator[TextPrompt]:
+    for number, line in enumerate(sources.lines(read.text), start=1):
+        yield TextPrompt(where := f"{read.name}, line {number}", _spoken(line, where))
 
 
-def _from_rows(text: str, name: str) -> Iterator[TextPrompt]:
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        where = f"{name}, line {number}"
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{where}: not JSON ({error}); write an object a line") from error
-        if not isinstance(row, dict) or not isinstance(row.get("prompt"), str):
-            has = f"columns {', '.join(map(repr, row))}" if isinstance(row, dict) else repr(row)[:40]
-            raise ValueError(f"{where}: needs the prompt as a text in column 'prompt', has {has}")
-        kept = {column: row[column] for column in KEPT if row.get(column) is not None}
-        if isinstance(kept.get("references"), str):
-            kept["references"] = [kept["references"]]
-        if not all(isinstance(one, str) for one in kept.get("references", [])):
-            raise ValueError(f"{where}: column 'references' must be a list of texts, got {kept['references']!r:.60}")
-        yield TextPrompt(where, _spoken(row["prompt"], where), kept)
+def _from_rows(read: sources.Source, kind: str) -> Iterator[TextPrompt]:
+    for where, row in tables.rows(read, kind):
+        if not isinstance(row, Mapping) or not isinstance(row.get("prompt"), str):
+            has = f"columns {', '.join(map(repr, row))}" if isinstance(row, Mapping) else tables.shown(row)
+            there = f" ({tables.shown(row['prompt'])})" if isinstance(row, Mapping) and "prompt" in row else ""
+            raise ValueError(f"{where}: needs the prompt as a text in column 'prompt', has {has:.200}{there}")
+        yield TextPrompt(where, _spoken(row["prompt"], where), _kept(row, where))
+
+
+def _kept(row: Mapping[str, Any], where: str) -> dict[str, Any]:
+    kept = {column: row[column] for column in KEPT if row.get(column) not in (None, "")}
+    if "id" in kept:
+        tables.check_id(kept["id"], where)
+    if "references" in kept:
+        kept["references"] = _references(kept["references"], where)
+    return kept
+
+
+def _references(given: Any, where: str) -> list[str]:
+    """A list of texts; one text is a list of one, unless it is a list written as JSON, as a csv must have it."""
+    given = tables.listed(given, f"{where}, column 'references'", "\"']")
+    given = [given] if isinstance(given, str) else given
+    if not isinstance(given, list) or not all(isinstance(one, str) and one.strip() for one in given):
+        raise ValueError(
+            f"{where}: column 'references' must be a list of texts, none of them empty, got {tables.shown(given)}"
+        )
+    return given
 
 
 def _spoken(text: str, where: str) -> str:
     if not text.strip():
         raise ValueError(f"{where}: the prompt is empty; write one there, or remove the line")
     return text
-
-
-def _is_row(line: str) -> bool:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError:
-        return False
-    return isinstance(row, dict) and "prompt" in row

@@ -5,17 +5,19 @@ Departure: all tiers of a TextGrid that hold words are read as one, speakers tog
 unless kilter wrote the file or the recording's text has them.
 """
 
-import codecs
 import json
 import re
+import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
+from kilter.core import sources, tables
 from kilter.core.options import at_least
 from kilter.evaluation.latency import Span
+from kilter.evaluation.praat import tiers
 from kilter.evaluation.silence import marks_silence
 
 Format = Literal["jsonl", "ctm", "textgrid"]
@@ -149,32 +151,89 @@ def decode_text(data: bytes, where: str) -> str:
         ValueError: it is neither.
     """
     try:
-        return data.decode("utf-16" if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig")
+        return sources.decode(data)
     except UnicodeDecodeError as error:
         raise ValueError(f"{where}: is neither UTF-8 nor UTF-16 ({error}); save it as UTF-8") from error
 
 
-def read_jsonl(text: str, where: str) -> dict[str, list[Span]]:
-    """Words by recording, from lines with `id` and `words`.
+def span_of(word: Any) -> Span:
+    """A word of a column `words`, once it is sure that it is one.
+
+    Example:
+        >>> span_of({"word": "yes", "start": 0.5, "end": 0.25})
+        Traceback (most recent call last):
+        ValueError: {'end': 0.25, 'start': 0.5, 'word': 'yes'} in 'words' ends before it starts
 
     Raises:
-        ValueError: a line is something else; it is named.
+        ValueError: it lacks its text or a time, or one of them is of another kind.
     """
-    found = {}
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            found[str(row["id"])] = [
-                Span(str(word["word"]), float(word["start"]), float(word["end"])) for word in row["words"]
-            ]
-        except (ValueError, KeyError, TypeError) as error:
+    if not isinstance(word, Mapping):
+        raise ValueError(f"{tables.shown(word)} in 'words' is no object with word, start and end")
+    if lacking := {"word", "start", "end"} - set(word):
+        raise ValueError(f"{tables.shown(word)} in 'words' lacks {', '.join(sorted(lacking))} (times in seconds)")
+    said = word["word"]
+    if not isinstance(said, str) or not said.strip():
+        raise ValueError(f"{tables.shown(word)} in 'words': word must be a text, got {tables.shown(said)}")
+    for name in ("start", "end"):
+        if not isinstance(word[name], int | float) or isinstance(word[name], bool):
             raise ValueError(
-                f"{where}, line {number}: expected an object with id and words, each with word, start and end in "
-                f"seconds, as `kilter align` writes it ({error!r})"
-            ) from error
+                f"{tables.shown(word)} in 'words': {name} must be a number of seconds, got {tables.shown(word[name])}"
+            )
+    try:
+        return _span(said, word["start"], word["end"])
+    except ValueError as error:
+        raise ValueError(f"{tables.shown(word)} in 'words' {error}") from error
+
+
+def _span(token: str, start: float, end: float) -> Span:
+    if not (0 <= start <= _MOST and -_MOST <= end <= _MOST):
+        raise ValueError("has a time that is not in seconds from the start of the recording, 0 or more")
+    if end < start:
+        raise ValueError("ends before it starts")
+    return Span(token, float(start), float(end))
+
+
+_MOST = sys.float_info.max
+
+
+def read_jsonl(text: str, where: str, kind: str = ".jsonl") -> dict[str, list[Span]]:
+    """Words by recording, from rows with `id` and `words`.
+
+    Args:
+        text: of the file.
+        where: what errors call it.
+        kind: `.jsonl` for an object a line, `.json` for a list of them.
+
+    Raises:
+        ValueError: a row is something else; it is named.
+    """
+    found: dict[str, list[Span]] = {}
+    try:
+        for place, row in tables.rows(sources.Source(where, kind, text), kind):
+            name, spans = _recording(row, place)
+            if name in found:
+                raise ValueError(f"{place}: recording {name!r} stands twice; keep one, or give each its own id")
+            found[name] = spans
+    except tables.BadJSON as error:
+        raise ValueError(_no_recording(error.where, error.why)) from error
     return found
+
+
+def _recording(row: Any, where: str) -> tuple[str, list[Span]]:
+    if not isinstance(row, Mapping) or not isinstance(row.get("words"), list) or row.get("id") in (None, ""):
+        raise ValueError(_no_recording(where, f"got {tables.shown(row)}"))
+    tables.check_id(row["id"], where)
+    try:
+        return str(row["id"]), [span_of(word) for word in row["words"]]
+    except ValueError as error:
+        raise ValueError(_no_recording(where, str(error))) from error
+
+
+def _no_recording(where: str, why: str) -> str:
+    return (
+        f"{where}: expected an object with id and words, each with word, start and end in seconds, as `kilter align` "
+        f"writes it ({why})"
+    )
 
 
 def read_ctm(text: str, where: str, said: Mapping[str, str] = MappingProxyType({})) -> dict[str, list[Span]]:
@@ -193,21 +252,35 @@ def read_ctm(text: str, where: str, said: Mapping[str, str] = MappingProxyType({
         ValueError: a line is something else; it is named.
     """
     found = defaultdict(list)
-    ours = all(_OURS.fullmatch(line) for line in text.split("\n") if line.strip())
-    for number, line in enumerate(text.split("\n"), start=1):
+    lines = sources.lines(text)
+    ours = all(_OURS.fullmatch(line) for line in lines if line.strip())
+    for number, line in enumerate(lines, start=1):
         fields = line.split()
         if not fields or line.startswith(";;"):
             continue
         try:
-            name, _, start, duration, word = fields[:5]
-            span = Span(word, float(start), float(start) + float(duration))
+            name, _, start, duration, word, *rest = fields
+            if not all(map(_NUMBER.fullmatch, (start, duration))):
+                raise ValueError("start and duration must be numbers of seconds")
+            if rest and not (_NUMBER.fullmatch(rest[0]) or rest[0] in _UNKNOWN):
+                raise ValueError(f"{rest[0]!r} is no confidence; a word has no space in it")
+            span = _span(word, float(start), float(start) + float(duration))
         except ValueError as error:
+            why = f" ({error})" if len(fields) > 4 else ""
             raise ValueError(
-                f"{where}, line {number}: expected `file channel start duration word [confidence]`, got {line!r}"
+                f"{where}, line {number}: expected `file channel start duration word [confidence]`, "
+                f"got {tables.shown(line)}{why}"
             ) from error
         if ours or not marks_silence(word, said.get(utterance_key(name), "")):
             found[name].append(span)
     return {name: sorted(spans, key=lambda span: span.start) for name, spans in found.items()}
+
+
+_OURS = re.compile(r"\S+ \S+ \d+\.\d{3} \d+\.\d{3} \S+ [01]\.\d{4}")
+"""A line of a CTM as `ctm` writes it."""
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
+_UNKNOWN = ("NA", "<NA>", "-")
+"""What others write for a confidence that they do not have."""
 
 
 def read_textgrid(text: str, where: str, said: str = "") -> list[Span]:
@@ -219,46 +292,25 @@ def read_textgrid(text: str, where: str, said: str = "") -> list[Span]:
         said: the recording's text, where it is known: what it has is no mark of silence.
 
     Raises:
-        ValueError: it is not a TextGrid in Praat's text format, or no tier can be taken for words.
+        ValueError: it is not a TextGrid in Praat's text format, or no tier can be taken for words, or a word has times
+            that cannot be; the line is named.
 
     Reference: "TextGrid file formats" in Praat's manual: only free-standing numbers, strings and flags count.
     """
-    try:
-        tiers = list(_tiers(text))
-    except (StopIteration, RuntimeError, ValueError) as error:
-        raise ValueError(
-            f"{where}: not a TextGrid in Praat's text format; save it from Praat as a text file"
-        ) from error
-    named = [spans for name, spans in tiers if re.fullmatch(r"(.*- ?)?words?", name.strip(), re.IGNORECASE)]
-    if not named and len(tiers) != 1:
-        names = ", ".join(repr(name) for name, _ in tiers) or "none"
+    found = list(tiers(text, where))
+    named = [tier for tier in found if re.fullmatch(r"(.*- ?)?words?", tier.name.strip(), re.IGNORECASE)]
+    if not named and len(found) != 1:
+        names = ", ".join(repr(tier.name) for tier in found) or "none"
         raise ValueError(f"{where}: no tier is called 'words'; its interval tiers: {names}")
-    chosen = named or [spans for _, spans in tiers]
-    labelled = [span for spans in chosen for span in spans if span.token]
-    length = max((span.end for spans in chosen for span in spans), default=0.0)
-    ours = textgrid([WordTime(*span, 1.0) for span in labelled], length) == text.replace("\r\n", "\n")
-    found = [span for span in labelled if ours or not marks_silence(span.token, said)]
-    return sorted(found, key=lambda span: span.start)
-
-
-_OURS = re.compile(r"\S+ \S+ \d+\.\d{3} \d+\.\d{3} \S+ [01]\.\d{4}")
-"""A line of a CTM as `ctm` writes it."""
-_PRAAT = re.compile(r'"(?:[^"]|"")*"|!.*|<\w+>|(?<!\S)[-+]?\d*\.?\d+(?:[eE][-+]?\d+)?(?!\S)')
-
-
-def _tiers(text: str) -> Iterator[tuple[str, list[Span]]]:
-    tokens = (token for token in _PRAAT.findall(text) if not token.startswith("!"))
-
-    def take(kind: Any = float) -> Any:
-        token = next(tokens)
-        return kind(token) if kind is float else token[1:-1].replace('""', '"')
-
-    if take(str) != "ooTextFile" or take(str) != "TextGrid":
-        raise ValueError("not a TextGrid")
-    _ = take(), take(), take(str)  # its start, its end, <exists>
-    for _ in range(int(take())):
-        kind, name, _, _, size = take(str), take(str), take(), take(), int(take())
-        if kind == "TextTier":  # points in time
-            _ = [(take(), take(str)) for _ in range(size)]
-            continue
-        yield name, [Span(start=take(), end=take(), token=take(str).strip()) for _ in range(size)]
+    intervals = [interval for tier in named or found for interval in tier.intervals]
+    spans = []
+    for line, label, start, end in intervals:
+        if word := label.strip():
+            try:
+                spans.append(_span(word, start, end))
+            except ValueError as error:
+                raise ValueError(f"{where}, line {line}: the interval {tables.shown(word)} {error}") from error
+    length = max((interval.end for interval in intervals), default=0.0)
+    ours = sources.lines(textgrid([WordTime(*span, 1.0) for span in spans], max(0.0, length))) == sources.lines(text)
+    spans = [span for span in spans if ours or not marks_silence(span.token, said)]
+    return sorted(spans, key=lambda span: span.start)

@@ -71,7 +71,7 @@ class GrowingRows:
     def _row(self, line: bytes, number: int) -> dict[str, Any]:
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(
                 f"{self.out}, line {number}: not JSON ({error}); remove that line and run again, or {ELSEWHERE}"
             ) from error

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from kilter.core.sources import check_reread
 from kilter.lab.recipe import Provenance
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ class OwnRecordings:
     def __init__(self, recogniser: "Recogniser", train: str, evaluation: str, **columns: Any) -> None:
         from kilter.data.manifests import load_speech
 
+        check_reread("recordings", train=train, eval=evaluation)
         own = load_speech(train, split="train", rate=recogniser.rate, **columns)
         judged = load_speech(evaluation, split="test", rate=recogniser.rate, **columns)
         recogniser.check_texts(own.rows.texts())

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
+from kilter.core.sources import check_reread
 from kilter.lab.arms import Mixture, Part, Term, UnknownPart
 from kilter.lab.files import read_json, write_json
 from kilter.lab.locks import one_at_a_time
@@ -124,8 +125,7 @@ class SeveralAnswers(Recipe):
             raise ValueError("--model and --data go together: give both, or neither to train a small model here")
         if self.chat and not self.model:
             raise ValueError("--chat needs --model: the small model that is trained here has no chat template")
-        if self.data == "-":
-            raise ValueError("--data -: a run reads its prompts more than once; put them into a file")
+        check_reread("prompts", data=self.data)
         if self.model and self.seeds > 1 and not any(self._decoded(arm).row.samples for arm in self.arms):
             raise ValueError(f"seeds={self.seeds}: without sampling each seed decodes the same; leave --seeds out")
         if not self.model and not self.withheld and any(arm.startswith("mmi") for arm in self.arms):

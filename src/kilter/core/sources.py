@@ -1,0 +1,115 @@
+"""What a file or a pipe says, as text; standard library only.
+
+Every command that reads text of the user's reads it here, so that marks, encodings, ends of lines and pipes are the
+same for all.
+"""
+
+import codecs
+import re
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+PIPE = "-"
+LINES = (".txt", ".md")
+"""Suffixes of files that hold a text a line, where a command takes such."""
+
+_OPENED = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
+
+
+class Source(NamedTuple):
+    """What was read.
+
+    Attributes:
+        name: what errors call it.
+        suffix: of its name, in lower case; empty for a pipe without one.
+        text: all of it.
+    """
+
+    name: str
+    suffix: str
+    text: str
+
+
+def is_source(source: str | Path) -> bool:
+    """Whether there is something to read: `-` for standard input, a file, or a pipe that has a name."""
+    return is_pipe(source) or Path(source).is_file()
+
+
+def is_pipe(source: str | Path) -> bool:
+    """Whether it can be read only once: `-`, `/dev/stdin`, a named pipe, `<(…)` of a shell.
+
+    Example:
+        >>> is_pipe("-"), is_pipe("table.csv")
+        (True, False)
+    """
+    path = Path(source)
+    opened = str(source).startswith(_OPENED)  # may be a file that the shell has opened: `< table.csv`
+    return str(source) == PIPE or (path.exists() and not path.is_dir() and (opened or not path.is_file()))
+
+
+def check_reread(what: str, **sources: str | None) -> None:
+    """Check that what a run reads more than once is not a pipe.
+
+    Example:
+        >>> check_reread("prompts", data="-")
+        Traceback (most recent call last):
+        ValueError: --data -: a run reads its prompts more than once; put them into a file
+
+    Raises:
+        ValueError: one of the sources, which are called as the options that name them, is a pipe.
+    """
+    for option, source in sources.items():
+        if source is not None and is_pipe(source):
+            raise ValueError(f"--{option} {source}: a run reads its {what} more than once; put them into a file")
+
+
+def read_source(source: str | Path) -> Source:
+    """Read a file, or a pipe to its end.
+
+    Raises:
+        ValueError: it is no text in UTF-8 or UTF-16; the line is named.
+    """
+    if str(source) == PIPE:
+        return Source(name := "standard input", "", _decoded(sys.stdin.buffer.read(), name))
+    return Source(str(source), Path(source).suffix.lower(), _decoded(Path(source).read_bytes(), str(source)))
+
+
+def decode(data: bytes) -> str:
+    """The text of a file: UTF-8, with a mark or without, or UTF-16 with one, as Excel and Praat write it.
+
+    Example:
+        >>> decode("ā".encode("utf-16"))
+        'ā'
+
+    Raises:
+        UnicodeDecodeError: it is neither, or holds NUL bytes, which no text does.
+    """
+    marked = data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    text = data.decode("utf-16" if marked else "utf-8-sig")
+    if "\0" in text:
+        at = data.find(b"\0\0" if marked else b"\0")
+        raise UnicodeDecodeError("utf-16" if marked else "utf-8", data, at, at + 1, "a NUL, which no text holds")
+    return text
+
+
+def _decoded(data: bytes, name: str) -> str:
+    try:
+        return decode(data)
+    except UnicodeDecodeError as error:
+        line = len(re.findall(rb"\r\n|\r|\n", data[: error.start])) + 1
+        raise ValueError(
+            f"{name}: is not UTF-8: line {line} is neither UTF-8 nor UTF-16 ({error}); save it as UTF-8"
+        ) from error
+
+
+def lines(text: str) -> list[str]:
+    r"""The lines of a text, which end as on Unix, Windows or old Macs, and nowhere else: not at U+2028.
+
+    Example:
+        >>> lines("one\r\ntwo\u2028three\n")
+        ['one', 'two\u2028three']
+    """
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return text.removesuffix("\n").split("\n") if text else []
