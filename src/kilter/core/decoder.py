@@ -15,6 +15,14 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 _HOSTS = ("kilter", "transformers", "torch", "jaxtyping", "beartype")
+_MODES = ("greedy_search", "sample", "beam_search", "beam_sample", "group_beam_search")
+"""What `generate` may take a call for that a decoder answers; a decoder says itself which of their settings it has."""
+_ASKED_BY = {
+    "contrastive_search": "penalty_alpha",
+    "assisted_generation": "prompt_lookup_num_tokens, assistant_early_exit, use_mtp",
+    "dola_generation": "dola_layers",
+    "constrained_beam_search": "force_words_ids, constraints",
+}
 _PLAIN = (str, int, float, bool, tuple, type(None))
 
 
@@ -80,6 +88,7 @@ class Decoder(ABC):
         """Decode; `generate` calls this."""
         asked = {name: model_kwargs.pop(name) for name in self.asks if name in model_kwargs}
         _check_outputs(generation_config)
+        _check_mode(self, generation_config)
         request = Request(
             model, input_ids, logits_processor, stopping_criteria, generation_config, inputs_tensor, model_kwargs
         )
@@ -130,6 +139,17 @@ def _check_outputs(config: Any) -> None:
         warn(
             "output_scores=True: kilter's decoders keep no scores of each step, and return sequences_scores and "
             "sequences_log_probs without it; leave it out, or run the model on the sequences for scores of each step"
+        )
+
+
+def _check_mode(decoder: Decoder, config: Any) -> None:
+    """Say so where another way of decoding is asked for, which would be ignored without a word."""
+    mode = str(config.get_generation_mode().value)
+    if mode not in _MODES:
+        by = f" ({_ASKED_BY[mode]})" if mode in _ASKED_BY else ""
+        raise ValueError(
+            f"generation_config asks for {mode.replace('_', ' ')}, which {type(decoder).__name__} does not do; leave "
+            f"out what asks for it{by}, or custom_generate"
         )
 
 

@@ -57,8 +57,10 @@ def minilm() -> tuple[Any, Any]:
     """The encoder of all-MiniLM-L6-v2 (`BertModel`) and its tokenizer."""
     from transformers import AutoModel, AutoTokenizer
 
-    folder = minilm_folder()
-    return AutoModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+    from kilter.hosts.loading import load_model, reading
+
+    with reading(folder := minilm_folder(), "an encoder with its tokenizer"):
+        return load_model(AutoModel, folder, unused=("pooler.",)).eval(), AutoTokenizer.from_pretrained(folder)
 
 
 def _ordinary(model: Any) -> Any:

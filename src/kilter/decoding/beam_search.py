@@ -15,6 +15,7 @@ _IDLE = {
     "top_k": (0, 50),
     "top_p": (1.0,),
     "min_p": (0.0,),
+    "top_h": (1.0,),
     "typical_p": (1.0,),
     "epsilon_cutoff": (0.0,),
     "eta_cutoff": (0.0,),

@@ -14,7 +14,8 @@ from torch import Generator
 from kilter.core.decoder import Decoder, Request
 from kilter.decoding.beam_groups import best
 from kilter.decoding.beam_search import check_no_groups, check_sampling, returned
-from kilter.decoding.candidates import AnyScorer, Beams, Ranker
+from kilter.decoding.candidates import AnyScorer, Beams
+from kilter.decoding.candidates import Ranker as _Ranker
 from kilter.decoding.streams import Streams
 
 FirstStage = Literal["single", "copies"]
@@ -40,7 +41,7 @@ def decode_blocks(
     session = Continuations(request.model, request.input_ids, config, request.model_kwargs)
     contents = session.contents(request.inputs_tensor)
     streams = Streams(contents, generator)
-    rank = Ranker(scorer, tokenizer, contents)
+    rank = _Ranker(scorer, tokenizer, contents)
     criteria, limit = criteria_and_length(request.stopping_criteria, config, session.prompts.shape[1])
     prompts = session.prompts
     (inputs, start), device = prompts.shape, prompts.device

@@ -90,7 +90,9 @@ class Ranker:
 
     def _score(self, prefixes: list[Any], continuations: list[Any]) -> Any:
         if isinstance(self.scorer, PairScorer):
-            return self.scorer.predict(list(zip(prefixes, continuations, strict=True)))
+            from kilter.hosts.sentences import fitting_pairs
+
+            return self.scorer.predict(fitting_pairs(self.scorer, prefixes, continuations))
         assert callable(self.scorer)
         return self.scorer(prefixes, continuations)
 

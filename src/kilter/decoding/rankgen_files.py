@@ -6,6 +6,7 @@ JSON only. It is written without that library, so that saving needs transformers
 
 import json
 from collections.abc import Mapping
+from copy import deepcopy
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,17 @@ def save(scorer: Any, folder: str | PathLike[str]) -> None:
     """Write `scorer`; see `RankGenScorer.save_pretrained`."""
     from safetensors.torch import save_file
 
+    from kilter.hosts.wrapped import unwrapped
+
     target = Path(folder)
-    size = scorer.encoder.config.hidden_size
+    encoder = unwrapped(scorer.encoder, adapters=False)
+    if hasattr(encoder, "merge_and_unload"):
+        encoder = deepcopy(encoder).merge_and_unload()  # whole, for those who have no peft
+    size = encoder.config.hidden_size
     kinds = ("Transformer", "Pooling", "Dense")[: 2 + (scorer.projection is not None)]
     for path in _MODULES[: len(kinds)]:
         (target / path).mkdir(parents=True, exist_ok=True)
-    scorer.encoder.save_pretrained(target)
+    encoder.save_pretrained(target)
     scorer.tokenizer.save_pretrained(target)
     _write(
         target / "modules.json",
@@ -72,7 +78,7 @@ def _fetch(name_or_folder: str | PathLike[str]) -> Path:
 
 
 def _load_modules(folder: Path, tokenizer: Any) -> tuple[Any, Any, dict[str, Any]]:
-    from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, AutoConfig, AutoModel, AutoTokenizer
+    from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, AutoConfig, AutoModel
     from transformers import AutoModelForTextEncoding as EncoderOnly
 
     found = {one["type"].rpartition(".")[2]: folder / one["path"] for one in _read(folder / "modules.json")}
@@ -93,7 +99,7 @@ def _load_modules(folder: Path, tokenizer: Any) -> tuple[Any, Any, dict[str, Any
     prompts = _read(folder / "config_sentence_transformers.json").get("prompts") or {}
     if {"prefix", "continuation"} <= set(prompts):
         options["words"] = (prompts["prefix"], prompts["continuation"])
-    return encoder, tokenizer or AutoTokenizer.from_pretrained(source), options | _read(folder / _SETTINGS)
+    return encoder, _tokenizer(source) if tokenizer is None else tokenizer, options | _read(folder / _SETTINGS)
 
 
 def _projection(folder: Path) -> Any:
@@ -103,12 +109,15 @@ def _projection(folder: Path) -> Any:
     plain = config.get("activation_function", "").endswith(".Identity")
     if config.get("bias", True) or not plain or config.get("use_residual"):
         raise ValueError(f"{folder} is no ranker's projection: it must be a matrix without bias and activation")
-    return load_file(folder / "model.safetensors")["linear.weight"]
+    from kilter.hosts.loading import reading
+
+    with reading(folder, "a projection"):
+        return load_file(folder / "model.safetensors")["linear.weight"]
 
 
 def _load_published(folder: Path, tokenizer: Any) -> tuple[Any, Any, dict[str, Any]]:
     from torch import nn
-    from transformers import AutoTokenizer, T5EncoderModel, T5PreTrainedModel
+    from transformers import T5EncoderModel, T5PreTrainedModel
 
     class Published(T5PreTrainedModel):
         """The names under which the authors saved their weights."""
@@ -125,21 +134,31 @@ def _load_published(folder: Path, tokenizer: Any) -> tuple[Any, Any, dict[str, A
         source = folder if beside else _PUBLISHED_TOKENIZERS.get(model.config.d_model)
         if source is None:
             raise ValueError(f"there is no tokenizer in {folder}: give one as tokenizer=")
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        tokenizer = _tokenizer(source)
     return model.t5_encoder, tokenizer, {"projection": model.projection.weight}
 
 
 def _whole(kind: Any, folder: Path) -> Any:
-    """Load a model, and refuse one that had to invent weights it uses."""
-    model, report = kind.from_pretrained(folder, output_loading_info=True)
-    missing = [name for name in report["missing_keys"] if not name.startswith("pooler.")]
-    if missing:
-        raise ValueError(f"{folder} lacks weights of its encoder, e.g. {sorted(missing)[0]}: the files are not whole")
-    return model
+    from kilter.hosts.loading import load_model, reading
+
+    with reading(folder, "an encoder"):
+        return load_model(kind, folder, unused=("pooler.",))
+
+
+def _tokenizer(source: str | Path) -> Any:
+    from transformers import AutoTokenizer
+
+    from kilter.hosts.loading import reading
+
+    with reading(source, "an encoder with its tokenizer"):
+        return AutoTokenizer.from_pretrained(source)
 
 
 def _read(file: Path) -> Any:
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    from kilter.hosts.loading import reading
+
+    with reading(file.parent, "a ranker"):
+        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
 
 
 def _write(file: Path, content: Mapping[str, Any] | list[Any]) -> None:

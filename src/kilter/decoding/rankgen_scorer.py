@@ -39,7 +39,7 @@ class RankGenScorer(nn.Module):
 
     Args:
         encoder: a transformers model that reads both ways and returns `last_hidden_state` (`T5EncoderModel`,
-            `BertModel`, …).
+            `BertModel`, …), perhaps compiled or wrapped.
         tokenizer: its tokenizer.
         projection: learn the matrix, starting from the identity; False leaves it out; a `(D, D)` tensor starts there.
         prefix_tokens: longest prefix, counted with the leading word and special tokens; of a longer one the end is
@@ -79,19 +79,23 @@ class RankGenScorer(nn.Module):
         batch_size: int = 32,
         compat: bool = False,
     ) -> None:
+        from kilter.hosts.wrapped import unwrapped
+
         super().__init__()
-        check_encoder(encoder)
+        own = unwrapped(encoder)
+        check_encoder(own)
         whole("batch_size", batch_size, 1)
         self.encoder: Any = encoder
         self.tokenizer = tokenizer
-        self.projection = square(encoder, projection)
+        self.projection = square(own, projection)
         self.words = (str(words[0]), str(words[1]))
         self.batch_size = batch_size
         self.compat = compat
         self._frames = [frame_of(tokenizer, word) for word in self.words]
         if self._frames[0][0] == self._frames[1][0]:
             raise ValueError(f"the tokenizer reads both of words={self.words} as {self._frames[0][0]}; choose others")
-        room = positions(encoder), tokenizer
+        self._size = own.config.hidden_size
+        room = positions(own), tokenizer
         self.prefix_tokens = token_limit("prefix_tokens", prefix_tokens, 512, *room, self._frames[0])
         self.continuation_tokens = token_limit("continuation_tokens", continuation_tokens, 128, *room, self._frames[1])
         self._seen: dict[str, Tensor] = {}
@@ -118,7 +122,7 @@ class RankGenScorer(nn.Module):
         batches = [order[k : k + self.batch_size] for k in range(0, len(order), self.batch_size)]
         found = [self._vectors([rows[i] for i in batch]) for batch in batches]
         if not found:
-            return next(self.encoder.parameters()).new_zeros(0, self.encoder.config.hidden_size)
+            return next(self.encoder.parameters()).new_zeros(0, self._size)
         return torch.cat(found)[sorted(range(len(order)), key=order.__getitem__)]
 
     def _token_ids(self, texts: Sequence[str], side: int) -> list[list[int]]:
@@ -137,7 +141,7 @@ class RankGenScorer(nn.Module):
         pad = self.tokenizer.pad_token_id or 0
         ids = torch.tensor([row + [pad] * (longest - len(row)) for row in rows])
         mask = length_mask(torch.tensor([len(row) for row in rows]), longest).long()
-        device = self.encoder.device
+        device = next(self.encoder.parameters()).device
         out = self.encoder(input_ids=ids.to(device), attention_mask=mask.to(device))
         if not hasattr(out, "last_hidden_state"):
             raise TypeError(NO_ENCODER.format(type(self.encoder).__name__))

@@ -18,6 +18,8 @@ from transformers.generation.logits_process import PrefixConstrainedLogitsProces
 from transformers.generation.stopping_criteria import MaxLengthCriteria, StoppingCriteriaList
 from transformers.utils.generic import ModelOutput
 
+from kilter.hosts.wrapped import unwrapped
+
 TESTED = ">=5.21,<5.25"
 
 _ROOM = 64
@@ -102,9 +104,11 @@ class Continuations:
     def __init__(
         self, model: Any, input_ids: Tensor, generation_config: GenerationConfig, model_kwargs: dict[str, Any]
     ) -> None:
-        self.model, self.config = model, generation_config
+        self.model, self.config = unwrapped(model), generation_config
         copies = max(generation_config.num_beams or 1, generation_config.num_return_sequences or 1)
-        own = type(model)._expand_inputs_for_generation is not vars(GenerationMixin)["_expand_inputs_for_generation"]
+        own = (
+            type(self.model)._expand_inputs_for_generation is not vars(GenerationMixin)["_expand_inputs_for_generation"]
+        )
         self._copies = copies if own else 1  # a model that copies in its own way is prefilled with its copies
         self.prompts = input_ids[::copies].contiguous()
         self._rows = self._copies
@@ -274,6 +278,7 @@ def _move(cache: Any, parents: Any, limit: int) -> None:
 
 def without_condition(model: Any, inputs: int, generation_config: GenerationConfig) -> tuple[Tensor, dict[str, Any]]:
     """The prompts `(inputs, 1)` and model arguments with which a model says what it would say to nothing."""
+    model = unwrapped(model)
     if not hasattr(model, "generation_config"):
         raise TypeError(f"unconditional: {type(model).__name__} is not a model of transformers that generates")
     config, device = model.generation_config, model.device

@@ -13,6 +13,7 @@ from kilter.core.errors import extra
 from kilter.core.glossary import INPUTS
 from kilter.core.objective import Objective, check_objective
 from kilter.core.paper import cards
+from kilter.hosts.wrapped import unwrapped
 
 TESTED = ">=5.2.3,<6.3"
 
@@ -57,7 +58,7 @@ def as_st_loss(objective: Objective, model: nn.Module) -> "STLoss":
     """
     library = extra("sentence_transformers", "generation")
     check_objective(objective)
-    if not isinstance(model, library.SentenceTransformer):
+    if not isinstance(unwrapped(model), library.SentenceTransformer):
         raise TypeError(f"model must be a SentenceTransformer, got {type(model).__name__}")
     if any(True for _ in objective.parameters()):
         raise ValueError(

@@ -19,6 +19,7 @@ from kilter.core.installed import hint, numbers
 from kilter.core.objective import Objective, check_objective
 from kilter.hosts.ctc_handle import AlignCTC
 from kilter.hosts.ctc_start import Schedule, Start
+from kilter.hosts.wrapped import unwrapped
 
 __all__ = ["TESTED", "AlignCTC", "FollowEpochs", "Schedule", "Start", "align_ctc", "blank_token", "ctc_outputs"]
 
@@ -55,7 +56,8 @@ def align_ctc(
     references is not given the utterances whose labels need more frames than there are.
 
     Args:
-        model: a transformers model whose forward calls `self.loss_function(logits=, labels=, logit_lengths=, …)`.
+        model: a transformers model whose forward calls `self.loss_function(logits=, labels=, logit_lengths=, …)`; of
+            one that is compiled, distributed or wrapped by peft, the model inside is changed.
         objective: e.g. `AlignWithPurpose(LowLatency())`; without learnable parameters.
         weight: α, at least 0.
         start: a `Start`, or an int for `Start(step=…)`; None is on from the first step.
@@ -85,11 +87,11 @@ def align_ctc(
 
     Reference: Segev et al., "Align With Purpose", ICLR 2024.
     """
+    model = unwrapped(model)
     if not _is_ctc(model):
         raise TypeError(
             f"model must be a transformers …ForCTC model whose forward calls self.loss_function, got "
-            f"{type(model).__name__}; of a wrapped model give the inner one (ddp.module, compiled._orig_mod, "
-            "peft_model.get_base_model())"
+            f"{type(model).__name__}; of a model that another object holds give the inner one"
         )
     check_objective(objective)
     if any(True for _ in objective.parameters()):
@@ -153,6 +155,7 @@ def ctc_outputs(
     The lengths come through the same seam as in training, so no model family needs a case of its own. Without a mask
     the model reads all there is, and every frame is valid.
     """
+    model = unwrapped(model)
     if not any(name.endswith("mask") for name in inputs):
         logits = model(**inputs).logits
         lengths = torch.full((len(logits),), logits.shape[1], device=logits.device)

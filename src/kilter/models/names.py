@@ -5,9 +5,11 @@ hub's cache, and only then is the hub asked, once and briefly. Imports nothing h
 """
 
 import difflib
+import json
 import threading
 from collections.abc import Sequence
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 SECONDS = 5.0
@@ -40,9 +42,23 @@ def check_model_name(name: str | Path, what: str, *, file: str = "config.json", 
     if Path(name).suffix.lower() == ".gguf":
         name, file = Path(name).parent, Path(name).name
     if Path(name).is_dir():
+        _check_base(Path(name), known)
         return
     if reason := _why_not(str(name), file):
         raise ValueError(f"{name}: not a folder or hub id of {what}: {reason}{_nearest(Path(name), known)}")
+
+
+def _check_base(folder: Path, known: Sequence[str]) -> None:
+    """Refuse a LoRA whose base model is not to be had; without peft the loading says so, and asks for no base."""
+    settings = folder / "adapter_config.json"
+    if not settings.is_file() or (folder / "config.json").is_file() or find_spec("peft") is None:
+        return
+    try:
+        base = str(json.loads(settings.read_bytes())["base_model_name_or_path"])
+    except (ValueError, LookupError, TypeError) as error:
+        raise ValueError(f"{settings}: names no base_model_name_or_path; fetch the file again") from error
+    if not Path(base).is_dir() and (reason := _why_not(base, "config.json")):
+        raise ValueError(f"{folder}: a LoRA of {base}: {reason}{_nearest(Path(base), known)}")
 
 
 def _why_not(name: str, file: str) -> str:

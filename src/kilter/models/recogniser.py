@@ -15,7 +15,9 @@ from transformers import AutoFeatureExtractor, AutoModelForCTC, AutoTokenizer, P
 import kilter.models.small_speech
 from kilter.core.normalise import Part
 from kilter.evaluation.latency import Emission, emission_time
+from kilter.hosts.loading import load_model, reading, source_of
 from kilter.hosts.transformers import blank_token, ctc_outputs
+from kilter.hosts.wrapped import unwrapped
 from kilter.models.devices import find_device
 from kilter.models.frames import Frames, evaluating, find_frames, hears_padding, noise
 from kilter.models.names import check_model_name
@@ -56,24 +58,27 @@ class Recogniser:
     keep: Sequence[Part] = ()
 
     @classmethod
-    def load(cls, name: str | Path) -> "Recogniser":
+    def load(cls, name: str | Path, *, new_head: bool = False, keep: Sequence[Part] = ()) -> "Recogniser":
         """Load from a folder or a hub id.
 
+        Args:
+            name: the folder or id.
+            new_head: the weights may be those of the encoder alone, whose head is to be trained.
+            keep: parts of the normalisation that texts are spared.
+
         Raises:
-            ValueError: there is none, or it is not a CTC model with a feature extractor and a tokenizer.
+            ValueError: there is none, or it is not a CTC model with a feature extractor and a tokenizer, or not whole.
+            ModuleNotFoundError: it is a LoRA, and peft is not installed.
         """
-        check_model_name(name, "a transformers …ForCTC model")
-        try:
+        what = "a transformers …ForCTC model"
+        check_model_name(name, what)
+        with reading(name, f"{what} with its feature extractor and tokenizer"):
             return cls(
-                AutoModelForCTC.from_pretrained(name, dtype=torch.float32),
-                AutoFeatureExtractor.from_pretrained(name),
-                AutoTokenizer.from_pretrained(name),
+                load_model(AutoModelForCTC, name, new_head=new_head, dtype=torch.float32),
+                AutoFeatureExtractor.from_pretrained(source_of(name, "preprocessor_config.json")),
+                AutoTokenizer.from_pretrained(source_of(name, "tokenizer_config.json", "tokenizer.json")),
+                keep,
             )
-        except (OSError, ValueError, KeyError) as error:
-            raise ValueError(
-                f"{name}: not a folder or hub id of a transformers …ForCTC model with its feature extractor and "
-                f"tokenizer ({str(error).splitlines()[0]})"
-            ) from error
 
     @classmethod
     def small(
@@ -99,7 +104,7 @@ class Recogniser:
 
     def save(self, folder: str | Path) -> None:
         """Write all three in their own formats (safetensors and JSON)."""
-        for part in (self.model, self.features, self.tokenizer):
+        for part in (unwrapped(self.model, adapters=False), self.features, self.tokenizer):
             part.save_pretrained(folder)
 
     def to(self, device: str) -> "Recogniser":
@@ -124,7 +129,7 @@ class Recogniser:
     @cached_property
     def spelling(self) -> Spelling:
         """How the model writes texts."""
-        return Spelling(self.tokenizer, int(self.model.config.vocab_size), self.blank, self.keep)
+        return Spelling(self.tokenizer, int(unwrapped(self.model).config.vocab_size), self.blank, self.keep)
 
     def check_texts(self, texts: Sequence[tuple[str, str]]) -> None:
         """Check that the tokenizer can spell every text, given with the place where it stands.

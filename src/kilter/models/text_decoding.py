@@ -10,7 +10,9 @@ import torch
 from transformers import PreTrainedConfig
 
 from kilter import decoding as methods
-from kilter.core.errors import extra
+from kilter.hosts.loading import Unloadable, reading, source_of
+from kilter.hosts.sentences import load_sentences
+from kilter.hosts.settings import generate_as_asked
 from kilter.models.decoders import DECODERS, Row, called
 from kilter.models.names import check_model_name
 from kilter.models.own_code import OwnFunction, names_own
@@ -22,17 +24,6 @@ Output = dict[str, Any]
 """One text: `text`, `score` (what it is ranked by), `log_prob`, `group`, `ranker_score`."""
 
 _DIGITS = 6
-_OWN_DEFAULTS: Mapping[str, Any] = {
-    "num_beams": 1,
-    "diversity_penalty": 0.0,
-    "length_penalty": 1.0,
-    "temperature": 1.0,
-    "top_p": 1.0,
-    "top_k": 50,
-    "typical_p": 1.0,
-    "min_p": None,
-}
-"""Where an option is another decoder's: neutral, whatever the model's own generation settings say."""
 
 
 def seeds(prompts: Sequence[Sequence[int]], seed: int) -> list[int]:
@@ -72,7 +63,7 @@ def decoding(
     row = DECODERS[decoder] if isinstance(decoder, str) else decoder
     found = options[row.counted]
     keep = options.get("keep") or found
-    settings = {**_OWN_DEFAULTS, "num_beam_groups": 1, "do_sample": row.samples}
+    settings: dict[str, Any] = {"num_beam_groups": 1, "diversity_penalty": 0.0, "do_sample": row.samples}
     settings |= called({name: options[name] for name in row.asked})
     settings["num_return_sequences"] = _candidates(options, found, max_new_tokens) if unique else keep
     if settings["num_beam_groups"] == 1:
@@ -82,8 +73,7 @@ def decoding(
         own["order"] = own["order"] or "rounds"  # as where only these are returned
     kind = row.load()
     taken = inspect.signature(kind).parameters
-    own |= {"scorer": scorer or _all_alike} if "scorer" in taken else {}
-    generate: Any = text.model.generate
+    own |= {"scorer": _all_alike if scorer is None else scorer} if "scorer" in taken else {}
 
     def method(seeds: Sequence[int]) -> Any:
         streams = [torch.Generator(text.model.device).manual_seed(seed) for seed in seeds]
@@ -92,7 +82,9 @@ def decoding(
 
     def write(rows: Sequence[Sequence[int]], seeds: Sequence[int]) -> list[list[Output]]:
         given = text.batch(rows)
-        found = generate(
+        found = generate_as_asked(
+            text.model,
+            tokenizer=text.tokenizer,
             **given,
             **settings,
             custom_generate=method(seeds),
@@ -139,13 +131,16 @@ def load_scorer(name: str, text: TextModel) -> Any:
     except ValueError as error:
         raise ValueError(f"scorer: {error}") from error
     try:
-        config, _ = PreTrainedConfig.get_config_dict(name)
+        with reading(name, f"a RankGen scorer or of a cross-encoder, nor {LOG_PROB}"):
+            config, _ = PreTrainedConfig.get_config_dict(source_of(name, "config.json"))
         if any("ForSequenceClassification" in kind for kind in config.get("architectures") or ()):
-            found = extra("sentence_transformers", "generation").CrossEncoder(name, device=str(text.model.device))
+            found = load_sentences("CrossEncoder", name, str(text.model.device))
             if found.num_labels != 1:
                 raise ValueError(f"it gives {found.num_labels} numbers for a pair, and a scorer one")
             return found
         return methods.RankGenScorer.from_pretrained(name).to(text.model.device)
+    except Unloadable as error:
+        raise ValueError(f"scorer: {error}") from error
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(
             f"scorer: {name} is not {LOG_PROB}, nor a folder or hub id of a RankGen scorer or of a cross-encoder, "

@@ -8,9 +8,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedModel
+from transformers import (
+    MODEL_FOR_MASKED_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    PreTrainedModel,
+)
 
 from kilter.core.errors import extra
+from kilter.hosts.loading import load_model, reading, source_of
+from kilter.hosts.wrapped import unwrapped
 from kilter.models.devices import find_device
 from kilter.models.names import check_model_name
 
@@ -24,6 +33,10 @@ class TextModel:
     model: PreTrainedModel
     tokenizer: Any
 
+    def __post_init__(self) -> None:
+        """Take the model itself of one that is compiled, distributed or wrapped by peft."""
+        self.model = unwrapped(self.model)
+
     @classmethod
     def load(cls, name: str, *, gguf: str | None = None, device: str = "auto") -> "TextModel":
         """Load from a folder or a hub id; on the CPU in float32, elsewhere in the model's own dtype.
@@ -34,8 +47,9 @@ class TextModel:
             device: see `find_device`.
 
         Raises:
-            ValueError: there is none, or it is no model that writes text, or has no tokenizer; no such device.
-            ModuleNotFoundError: a GGUF without the library that reads it.
+            ValueError: there is none, or it is no model that writes text, or is not whole, or has no tokenizer; no
+                such device.
+            ModuleNotFoundError: a GGUF or a LoRA without the library that reads it.
         """
         place = find_device(device)
         name, gguf = gguf_file(name, gguf)
@@ -45,18 +59,18 @@ class TextModel:
             extra("gguf", "generation")
             extra("accelerate", "generation")
         source = {"gguf_file": gguf} if gguf else {}
-        try:
-            config = AutoConfig.from_pretrained(name, **source)
+        with reading(name, f"{what} with its tokenizer, nor a GGUF"):
+            config = AutoConfig.from_pretrained(source_of(name, "config.json"), **source)
             auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-            model = auto.from_pretrained(name, dtype=torch.float32 if place.type == "cpu" else "auto", **source)
-            tokenizer = AutoTokenizer.from_pretrained(name, **source)
-        except (OSError, ValueError, KeyError) as error:
-            raise ValueError(
-                f"{name}: not a folder or hub id of {what} with its tokenizer, "
-                f"nor a GGUF ({str(error).splitlines()[0]})"
-            ) from error
-        if tokenizer.pad_token_id is None:
-            tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)  # masked wherever it stands
+            dtype = torch.float32 if place.type == "cpu" else "auto"
+            model = load_model(auto, name, dtype=dtype, **source)
+            tokens = source_of(name, "tokenizer_config.json", "tokenizer.json")
+            tokenizer = AutoTokenizer.from_pretrained(tokens, **source)
+        if type(config) in MODEL_FOR_MASKED_LM_MAPPING and getattr(config, "is_decoder", None) is False:
+            raise ValueError(f"{name}: {config.model_type} reads both ways and writes no text; name {what}")
+        entries = model.get_input_embeddings().num_embeddings
+        if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= entries:  # masked wherever it stands
+            tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
         torch.nn.Module.to(model, place)
         return cls(model.eval(), tokenizer)
 
@@ -75,10 +89,10 @@ class TextModel:
         """Token ids of prompts; with `chat` each is what a user says, in the model's own template.
 
         Raises:
-            ValueError: `chat`, and the tokenizer has no template.
+            ValueError: `chat`, and the tokenizer has no template; a token of a prompt that the model has not.
         """
         if not chat:
-            return self.tokenizer(list(texts))["input_ids"]
+            return self._known(self.tokenizer(list(texts))["input_ids"])
         if not self.tokenizer.chat_template:
             raise ValueError("chat: the model's tokenizer has no chat template; leave --chat out")
         told = [
@@ -87,7 +101,19 @@ class TextModel:
             )
             for text in texts
         ]
-        return self.tokenizer(told, add_special_tokens=False)["input_ids"]
+        return self._known(self.tokenizer(told, add_special_tokens=False)["input_ids"])
+
+    def _known(self, rows: list[list[int]]) -> list[list[int]]:
+        """The rows, if the model has every token in them: a tokenizer may have entries that the model never got."""
+        entries: Any = self.model.get_input_embeddings().num_embeddings
+        for number, row in enumerate(rows, start=1):
+            if row and max(row) >= entries:
+                token = self.tokenizer.convert_ids_to_tokens(max(row))
+                raise ValueError(
+                    f"prompt {number}: its token {token!r} has the id {max(row)}, and the model {entries} tokens: the "
+                    "tokenizer is another model's or was added to; leave that token out, or take the model's own"
+                )
+        return rows
 
     def check_fit(self, prompts: Sequence[tuple[str, int]], new: int) -> None:
         """Check that each prompt, given with its place and its number of tokens, has positions for `new` more.

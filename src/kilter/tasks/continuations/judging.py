@@ -23,7 +23,7 @@ def identify(
         other = rng.choice([one for one in passages.documents[pair.document] if one.id != pair.id])
         row = {"input": pair.id, "prefix": pair.prefix, "true": pair.continuation, "inbook": other.continuation}
         rows.append(row | {"generative": machine.get(pair.id, "")})
-    totals = suffix_identification(scorer, rows) if scorer else [{} for _ in rows]
+    totals = suffix_identification(scorer, rows) if scorer is not None else [{} for _ in rows]
     return [{**row, "totals": total} for row, total in zip(rows, totals, strict=True)]
 
 

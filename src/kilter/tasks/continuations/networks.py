@@ -48,8 +48,13 @@ def _encoder(name: str, passages: Passages, seed: int) -> tuple[Any, Any]:
         return minilm()
     from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding, AutoTokenizer
 
-    kind = AutoModelForTextEncoding if AutoConfig.from_pretrained(name).is_encoder_decoder else AutoModel
-    return kind.from_pretrained(name), AutoTokenizer.from_pretrained(name)
+    from kilter.hosts.loading import load_model, reading, source_of
+
+    with reading(name, "an encoder that reads both ways, with its tokenizer"):
+        config = AutoConfig.from_pretrained(source_of(name, "config.json"))
+        kind = AutoModelForTextEncoding if config.is_encoder_decoder else AutoModel
+        tokens = source_of(name, "tokenizer_config.json", "tokenizer.json")
+        return load_model(kind, name, unused=("pooler.",)), AutoTokenizer.from_pretrained(tokens)
 
 
 def as_given(name: str, passages: Passages, device: str) -> "TextScorer":

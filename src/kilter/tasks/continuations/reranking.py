@@ -12,6 +12,7 @@ import torch
 
 from kilter.data.passages import sentences, whole
 from kilter.decoding import BestOfN
+from kilter.hosts.settings import generate_as_asked
 from kilter.tasks.continuations.ranking import TextScorer
 from kilter.tasks.continuations.rivals import OwnProbability
 
@@ -81,7 +82,9 @@ def best(prefix: str, drawn: Mapping[str, Any], scorer: TextScorer) -> str:
 
 def _generate(model: Any, tokenizer: Any, prefix: str, decoder: Any, rows: int, sampling: Sampling) -> Any:
     ids = torch.tensor([_ids(tokenizer, prefix)], device=model.device)
-    return model.generate(
+    return generate_as_asked(
+        model,
+        tokenizer=tokenizer,
         input_ids=ids,
         attention_mask=torch.ones_like(ids),
         custom_generate=decoder,

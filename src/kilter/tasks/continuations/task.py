@@ -161,9 +161,9 @@ class Continuations(Recipe):
         levers = found.levers()
         if isinstance(levers.decoder, str) and len(found.parts) > 1:
             raise ValueError(f"{arm!r}: {levers.decoder} stands alone, for no ranker of its own chooses there")
-        if levers.objective and levers.reward:
+        if levers.objective is not None and levers.reward is not None:
             raise ValueError(f"{arm!r} has two rankers, one trained and one given; an arm takes one")
-        if not levers.objective and (curators := {"rows", "sampler", "callbacks"} & {*levers.pulled()}):
+        if levers.objective is None and (curators := {"rows", "sampler", "callbacks"} & {*levers.pulled()}):
             raise ValueError(f"{arm!r} has {', '.join(sorted(curators))} but no loss to train with; join one by +")
         if levers.weight != 1:
             raise ValueError(
@@ -354,9 +354,11 @@ class Continuations(Recipe):
             return None
         if levers.decoder == "judge":
             return self._load(self._judge(seed))
-        if levers.objective:
+        if levers.objective is not None:
             return self._load(model)
-        return levers.reward or networks.as_given(self.model, self._passages, self.device)
+        if levers.reward is not None:
+            return levers.reward
+        return networks.as_given(self.model, self._passages, self.device)
 
     def _load(self, folder: Path) -> Any:
         from kilter.decoding import RankGenScorer

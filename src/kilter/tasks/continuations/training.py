@@ -68,7 +68,7 @@ def train_ranker(
     encoder = SentenceTransformer(str(start), device=device)
     assert levers.objective is not None
     loss = as_st_loss(levers.objective(encoder), encoder)
-    rows = levers.rows(rows, encoder, seed) if levers.rows else rows
+    rows = levers.rows(rows, encoder, seed) if levers.rows is not None else rows
     before, after = ranker.words
     settings = arguments(
         folder,
@@ -81,7 +81,7 @@ def train_ranker(
     encoder.model_card_data.widget = [{"text": ""}]  # else the library looks for examples, with bars; the card is ours
     trainer: Any = SentenceTransformerTrainer(model=encoder, args=settings, train_dataset=rows, loss=loss)
     trainer.data_collator = loss.by_name(trainer.data_collator)
-    callbacks = levers.callbacks(encoder) if levers.callbacks else ()
+    callbacks = levers.callbacks(encoder) if levers.callbacks is not None else ()
     fit(trainer, advance, callbacks=callbacks, sampler=_batches(levers, seed))
     shutil.rmtree(start, ignore_errors=True)
     return encoder

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from kilter.data.passages import cut
+from kilter.hosts.settings import generate_as_asked
 from kilter.lab.kept import KeptRows
 
 _TRIES = 4
@@ -108,7 +109,9 @@ def _write_batch(model: Any, tokenizer: Any, prefixes: Mapping[str, str], writin
         mask = torch.tensor([[0] * (width - len(ids[key])) + [1] * len(ids[key]) for key in left], device=model.device)
         with torch.random.fork_rng(devices), torch.no_grad():
             torch.manual_seed(int(_mark(f"{writing.seed} {attempt} {keys}"), 16))
-            written = model.generate(
+            written = generate_as_asked(
+                model,
+                tokenizer=tokenizer,
                 input_ids=rows,
                 attention_mask=mask,
                 do_sample=True,

@@ -47,7 +47,7 @@ def written(
         else:
             texts = [finished(decode(*language_model(), pair.prefix, decoder, scorer, sampling, seed))]
         totals = copying(pair.prefix, texts)
-        if judge:
+        if judge is not None:
             totals |= preferred(judge, pair, texts, plain, by_author=decoder == "human")
         rows.append({**row, "text": texts[0], "totals": totals})
     return rows

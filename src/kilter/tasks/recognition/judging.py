@@ -18,7 +18,7 @@ def judge(
     Delays are measured where `rows` have the true spans of their words; with `before`, the shift against it too.
     With `fuse`, a language model, the words are those of a beam search.
     """
-    given = list(before.hear(rows)) if before else []
+    given = list(before.hear(rows)) if before is not None else []
     judged = []
     for index, heard in enumerate(recogniser.hear(rows, fuse=fuse)):
         row = rows[index]

@@ -279,7 +279,7 @@ class Recognition(Recipe):
         levers = levers or Levers()
         handle = self._attach(recogniser, levers, schedule)
         rows = self._source.training(steps * self.batch_size, seed, fold=seed % _EXTRA)
-        rows = levers.rows(rows, recogniser, seed) if levers.rows else rows
+        rows = levers.rows(rows, recogniser, seed) if levers.rows is not None else rows
         summed = recogniser.model.config.ctc_loss_reduction == "sum"
         settings = arguments(
             work,
@@ -297,8 +297,16 @@ class Recognition(Recipe):
             remove_unused_columns=False,
         )
         trainer = Trainer(recogniser.model, settings, train_dataset=rows, data_collator=recogniser.collate)
-        callbacks = [*(levers.callbacks(recogniser) if levers.callbacks else ()), *([handle] if handle else [])]
-        fit(trainer, advance, callbacks=callbacks, sampler=levers.sampler(rows, seed) if levers.sampler else None)
+        callbacks = [
+            *(levers.callbacks(recogniser) if levers.callbacks is not None else ()),
+            *([handle] if handle else []),
+        ]
+        fit(
+            trainer,
+            advance,
+            callbacks=callbacks,
+            sampler=levers.sampler(rows, seed) if levers.sampler is not None else None,
+        )
         if handle:
             handle.detach()
 

@@ -1,0 +1,203 @@
+"""The one door for models of transformers: all weights that are needed are there and fit, or it is said what is wrong.
+
+A host fills what a file lacks with random numbers and says so in its log only. Here that is an error that names the
+weights. What cannot be read is told by the file, whichever library failed on it.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kilter.hosts.weight_files import fault_in
+
+_ADAPTER = "adapter_config.json"
+_WRAPPED = re.compile(r"^(_orig_mod|module)\.")
+"""Where names begin that were saved from a compiled or a distributed model."""
+_NEVER_READ = re.compile(r"(^|\.)masked_spec_embed$")
+"""Weights that only the host's masking of training data uses."""
+
+
+class Unloadable(ValueError):
+    """What lies there is no model that can be loaded; the message names it, the file or the weights, and the mend."""
+
+
+@contextmanager
+def reading(name: str | PathLike[str], what: str) -> Iterator[None]:
+    """Whatever a host raises on the files of a model becomes an `Unloadable`; what is not installed stays as it is.
+
+    Args:
+        name: folder or hub id.
+        what: was wanted, such as "a causal transformers model with its tokenizer".
+    """
+    try:
+        yield
+    except (ImportError, MemoryError, torch.OutOfMemoryError, Unloadable):
+        raise
+    except Exception as error:  # each format of weights, vocabularies and settings has errors of its own
+        said = (str(error) or type(error).__name__).splitlines()[0]
+        if isinstance(error, RuntimeError) and ("memory" in said or "allocate" in said):
+            raise
+        place = folder_of(name)
+        fault = fault_in(place) if place else ""
+        raise Unloadable(fault or f"{name}: not a folder or hub id of {what} ({said})") from error
+
+
+def load_model(
+    auto: Any,
+    name: str | PathLike[str],
+    *,
+    new_head: bool = False,
+    unused: Sequence[str] = (),
+    **how: Any,
+) -> Any:
+    """Load a model by a class of transformers, with all the weights that it will use; of a LoRA with its base, merged.
+
+    Args:
+        auto: the class, such as `AutoModelForCTC`.
+        name: folder or hub id.
+        new_head: what is on top of the base model may be missing; it begins at random, to be trained.
+        unused: beginnings of the names of weights that are not used here, such as "pooler.".
+        how: more for `from_pretrained`.
+
+    Raises:
+        Unloadable: weights are missing, or of another shape than `config.json` says, or of more layers.
+        ModuleNotFoundError: it is a LoRA, and peft is not installed.
+    """
+    base = base_of(name)
+    if base is None:
+        model, report = _from_pretrained(auto, name, **how)
+        check_whole(name, model, report, new_head=new_head, unused=unused)
+        return model
+    import peft
+
+    model, report = _from_pretrained(auto, base, **how)
+    brings = {*_keys(folder_of(name))}
+    lacks = {*report["missing_keys"]} - brings
+    check_whole(base, model, report | {"missing_keys": lacks}, new_head=new_head, unused=unused)
+    return peft.PeftModel.from_pretrained(model, str(name)).merge_and_unload()
+
+
+def _from_pretrained(auto: Any, name: str | PathLike[str], **how: Any) -> tuple[Any, dict[str, Any]]:
+    """The model, and what was missing, left over or of another shape; names that a wrapper made longer are cut."""
+    asked = {"output_loading_info": True, "ignore_mismatched_sizes": True, **how}
+    model, report = auto.from_pretrained(name, **asked)
+    if any(_WRAPPED.match(key) for key in report["unexpected_keys"]):
+        model, report = auto.from_pretrained(name, key_mapping={_WRAPPED.pattern: ""}, **asked)
+    return model, report
+
+
+def check_whole(
+    name: str | PathLike[str],
+    model: Any,
+    report: Mapping[str, Iterable[Any]],
+    *,
+    new_head: bool = False,
+    unused: Sequence[str] = (),
+) -> None:
+    """Check what `from_pretrained(…, output_loading_info=True, ignore_mismatched_sizes=True)` reports of a model.
+
+    Raises:
+        Unloadable: see `load_model`.
+    """
+    kind, buffers = type(model).__name__, {key for key, _ in model.named_buffers()}
+    base = f"{model.base_model_prefix}."
+    head = model.base_model is not model
+
+    def needed(key: str) -> bool:
+        trained = new_head and head and not key.startswith(base)
+        return not (trained or key in buffers or _NEVER_READ.search(key) or key.startswith(tuple(unused)))
+
+    if odd := sorted(report["mismatched_keys"]):
+        shapes = [f"{key} is {tuple(there)} there and {tuple(here)} by config.json" for key, there, here in odd]
+        raise Unloadable(
+            f"{name}: weights of another shape: {_some(shapes)}; take the config.json that belongs to the weights, or "
+            "fetch both again"
+        )
+    extra = sorted(report["unexpected_keys"])
+    if lacks := sorted(filter(needed, report["missing_keys"])):
+        if head and not any(key.startswith(base) for key in lacks):
+            raise Unloadable(
+                f"{name}: the head of {kind} is not in the weights ({_some(lacks)}), so that what it says would be "
+                "random; name a model that was trained with it, or train it first"
+            )
+        instead = f"; there are others instead ({_some(extra)})" if extra else ""
+        raise Unloadable(
+            f"{name}: the weights lack {_some(lacks)} of {kind}{instead}; they are not whole, or another model's than "
+            "config.json says: fetch both again"
+        )
+    here = {_layerless(key) for key in model.state_dict()}
+    if more := [key for key in extra if _layerless(key) != key and _layerless(key) in here]:
+        raise Unloadable(
+            f"{name}: the weights have more layers than config.json says ({_some(more)}); take the config.json that "
+            "belongs to the weights"
+        )
+
+
+def base_of(name: str | PathLike[str]) -> str | None:
+    """The model under a LoRA that is saved without it; None for any other model.
+
+    Raises:
+        ModuleNotFoundError: there is a LoRA, alone or beside its model, and peft is not installed.
+    """
+    place = folder_of(name)
+    if place is None or not (place / _ADAPTER).is_file():
+        return None
+    with reading(name, "a LoRA"):
+        base = json.loads((place / _ADAPTER).read_text(encoding="utf-8"))["base_model_name_or_path"]
+    try:
+        import peft  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"{name}: a LoRA of {base}, and peft is missing: pip install peft brings it (or name the model with the "
+            "LoRA merged into it)",
+            name="peft",
+        ) from error
+    return None if (place / "config.json").is_file() else base  # beside its model the host puts the two together
+
+
+def source_of(name: str | PathLike[str], *files: str) -> str | PathLike[str]:
+    """Where the part of a model with one of these files lies: of a LoRA beside it, or with its base."""
+    base, place = base_of(name), folder_of(name)
+    beside = place is not None and any((place / file).is_file() for file in files)
+    return name if base is None or beside else base
+
+
+def folder_of(name: str | PathLike[str]) -> Path | None:
+    """The folder, or what the hub's cache has of an id; None where that is nothing."""
+    if Path(name).is_dir():
+        return Path(name)
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    for file in ("config.json", _ADAPTER, "modules.json"):
+        try:
+            found = try_to_load_from_cache(str(name), file)
+        except HFValidationError:
+            return None
+        if isinstance(found, str):
+            return Path(found).parent
+    return None
+
+
+def _keys(place: Path | None) -> Iterator[str]:
+    """Names of the weights of the base model that a LoRA has whole, such as a head that was trained with it."""
+    if place is None or not (file := place / "adapter_model.safetensors").is_file():
+        return
+    from safetensors import safe_open
+
+    with safe_open(file, framework="pt") as opened:
+        yield from (key.removeprefix("base_model.model.") for key in opened.keys())  # noqa: SIM118
+
+
+def _layerless(key: str) -> str:
+    return re.sub(r"(?<=\.)\d+(?=\.)", "*", key)
+
+
+def _some(names: Sequence[str], most: int = 4) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,0 +1,30 @@
+"""Look through what torch and peft put around a model: its own attributes are those of the model inside. Torch only."""
+
+from typing import Any
+
+_SHELLS = ("_orig_mod", "module", "_fsdp_wrapped_module")
+"""The only child of what `torch.compile`, `DistributedDataParallel` and its kind, and FSDP make of a module."""
+
+
+def unwrapped(model: Any, *, adapters: bool = True) -> Any:
+    """The model itself, of one that is compiled, distributed or carries an adapter of peft; any other as it is.
+
+    Args:
+        model: perhaps wrapped, perhaps several times.
+        adapters: look through peft's wrapper too. False where it is to be saved: what is inside has the adapter's
+            layers among its own, and only the wrapper knows how to write them.
+
+    Example:
+        >>> from torch import compile, nn
+        >>> layer = nn.Linear(2, 2)
+        >>> unwrapped(compile(nn.DataParallel(layer))) is layer
+        True
+    """
+    while True:
+        children = [*getattr(model, "_modules", ())]
+        if len(children) == 1 and children[0] in _SHELLS:
+            model = model._modules[children[0]]
+        elif adapters and "base_model" in children and hasattr(model, "get_base_model"):
+            model = model.get_base_model()
+        else:
+            return model
