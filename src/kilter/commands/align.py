@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from kilter.core.errors import UsageError
+from kilter.core.normalise import TextPart
 from kilter.evaluation.latency import Span
 from kilter.evaluation.word_times import (
     AUDIO_SUFFIX,
@@ -84,7 +85,9 @@ class Align:
     audio_column: str = "audio"
     """column of the recordings"""
     skip_bad: bool = False
-    """leave out, and name, recordings that cannot be read or do not fit their text, instead of stopping"""
+    """leave out, and name, recordings that cannot be read or do not fit their text, or whose text cannot be spelt"""
+    keep: tuple[TextPart, ...] = ()
+    """of the texts leave as it is: white space, the Unicode form, case; by default they become the vocabulary's"""
 
     def __call__(self) -> int:
         """Align and write."""
@@ -108,7 +111,7 @@ def _align(asked: Align) -> int:
 
     out, format = asked.out, asked.format
     quiet_hosts()
-    recogniser = Recogniser.load(asked.model).to(asked.device)
+    recogniser = Recogniser.load(asked.model, keep=asked.keep).to(asked.device)
     speech = load_speech(
         asked.source,
         rate=recogniser.rate,
@@ -123,7 +126,10 @@ def _align(asked: Align) -> int:
     for row in speech.rows.headers():
         if (name := utterance_key(row.id)) in rows:
             raise ValueError(f"{row.where}: the name {row.id!r} stands twice; give each recording its own in column id")
-        rows[name] = replace(row, text=" ".join((row.text if asked.text is None else asked.text).split()))
+        rows[name] = replace(row, text=row.text if asked.text is None else asked.text)
+    if told := recogniser.spelling.normalise.told([row.text for row in rows.values() if row.text]):
+        print(told, file=sys.stderr)
+    rows = {name: replace(row, text=recogniser.spelling.written(row.text)) for name, row in rows.items()}
     if not asked.skip_bad:
         _check(recogniser, rows.values())
 
@@ -135,6 +141,7 @@ def _align(asked: Align) -> int:
         "text": asked.text,
         "text_column": asked.text_column,
         "audio_column": asked.audio_column,
+        "keep": sorted(asked.keep) or None,
     }
     done = _earlier(out, format, rows, made)
     stop = ""
@@ -158,6 +165,8 @@ def _align(asked: Align) -> int:
 
     for problem in left_out:
         print(f"left out: {problem}", file=sys.stderr)
+    if left_out:
+        print(f"left out: {len(left_out)} of {len(rows) + len(speech.skipped)} recordings", file=sys.stderr)
     if not done:
         raise ValueError(stop or f"{asked.source}: no recording could be aligned")
     ordered = "".join(done[name] for name in rows if name in done)

@@ -11,10 +11,10 @@ from typing import Literal
 
 from kilter.core.options import one_of
 
-Part = Literal["whitespace", "unicode", "case"]
+TextPart = Literal["whitespace", "unicode", "case"]
 """What is normalised; each can be left as it is by its name (`keep`)."""
 
-SAID: dict[Part, str] = {"whitespace": "white space", "unicode": "Unicode form", "case": "case"}
+SAID: dict[TextPart, str] = {"whitespace": "white space", "unicode": "Unicode form", "case": "case"}
 """The parts as people are told of them."""
 
 _BREAK = "\u200b"
@@ -81,7 +81,7 @@ class Normaliser:
 
     def __init__(self, tokens: Iterable[str], keep: Sequence[str] = ()) -> None:
         for part in keep:
-            one_of("keep", part, Part)
+            one_of("keep", part, TextPart)
         tokens = [token.strip() for token in tokens]
         self.keep = tuple(keep)
         self.signs = frozenset(sign for token in tokens for sign in token)
@@ -97,9 +97,9 @@ class Normaliser:
         """The text as the vocabulary spells it."""
         return self._formed(self._cased(self._composed(self._spaced(text))))
 
-    def changes(self, texts: Iterable[str]) -> dict[Part, int]:
+    def changes(self, texts: Iterable[str]) -> dict[TextPart, int]:
         """In how many texts each part changes something; parts that change nothing are left out."""
-        found: Counter[Part] = Counter()
+        found: Counter[TextPart] = Counter()
         for text in texts:
             spaced = self._spaced(text)
             composed = self._composed(spaced)

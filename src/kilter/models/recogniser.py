@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import AutoFeatureExtractor, AutoModelForCTC, AutoTokenizer, PreTrainedModel
 
 import kilter.models.small_speech
-from kilter.core.normalise import Part
+from kilter.core.normalise import TextPart
 from kilter.evaluation.latency import Emission, emission_time
 from kilter.hosts.loading import load_model, reading, source_of
 from kilter.hosts.transformers import blank_token, ctc_outputs
@@ -55,10 +55,10 @@ class Recogniser:
     model: PreTrainedModel
     features: Any
     tokenizer: Any
-    keep: Sequence[Part] = ()
+    keep: Sequence[TextPart] = ()
 
     @classmethod
-    def load(cls, name: str | Path, *, new_head: bool = False, keep: Sequence[Part] = ()) -> "Recogniser":
+    def load(cls, name: str | Path, *, new_head: bool = False, keep: Sequence[TextPart] = ()) -> "Recogniser":
         """Load from a folder or a hub id.
 
         Args:

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from kilter.core.normalise import Normaliser, Part
+from kilter.core.normalise import Normaliser, TextPart
 from kilter.core.signs import named, short
 from kilter.ops.vocabulary import Vocabulary, Word, token_strings, word_delimiter
 
@@ -64,7 +64,7 @@ class Spelling:
         "the tokenizer does not know every letter or word of 'a+b': it lacks '+' (U+002B PLUS SIGN; leave out what is not spoken)"
     """  # noqa: E501
 
-    def __init__(self, tokenizer: Any, outputs: int, blank: int, keep: Sequence[Part] = ()) -> None:
+    def __init__(self, tokenizer: Any, outputs: int, blank: int, keep: Sequence[TextPart] = ()) -> None:
         strings = token_strings(tokenizer)
         self.tokenizer, self.entries, self.outputs = tokenizer, len(strings), outputs
         strings = (*strings[:outputs], *[""] * (outputs - len(strings)))
