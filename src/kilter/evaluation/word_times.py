@@ -311,6 +311,7 @@ def read_textgrid(text: str, where: str, said: str = "") -> list[Span]:
             except ValueError as error:
                 raise ValueError(f"{where}, line {line}: the interval {tables.shown(word)} {error}") from error
     length = max((interval.end for interval in intervals), default=0.0)
-    ours = sources.lines(textgrid([WordTime(*span, 1.0) for span in spans], max(0.0, length))) == sources.lines(text)
+    as_ours = textgrid([WordTime(*span, score=1.0) for span in spans], max(0.0, length))
+    ours = sources.lines(as_ours) == sources.lines(text)
     spans = [span for span in spans if ours or not marks_silence(span.token, said)]
     return sorted(spans, key=lambda span: span.start)

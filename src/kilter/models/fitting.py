@@ -1,5 +1,6 @@
 """Do recordings and texts fit a recogniser? What would stop training or alignment in the middle, told beforehand."""
 
+import sys
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -15,15 +16,17 @@ class Given(NamedTuple):
     samples: int
 
 
-def problems(recogniser: Recogniser, rows: Sequence[Given], *, need_text: bool = False) -> list[str]:
+def problems(recogniser: Recogniser, rows: Sequence[Given], *, need_text: bool = False, fit: bool = True) -> list[str]:
     """What is wrong with each recording, with its place; empty where nothing is, as far as can be foretold.
 
     Args:
         recogniser: model, feature extractor and tokenizer.
         rows: the recordings.
         need_text: whether an empty text is wrong, as it is to learn from and to judge by.
+        fit: whether a recording must have the frames that its text needs.
     """
-    counts = recogniser.frame_counts([row.samples for row in rows]) or [-1] * len(rows)
+    unknown = [sys.maxsize] * len(rows)
+    counts = (recogniser.frame_counts([row.samples for row in rows]) if fit else []) or unknown
     return [_problem(recogniser, row, frames, need_text) for row, frames in zip(rows, counts, strict=True)]
 
 
@@ -48,4 +51,4 @@ def _problem(recogniser: Recogniser, row: Given, frames: int, need_text: bool) -
         recogniser.check_lengths([{"id": row.where, "audio": range(row.samples)}])
     except ValueError as error:
         return str(error)
-    return "" if frames < 0 else lack(row.where, spelt.ids, frames, recogniser.frame_times[0])
+    return lack(row.where, spelt.ids, frames, recogniser.frame_times[0])

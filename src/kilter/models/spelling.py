@@ -109,10 +109,8 @@ class Spelling:
         ids = [i for piece in pieces for i in piece]
         if self._parted:
             spans = [(word.start, word.stop) for word in self.reader.words(ids)]
-            if self._phones and self._delimiter in written.split():
-                own = [
-                    " ".join(word) for part in f" {written} ".split(f" {self._delimiter} ") if (word := part.split())
-                ]
+            if self._phones and set(parts) <= self._entry.keys():  # phonemes, parted by the delimiter into words
+                own = [word for part in f" {written} ".split(f" {self._delimiter} ") if (word := part.strip())]
         else:
             spans = [*pairwise(accumulate(map(len, pieces), initial=0))]
         if len(spans) != len(own):
@@ -153,7 +151,7 @@ class Spelling:
 
     def _pieces(self, text: str, parts: Sequence[str]) -> list[list[int]]:
         """Token ids: of the whole text, or, where the vocabulary has no sign between words, of each of its parts."""
-        if self._phones and all(part in self._entry for part in parts):
+        if self._phones and set(parts) <= self._entry.keys():
             return [[self._entry[part]] for part in parts]
         if self._parted:
             return [self._ids(text)] if text else []

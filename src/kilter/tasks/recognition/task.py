@@ -7,7 +7,6 @@ first, once for all arms of a seed; each arm then has the same extra steps. The 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -343,9 +342,9 @@ class Recognition(Recipe):
         from kilter.tasks.recognition.judging import judge, ratios
 
         percent = {name for name, metric in self.metrics.items() if metric.unit == "%"}
-        load = partial(Recogniser.load, keep=self.keep)
-        recogniser = load(str(self.model) if arm == "before" else model).to(self.device)
-        before = load(self.model).to(self.device) if self.model and arm != "before" else None
+        first = None if arm == "before" else self.model
+        recogniser = Recogniser.load(model, keep=self.keep).to(self.device)
+        before = Recogniser.load(first, keep=self.keep).to(self.device) if first else None
         rows = judge(recogniser, self._source.judged("test", seed), before)
         if (letters := self._source.language_model(recogniser, seed)) is not None:
             searched = judge(recogniser, self._source.judged("test", seed), fuse=letters)
@@ -362,8 +361,8 @@ class Recognition(Recipe):
 
     def notes(self, summary: Mapping[str, Any]) -> Sequence[str]:
         """What is to be borne in mind, whatever was compared."""
-        told = [note] if self.model and (note := summary["data"]["note"]) else []
-        return [*told, *self._remarks(summary["arms"], synthetic=summary["data"]["synthetic"])]
+        told = [summary["data"]["note"]] if self.model else []
+        return [*filter(None, told), *self._remarks(summary["arms"], synthetic=summary["data"]["synthetic"])]
 
     def _remarks(self, arms: Mapping[str, Any], *, synthetic: bool) -> Iterator[str]:
         if self.model and "ctc" not in arms:
