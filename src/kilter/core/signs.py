@@ -37,7 +37,7 @@ def named(sign: str, known: Collection[str]) -> str:
         return repr(sign)
     found = f"U+{ord(sign):04X} {unicodedata.name(sign, 'without a name')}"
     cause = _cause(sign, known)
-    quoted = f"'{sign}'" if sign.isprintable() and not unicodedata.combining(sign) else repr(sign)
+    quoted = f"'{sign}'" if sign.isprintable() and not unicodedata.combining(sign) else ascii(sign)
     return f"{quoted} ({found}; {cause})" if cause else f"{quoted} ({found})"
 
 

@@ -100,7 +100,7 @@ class Spelling:
         parts, own = said.split(), written.split()
         try:
             pieces = self._pieces(said, parts)
-            if lacks := self._lacks([*chain(*pieces)], parts):
+            if lacks := self._lacks([*chain(*pieces)], said):
                 return Spelt(said, [], [], lacks)
         except Exception as error:  # tokenizers raise what they like, Exception itself too
             lacks = () if isinstance(error, ImportError) else tuple(dict.fromkeys(self._new(said)))
@@ -167,17 +167,17 @@ class Spelling:
         found = [token for token in self._special if token in text]
         return (*found, *[self._delimiter] * (not self._phones and bool(self._delimiter) and self._delimiter in text))
 
-    def _lacks(self, ids: Sequence[int | None], parts: Sequence[str]) -> tuple[str, ...]:
+    def _lacks(self, ids: Sequence[int | None], text: str) -> tuple[str, ...]:
         """Of a text's tokens those that cannot be said, or the signs that became none."""
         if beyond := [i for i in ids if i is not None and i >= self.outputs]:
             return tuple(dict.fromkeys(self.tokenizer.convert_ids_to_tokens(beyond)))
         if any(map(self._unsaid, ids)):
-            found = [sign for part in parts for sign in self._missing(part)]
-            return tuple(dict.fromkeys(found)) or (" ",)
+            found = [sign for part in text.split() for sign in self._missing(part)]
+            return tuple(dict.fromkeys(found or [sign for sign in text if sign.isspace() and sign != " "] or [" "]))
         if self.tokenizer.unk_token_id is not None:
             return ()
-        text = "".join(parts)  # without an unknown token, a sign may be left out in silence
-        less = sum(len(self.strings[i].strip()) for i in ids if i is not None) < len(text)
+        # without an unknown token, a sign may be left out in silence
+        less = sum(len(self.strings[i].strip()) for i in ids if i is not None) < len("".join(text.split()))
         return tuple(dict.fromkeys(self._new(text))) if less else ()
 
     def _unsaid(self, token: int | None) -> bool:
