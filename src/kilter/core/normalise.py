@@ -23,6 +23,8 @@ _UNSEEN = frozenset(map(chr, (0xAD, 0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F
 """Soft hyphen, byte-order mark, word joiner and marks of direction: no space, no letter."""
 _JOINERS = frozenset("\u200c\u200d")
 """They shape letters (Persian, Hindi) and have no sound: kept where the vocabulary has them."""
+_MOST_WORDS = 100_000
+"""Words that a normaliser keeps as it spelt them."""
 _TURKIC = frozenset("abcdefghijklmnopqrstuvwxyzçğıöşüâêîôûəñäýūŋ")
 """Lower case of the languages in which dotted and dotless i are two letters."""
 
@@ -87,6 +89,7 @@ class Normaliser:
         self.signs = frozenset(sign for token in tokens for sign in token)
         self.case = _only_case(self.signs)
         self._forms: dict[str, str] = {}
+        self._words: dict[str, str] = {}
         self._by_first: dict[str, set[str]] = defaultdict(set)
         for token in tokens:
             self._learn(token, *_clusters(token))
@@ -141,7 +144,11 @@ class Normaliser:
     def _formed(self, text: str) -> str:
         if "unicode" in self.keep or text.isascii():
             return text
-        return "".join(map(self._word, re.split(r"(\s+)", text)))
+        words = re.split(r"(\s+)", text)
+        if len(self._words) > _MOST_WORDS:
+            self._words.clear()
+        self._words.update({word: self._word(word) for word in words if word not in self._words})
+        return "".join(map(self._words.__getitem__, words))
 
     def _word(self, word: str) -> str:
         whole = self._forms.get(unicodedata.normalize("NFD", word))

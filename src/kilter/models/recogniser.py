@@ -143,11 +143,12 @@ class Recogniser:
         """Inputs and labels (padded with -100) of a batch of utterances."""
         self.check_lengths(rows)
         inputs = self._inputs([row["audio"] for row in rows])
-        self.check_texts([(str(row.get("id", "a recording")), row["text"]) for row in rows])
-        spelt = [self.spelling.spell(row["text"]).ids for row in rows]
-        inputs["labels"] = torch.full((len(rows), max(1, *map(len, spelt))), -100)
-        for labels, ids in zip(inputs["labels"], spelt, strict=True):
-            labels[: len(ids)] = torch.tensor(ids, dtype=torch.long)
+        spelt = [self.spelling.spell(row["text"]) for row in rows]
+        if any(text.lacks or text.problem for text in spelt):
+            self.check_texts([(str(row.get("id", "a recording")), row["text"]) for row in rows])
+        inputs["labels"] = torch.full((len(rows), max([1, *(len(text.ids) for text in spelt)])), -100)
+        for labels, text in zip(inputs["labels"], spelt, strict=True):
+            labels[: len(text.ids)] = torch.tensor(text.ids, dtype=torch.long)
         return inputs
 
     def hear(self, rows: Rows, batch_size: int = 32, fuse: Fuse | None = None) -> Iterator[Heard]:

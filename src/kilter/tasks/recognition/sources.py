@@ -136,6 +136,9 @@ class OwnRecordings:
 
 Source = Digits | Sentences | OwnRecordings
 
+_TOLD = 5
+"""Recordings that an error names."""
+
 
 def _fitting(recogniser: "Recogniser", found: "SpeechRows", *, skip_bad: bool, **_: Any) -> "SpeechRows":
     """The recordings that can be learnt from or judged by; what would stop the training in its middle is named now.
@@ -150,15 +153,18 @@ def _fitting(recogniser: "Recogniser", found: "SpeechRows", *, skip_bad: bool, *
     rows = found.rows.headers()
     given = [Given(row.where, row.text, math.ceil(row.seconds * recogniser.rate)) for row in rows]
     bad = {place: why for place, why in enumerate(problems(recogniser, given, need_text=True)) if why}
+    told = "\n".join(
+        [f"{len(bad)} of {len(rows)} recordings cannot be learnt from or judged by:", *[*bad.values()][:_TOLD]]
+    )
     if bad and not skip_bad:
         hint = "(or skip such recordings with --skip-bad)"
         try:
             recogniser.check_texts([(row.where, row.text) for row in given if row.text.strip()])
         except ValueError as error:  # it names every sign, not the first recording's alone
             raise ValueError(f"{error} {hint}") from error
-        raise ValueError(f"{next(iter(bad.values()))} ({len(bad)} of {len(rows)} recordings have a fault) {hint}")
+        raise ValueError(f"{told}\n{hint}")
     if len(bad) == len(rows):
-        raise ValueError(f"{next(iter(bad.values()))}; so with all {len(rows)} recordings, and none is left")
+        raise ValueError(f"{told}\nand none is left")
     left_out = [(rows[place].where, why.removeprefix(f"{rows[place].where}: ")) for place, why in bad.items()]
     left = [row for place, row in enumerate(rows) if place not in bad]
     return SpeechRows(Utterances(left, recogniser.rate), [*found.skipped, *left_out])
