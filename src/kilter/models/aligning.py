@@ -4,16 +4,17 @@ Reference: L. Kürzinger et al., "CTC-segmentation of large corpora", SPECOM 202
 probable one that spells the text (Viterbi). Departure: none of the frames is a word's but those its tokens hold.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from kilter.evaluation.word_times import WordTime
+from kilter.models.frames import until
 from kilter.models.recogniser import Recogniser, Rows
+from kilter.models.recordings import Row, in_batches
 from kilter.speech.ctc_align import ctc_forced_align
 from kilter.speech.minimum_wer import Vocabulary, token_strings
 
@@ -43,7 +44,9 @@ def align(recogniser: Recogniser, rows: Rows, batch_size: int = 32, *, skip_bad:
     """Time the words of every utterance; where `text` is missing or empty, those of the model's best path.
 
     A word starts with the first frame of its first token and ends with the last frame of its last token's run. CTC
-    models are peaky: a token holds few frames, often one, so an end is that of the run, not of the sound.
+    models are peaky: a token holds few frames, often one, so an end is that of the run, not of the sound. A batch that
+    does not fit into memory is halved. A recording that is too long for one piece goes through the model in windows,
+    see `Recogniser.windows`, and its frames are aligned as one.
 
     Args:
         recogniser: model, feature extractor and tokenizer.
@@ -52,14 +55,28 @@ def align(recogniser: Recogniser, rows: Rows, batch_size: int = 32, *, skip_bad:
         skip_bad: give such an utterance with its `problem` instead of raising.
 
     Raises:
-        ValueError: a recording cannot be read or is too short for its text, or the tokenizer cannot spell the text.
+        ValueError: a recording cannot be read, is too short for its text or does not fit into memory, or the tokenizer
+            cannot spell the text.
     """
     recogniser.model.eval()
-    for first in range(0, len(rows), batch_size):
-        for found in _align(recogniser, rows, range(first, min(first + batch_size, len(rows)))):
-            if found.problem and not skip_bad:
-                raise ValueError(found.problem)
-            yield found
+
+    def check(row: Row) -> Row:
+        text = " ".join(str(row.get("text") or "").split())
+        if text:
+            recogniser.check_texts([(_name(row), text)])
+        return recogniser.checked({**row, "text": text})
+
+    for found in in_batches(
+        rows,
+        batch_size,
+        lambda batch: [*_align(recogniser, batch)],
+        check=check,
+        long=recogniser.is_long,
+        failed=lambda problem: Aligned("", [], problem=problem),
+    ):
+        if found.problem and not skip_bad:
+            raise ValueError(found.problem)
+        yield found
 
 
 def check_fit(recogniser: Recogniser, texts: Sequence[tuple[str, str, int]]) -> None:
@@ -90,25 +107,7 @@ def _lack(name: str, ids: Sequence[int], frames: int, shift: float) -> str:
     )
 
 
-def _align(recogniser: Recogniser, rows: Rows, batch: Sequence[int]) -> list[Aligned]:
-    found: dict[int, Aligned] = {}
-    good: dict[int, Mapping[str, Any]] = {}
-    for index in batch:
-        try:
-            row = rows[index]
-            text = " ".join(str(row.get("text") or "").split())
-            if text:
-                recogniser.check_texts([(_name(row), text)])
-            recogniser.check_lengths([row])
-            good[index] = {**row, "text": text}
-        except ValueError as error:
-            found[index] = Aligned("", [], problem=str(error))
-    if good:
-        found |= zip(good, _align_good(recogniser, list(good.values())), strict=True)
-    return [found[index] for index in batch]
-
-
-def _align_good(recogniser: Recogniser, rows: Sequence[Mapping[str, Any]]) -> Iterator[Aligned]:
+def _align(recogniser: Recogniser, rows: Sequence[Row]) -> Iterator[Aligned]:
     blank = recogniser.blank
     reader = Vocabulary(token_strings(recogniser.tokenizer), blank)
     log_probs, lengths, shift, offset = recogniser.outputs(rows)
@@ -130,7 +129,10 @@ def _align_good(recogniser: Recogniser, rows: Sequence[Mapping[str, Any]]) -> It
             yield Aligned(row["text"], [], seconds=seconds, problem=problems[i])
             continue
         frames = int(lengths[i])
-        words = _words(path[i, :frames], log_probs[i, :frames], reader, blank, shift, offset)
+        words = [
+            word._replace(end=until(word.end, seconds))
+            for word in _words(path[i, :frames], log_probs[i, :frames], reader, blank, shift, offset)
+        ]
         written = row["text"].split()
         if len(written) == len(words):  # as they were written, not as the tokenizer spells them
             words = [word._replace(word=own) for word, own in zip(words, written, strict=True)]
@@ -156,5 +158,5 @@ def _words(
     return words
 
 
-def _name(row: Mapping[str, Any]) -> str:
+def _name(row: Row) -> str:
     return str(row.get("id", "a recording"))

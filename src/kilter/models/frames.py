@@ -117,6 +117,16 @@ def hears_padding(hear: Hear, frames: Frames, rate: int) -> bool:
     return False
 
 
+def until(time: float, seconds: float) -> float:
+    """The time, or the recording's end where it lies beyond: a network that pads what it reads has frames there.
+
+    Example:
+        >>> until(1.04, 1.0), until(0.98, 1.0)
+        (1.0, 0.98)
+    """
+    return seconds if time > seconds + 1e-6 else time
+
+
 def noise(samples: int, seed: int = 0) -> np.ndarray:
     """A recording to try a model with."""
     return np.random.default_rng(seed).normal(0.0, 0.1, samples).astype(np.float32)
