@@ -16,7 +16,8 @@ from kilter.evaluation.latency import Drift, Emission, Span, drift_between, drif
 from kilter.evaluation.word_times import decode_text, read_ctm, read_jsonl, read_textgrid, utterance_key
 from kilter.lab.files import write_json, write_whole
 from kilter.lab.numbers import fixed
-from kilter.lab.options import at_least
+from kilter.lab.options import above, at_least
+from kilter.models.windows import Windows
 
 if TYPE_CHECKING:
     from kilter.data.audio import Word
@@ -66,7 +67,11 @@ class Latency:
     audio_column: str = "audio"
     """column of the recordings"""
     skip_bad: bool = False
-    """leave out, and name, recordings that cannot be read, instead of stopping"""
+    """leave out, and name, recordings that cannot be read or do not fit into memory, instead of stopping"""
+    window_seconds: Annotated[float, above(0)] = Windows.seconds
+    """longest recording that goes through a model in one piece; a longer one goes in windows, as in kilter align"""
+    margin_seconds: Annotated[float, at_least(0)] = Windows.margin
+    """of a window, at each inner edge: heard, but the frames are those of the window beside it"""
 
     def __call__(self) -> int:
         """Measure, write and print."""
@@ -140,22 +145,25 @@ def _measure(asked: Latency) -> int:
     rows, spans = _reference(against, speech.rows.headers(), data)
     folder = asked.out or Path("runs", f"latency-{_digest(data, against, *model, *look_ahead_ms)}")
 
+    windows = Windows(asked.window_seconds, asked.margin_seconds)
+
     def hear(name: str) -> "list[Heard]":
-        recogniser = Recogniser.load(name).to(asked.device)
+        recogniser = replace(Recogniser.load(name).to(asked.device), windows=windows)
         heard = []
         with bar(f"hearing with {name}", len(rows), "recordings") as advance:
-            for one in recogniser.hear(Utterances(rows, recogniser.rate), asked.batch_size):
+            for one in recogniser.hear(Utterances(rows, recogniser.rate), asked.batch_size, skip_bad=asked.skip_bad):
                 heard.append(one)
                 advance(1)
         return heard
 
     *labels, other = _labels([*model, against] if spans is None else [*model, ""])
-    before = _emissions(hear(against)) if spans is None else []
+    every = [hear(name) for name in ([against] if spans is None else []) + [*model]]
+    rows, spans, every = _heard_by_all(rows, spans, every)
+    before = _emissions(every.pop(0)) if spans is None else []
     said: Sequence[Sequence[Span | Emission]] = before if spans is None else spans
     heard: list[Heard] = []
     found = []
-    for name, label, look_ahead in zip(model, labels, [*look_ahead_ms] * len(model), strict=False):
-        heard = hear(name)
+    for name, label, look_ahead, heard in zip(model, labels, [*look_ahead_ms] * len(model), every, strict=False):
         words = _emissions(heard)
         drift = drift_between(words, before) if spans is None else drift_to_reference(words, spans)
         found.append(_measured(name, label, drift, sum(map(len, said)), look_ahead, heard, rows))
@@ -177,6 +185,20 @@ def _measure(asked: Latency) -> int:
     print(f"figure: {folder / 'latency.svg'}")
     print(f"numbers: {folder / 'latency.json'}")
     return 0
+
+
+def _heard_by_all(
+    rows: "Sequence[Row]", spans: list[list[Span]] | None, every: "Sequence[Sequence[Heard]]"
+) -> "tuple[Sequence[Row], list[list[Span]] | None, list[list[Heard]]]":
+    """Without the recordings that a model could not hear, which are named."""
+    bad = {place: one.problem for heard in every for place, one in enumerate(heard) if one.problem}
+    for problem in bad.values():
+        print(f"left out: {problem}", file=sys.stderr)
+    good = [place for place in range(len(rows)) if place not in bad]
+    if not good:
+        raise ValueError(f"no recording could be heard: {next(iter(bad.values()))}")
+    few = None if spans is None else [spans[place] for place in good]
+    return [rows[place] for place in good], few, [[heard[place] for place in good] for heard in every]
 
 
 # The reference --------------------------------------------------------------------------------------------------------

@@ -3,8 +3,10 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from kilter.models.frames import Frames
+if TYPE_CHECKING:
+    from kilter.models.frames import Frames
 
 _GRID = 8
 """Frames: windows begin at multiples, as a network may put neighbouring frames together and part them again."""
@@ -31,7 +33,7 @@ class Windows:
                 f"{self.margin:g}"
             )
 
-    def cut(self, entries: int, frames: Frames, rate: int) -> Iterator[tuple[slice, slice]]:
+    def cut(self, entries: int, frames: "Frames", rate: int) -> Iterator[tuple[slice, slice]]:
         """For each window the entries of the model's input, and which of its frames are kept.
 
         Args:
@@ -43,6 +45,7 @@ class Windows:
             ValueError: the model does not make a frame every so many samples, so that no window can be cut.
 
         Example:
+            >>> from kilter.models.frames import Frames
             >>> frames = Frames(shift=100.0, first=100, least=100, step=100, span=100)
             >>> [(part.start, part.stop, kept) for part, kept in Windows(4.0, 1.0).cut(6000, frames, 1000)]
             [(0, 3300, slice(0, 16, None)), (0, 4900, slice(16, 32, None)), (1600, 6000, slice(16, None, None))]
