@@ -15,8 +15,9 @@ from torch import Tensor
 
 from kilter.models.devices import out_of_memory
 
-Try = Callable[[int], tuple[int, int]]
-"""Of a recording of so many samples the frames, and the entries of the model's input (samples, or features)."""
+Try = Callable[[int], tuple[int, int, bool]]
+"""Of a recording of so many samples the frames, the entries of the model's input (samples, or features), and whether
+what the model says is numbers."""
 
 Hear = Callable[[Sequence[np.ndarray]], tuple[Tensor, Tensor]]
 """Of a padded batch of recordings the log-probabilities `(B, T, V)` and the valid frames `(B,)`."""
@@ -66,7 +67,7 @@ def find_frames(tried: Try, rate: int) -> Frames:
         ValueError: the number of frames does not depend on the length.
 
     Example:
-        >>> find_frames(lambda samples: ((samples - 400) // 320 + 1, samples), 16000)
+        >>> find_frames(lambda samples: ((samples - 400) // 320 + 1, samples, True), 16000)
         Frames(shift=320.0, first=400, least=400, step=320, span=400, foretold=True)
     """
     near = rate // 4
@@ -158,11 +159,12 @@ def _shortest(tried: Try, first: int, enough: int) -> int:
     def count(samples: int) -> int:
         try:
             with warnings.catch_warnings(action="ignore"):
-                return tried(samples)[0]
+                frames, _, sound = tried(samples)
+                return frames if sound else 0
         except (RuntimeError, ValueError, IndexError, TypeError) as error:  # as a network says that it is too short
             if out_of_memory(error):
                 raise
             return 0
 
     first = max(first, 1)
-    return first if count(first) else _least(count, 1, first, enough)
+    return first if count(first) or not count(enough) else _least(count, 1, first, enough)

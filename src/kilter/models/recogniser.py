@@ -239,12 +239,10 @@ class Recogniser:
         """How many frames the model makes of a recording, found by trying."""
         name = self.model.main_input_name
 
-        def tried(samples: int) -> tuple[int, int]:
+        def tried(samples: int) -> tuple[int, int, bool]:
             inputs = self._inputs([noise(samples)])
             log_probs, (frames,) = self._say(inputs)
-            return int(frames) if bool(log_probs[0, :frames].isfinite().all()) else 0, inputs[name].shape[
-                self._time_axis
-            ]
+            return int(frames), inputs[name].shape[self._time_axis], bool(log_probs[0, :frames].isfinite().all())
 
         with evaluating(self.model):
             return find_frames(tried, self.rate)
