@@ -34,7 +34,8 @@ from kilter.evaluation.word_times import (
 )
 from kilter.lab.files import write_json, write_whole
 from kilter.lab.growing import ELSEWHERE, check_settings
-from kilter.lab.options import at_least
+from kilter.lab.options import above, at_least
+from kilter.models.windows import Windows
 
 if TYPE_CHECKING:
     from kilter.data.manifests import Row
@@ -85,9 +86,14 @@ class Align:
     audio_column: str = "audio"
     """column of the recordings"""
     skip_bad: bool = False
-    """leave out, and name, recordings that cannot be read or do not fit their text, or whose text cannot be spelt"""
+    """leave out, and name, recordings that cannot be read, spelt, or do not fit their text or the memory"""
     keep: tuple[TextPart, ...] = ()
     """of the texts leave as it is: white space, the Unicode form, case; by default they become the vocabulary's"""
+    window_seconds: Annotated[float, above(0)] = Windows.seconds
+    """longest recording that goes through the model in one piece; a longer one goes in windows of this length, is
+    normalised once, and its frames are aligned as one"""
+    margin_seconds: Annotated[float, at_least(0)] = Windows.margin
+    """of a window, at each inner edge: heard, but the frames are those of the window beside it"""
 
     def __call__(self) -> int:
         """Align and write."""
@@ -111,7 +117,8 @@ def _align(asked: Align) -> int:
 
     out, format = asked.out, asked.format
     quiet_hosts()
-    recogniser = Recogniser.load(asked.model, keep=asked.keep).to(asked.device)
+    windows = Windows(asked.window_seconds, asked.margin_seconds)
+    recogniser = replace(Recogniser.load(asked.model, keep=asked.keep).to(asked.device), windows=windows)
     speech = load_speech(
         asked.source,
         rate=recogniser.rate,
@@ -142,6 +149,7 @@ def _align(asked: Align) -> int:
         "text_column": asked.text_column,
         "audio_column": asked.audio_column,
         "keep": sorted(asked.keep) or None,
+        "windows": None if windows == Windows() else [windows.seconds, windows.margin],  # as in files from before
     }
     done = _earlier(out, format, rows, made)
     stop = ""

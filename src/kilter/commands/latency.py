@@ -18,7 +18,8 @@ from kilter.evaluation.latency import Drift, Emission, Span, drift_between, drif
 from kilter.evaluation.word_times import decode_text, read_ctm, read_jsonl, read_textgrid, utterance_key
 from kilter.lab.files import write_json, write_whole
 from kilter.lab.numbers import fixed
-from kilter.lab.options import at_least
+from kilter.lab.options import above, at_least
+from kilter.models.windows import Windows
 
 if TYPE_CHECKING:
     from kilter.data.audio import Word
@@ -67,9 +68,13 @@ class Latency:
     audio_column: str = "audio"
     """column of the recordings"""
     skip_bad: bool = False
-    """leave out, and name, recordings that cannot be read, are too short for a model, or whose text it cannot spell"""
+    """leave out, and name, recordings that cannot be read, heard or spelt by a model, or do not fit into memory"""
     keep: tuple[TextPart, ...] = ()
     """of all words leave as it is: white space, the Unicode form, case; by default they are made alike"""
+    window_seconds: Annotated[float, above(0)] = Windows.seconds
+    """longest recording that goes through a model in one piece; a longer one goes in windows, as in kilter align"""
+    margin_seconds: Annotated[float, at_least(0)] = Windows.margin
+    """of a window, at each inner edge: heard, but the frames are those of the window beside it"""
 
     def __call__(self) -> int:
         """Measure, write and print."""
@@ -144,19 +149,21 @@ def _measure(asked: Latency) -> int:
     rows, spans = _reference(against, speech.rows.headers(), data)
     folder = asked.out or Path("runs", f"latency-{_digest(data, against, *model, *look_ahead_ms)}")
 
+    windows = Windows(asked.window_seconds, asked.margin_seconds)
     left_out = dict(speech.skipped)
 
-    left_out = dict(speech.skipped)
+    def leave_out(bad: Mapping[int, str]) -> None:
+        left_out.update({rows[place].where: why.removeprefix(f"{rows[place].where}: ") for place, why in bad.items()})
 
     def hear(name: str) -> "Listener":
-        recogniser = Recogniser.load(name, keep=asked.keep).to(asked.device)
+        recogniser = replace(Recogniser.load(name, keep=asked.keep).to(asked.device), windows=windows)
         given = [Given(row.where, row.text, math.ceil(row.seconds * recogniser.rate)) for row in rows]
-        bad = unfit(recogniser, given, skip_bad=asked.skip_bad)
-        left_out.update({rows[place].where: why.removeprefix(f"{rows[place].where}: ") for place, why in bad.items()})
+        leave_out(bad := unfit(recogniser, given, skip_bad=asked.skip_bad))
         good = [place for place in range(len(rows)) if place not in bad]
         heard, chosen = {}, Utterances([rows[place] for place in good], recogniser.rate)
         with bar(f"hearing with {name}", len(good), "recordings") as advance:
-            for place, one in zip(good, recogniser.hear(chosen, asked.batch_size), strict=True):
+            found = recogniser.hear(chosen, asked.batch_size, skip_bad=asked.skip_bad)
+            for place, one in zip(good, found, strict=True):
                 heard[place] = one
                 advance(1)
         return Listener(name, recogniser.spelling, heard)
@@ -164,7 +171,9 @@ def _measure(asked: Latency) -> int:
     *labels, other = _labels([*model, against] if spans is None else [*model, ""])
     before = hear(against) if spans is None else None
     ours = [hear(name) for name in model]
-    places = [place for place in range(len(rows)) if all(place in one.heard for one in (*ours, before or ours[0]))]
+    for one in (*ours, before or ours[0]):
+        leave_out({place: heard.problem for place, heard in one.heard.items() if heard.problem})
+    places = [place for place, row in enumerate(rows) if row.where not in left_out]
     for where, why in left_out.items():
         print(f"left out: {where}: {why}", file=sys.stderr)
     if left_out:

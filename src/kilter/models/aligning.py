@@ -4,16 +4,18 @@ Reference: L. Kürzinger et al., "CTC-segmentation of large corpora", SPECOM 202
 probable one that spells the text (Viterbi). Departure: none of the frames is a word's but those its tokens hold.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from kilter.evaluation.word_times import WordTime
 from kilter.models.fitting import Given, lack, problems
+from kilter.models.frames import until
 from kilter.models.recogniser import Recogniser, Rows
+from kilter.models.recordings import Row, in_batches
 from kilter.ops.vocabulary import Word
 from kilter.speech.ctc_align import ctc_forced_align
 
@@ -43,7 +45,9 @@ def align(recogniser: Recogniser, rows: Rows, batch_size: int = 32, *, skip_bad:
     """Time the words of every utterance; where `text` is missing or empty, those of the model's best path.
 
     A word starts with the first frame of its first token and ends with the last frame of its last token's run. CTC
-    models are peaky: a token holds few frames, often one, so an end is that of the run, not of the sound.
+    models are peaky: a token holds few frames, often one, so an end is that of the run, not of the sound. A batch that
+    does not fit into memory is halved. A recording that is too long for one piece goes through the model in windows,
+    see `Recogniser.windows`, and its frames are aligned as one.
 
     Args:
         recogniser: model, feature extractor and tokenizer.
@@ -52,14 +56,28 @@ def align(recogniser: Recogniser, rows: Rows, batch_size: int = 32, *, skip_bad:
         skip_bad: give such an utterance with its `problem` instead of raising.
 
     Raises:
-        ValueError: a recording cannot be read or is too short for its text, or the tokenizer cannot spell the text.
+        ValueError: a recording cannot be read, is too short for its text or does not fit into memory, or the tokenizer
+            cannot spell the text.
     """
     recogniser.model.eval()
-    for first in range(0, len(rows), batch_size):
-        for found in _align(recogniser, rows, range(first, min(first + batch_size, len(rows)))):
-            if found.problem and not skip_bad:
-                raise ValueError(found.problem)
-            yield found
+
+    def check(row: Row) -> Row:
+        text = str(row.get("text") or "")
+        if problem := recogniser.spelling.problem(text):
+            raise ValueError(f"{_name(row)}: {problem}")
+        return recogniser.checked({**row, "text": recogniser.spelling.written(text)})
+
+    for found in in_batches(
+        rows,
+        batch_size,
+        lambda batch: [*_align(recogniser, batch)],
+        check=check,
+        long=recogniser.is_long,
+        failed=lambda problem: Aligned("", [], problem=problem),
+    ):
+        if found.problem and not skip_bad:
+            raise ValueError(found.problem)
+        yield found
 
 
 def check_fit(recogniser: Recogniser, texts: Sequence[tuple[str, str, int]]) -> None:
@@ -72,25 +90,7 @@ def check_fit(recogniser: Recogniser, texts: Sequence[tuple[str, str, int]]) -> 
         raise ValueError(bad[0])
 
 
-def _align(recogniser: Recogniser, rows: Rows, batch: Sequence[int]) -> list[Aligned]:
-    found: dict[int, Aligned] = {}
-    good: dict[int, Mapping[str, Any]] = {}
-    for index in batch:
-        try:
-            row = rows[index]
-            text = str(row.get("text") or "")
-            if problem := recogniser.spelling.problem(text):
-                raise ValueError(f"{_name(row)}: {problem}")
-            recogniser.check_lengths([row])
-            good[index] = {**row, "text": recogniser.spelling.written(text)}
-        except ValueError as error:
-            found[index] = Aligned("", [], problem=str(error))
-    if good:
-        found |= zip(good, _align_good(recogniser, list(good.values())), strict=True)
-    return [found[index] for index in batch]
-
-
-def _align_good(recogniser: Recogniser, rows: Sequence[Mapping[str, Any]]) -> Iterator[Aligned]:
+def _align(recogniser: Recogniser, rows: Sequence[Row]) -> Iterator[Aligned]:
     blank = recogniser.blank
     log_probs, lengths, shift, offset = recogniser.outputs(rows)
     log_probs = recogniser.spelling.named(log_probs)
@@ -113,7 +113,10 @@ def _align_good(recogniser: Recogniser, rows: Sequence[Mapping[str, Any]]) -> It
         frames = int(lengths[i])
         runs = _runs(path[i, :frames], blank)
         found = texts[i].words if spelt[i] else recogniser.spelling.reader.words([run.token for run in runs])
-        words = _times(found, runs, log_probs[i, :frames], path[i, :frames], shift, offset)
+        words = [
+            word._replace(end=until(word.end, seconds))
+            for word in _times(found, runs, log_probs[i, :frames], path[i, :frames], shift, offset)
+        ]
         text = row["text"] or " ".join(word.word for word in words)
         yield Aligned(text, words, heard=not row["text"], seconds=seconds)
 
@@ -146,5 +149,5 @@ def _times(
     return found
 
 
-def _name(row: Mapping[str, Any]) -> str:
+def _name(row: Row) -> str:
     return str(row.get("id", "a recording"))

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from kilter.models.devices import out_of_memory
 
-Try = Callable[[int], tuple[int, int]]
-"""Of a recording of so many samples the frames, and the entries of the model's input (samples, or features)."""
+Try = Callable[[int], tuple[int, int, bool]]
+"""Of a recording of so many samples the frames, the entries of the model's input (samples, or features), and whether
+what the model says is numbers."""
 
 Hear = Callable[[Sequence[np.ndarray]], tuple[Tensor, Tensor]]
 """Of a padded batch of recordings the log-probabilities `(B, T, V)` and the valid frames `(B,)`."""
@@ -66,7 +67,7 @@ def find_frames(tried: Try, rate: int) -> Frames:
         ValueError: the number of frames does not depend on the length.
 
     Example:
-        >>> find_frames(lambda samples: ((samples - 400) // 320 + 1, samples), 16000)
+        >>> find_frames(lambda samples: ((samples - 400) // 320 + 1, samples, True), 16000)
         Frames(shift=320.0, first=400, least=400, step=320, span=400, foretold=True)
     """
     near = rate // 4
@@ -117,6 +118,16 @@ def hears_padding(hear: Hear, frames: Frames, rate: int) -> bool:
     return False
 
 
+def until(time: float, seconds: float) -> float:
+    """The time, or the recording's end where it lies beyond: a network that pads what it reads has frames there.
+
+    Example:
+        >>> until(1.04, 1.0), until(0.98, 1.0)
+        (1.0, 0.98)
+    """
+    return seconds if time > seconds + 1e-6 else time
+
+
 def noise(samples: int, seed: int = 0) -> np.ndarray:
     """A recording to try a model with."""
     return np.random.default_rng(seed).normal(0.0, 0.1, samples).astype(np.float32)
@@ -148,11 +159,12 @@ def _shortest(tried: Try, first: int, enough: int) -> int:
     def count(samples: int) -> int:
         try:
             with warnings.catch_warnings(action="ignore"):
-                return tried(samples)[0]
+                frames, _, sound = tried(samples)
+                return frames if sound else 0
         except (RuntimeError, ValueError, IndexError, TypeError) as error:  # as a network says that it is too short
             if out_of_memory(error):
                 raise
             return 0
 
     first = max(first, 1)
-    return first if count(first) else _least(count, 1, first, enough)
+    return first if count(first) or not count(enough) else _least(count, 1, first, enough)

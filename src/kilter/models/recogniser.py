@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,28 +19,29 @@ from kilter.hosts.loading import load_model, reading, source_of
 from kilter.hosts.transformers import blank_token, ctc_outputs
 from kilter.hosts.wrapped import unwrapped
 from kilter.models.devices import find_device
-from kilter.models.frames import Frames, evaluating, find_frames, hears_padding, noise
+from kilter.models.frames import Frames, evaluating, find_frames, hears_padding, noise, until
 from kilter.models.names import check_model_name
+from kilter.models.recordings import Row, Rows, in_batches
 from kilter.models.spelling import Spelling
+from kilter.models.windows import Windows
 from kilter.speech.ctc_search import Fuse, Hypothesis, ctc_greedy, ctc_prefix_beam_search
 
 __all__ = ["Heard", "Recogniser", "Rows"]
 
 
-@runtime_checkable
-class Rows(Protocol):
-    """Utterances by index, decoded when asked for: mappings with at least `audio` and `text`."""
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, index: int, /) -> Mapping[str, Any]: ...
-
-
 @dataclass(frozen=True)
 class Heard:
-    """What was recognised in one utterance: the text, and each word with the time at which it was complete."""
+    """What was recognised in one utterance.
+
+    Attributes:
+        text: the words.
+        words: each with the time at which it was complete.
+        problem: why there is nothing; empty where all is well.
+    """
 
     text: str
     words: list[Emission]
+    problem: str = ""
 
 
 @dataclass
@@ -50,12 +51,14 @@ class Recogniser:
     Attributes:
         model, features, tokenizer: of transformers.
         keep: parts of the normalisation that texts are spared, see `kilter.core.normalise`.
+        windows: how long recordings go through the model.
     """
 
     model: PreTrainedModel
     features: Any
     tokenizer: Any
     keep: Sequence[TextPart] = ()
+    windows: Windows = field(default_factory=Windows)
 
     @classmethod
     def load(cls, name: str | Path, *, new_head: bool = False, keep: Sequence[TextPart] = ()) -> "Recogniser":
@@ -151,39 +154,78 @@ class Recogniser:
             labels[: len(text.ids)] = torch.tensor(text.ids, dtype=torch.long)
         return inputs
 
-    def hear(self, rows: Rows, batch_size: int = 32, fuse: Fuse | None = None) -> Iterator[Heard]:
+    def hear(
+        self, rows: Rows, batch_size: int = 32, fuse: Fuse | None = None, *, skip_bad: bool = False
+    ) -> Iterator[Heard]:
         """Recognise by best path, or by prefix beam search with a language model, see `ctc_prefix_beam_search`.
 
-        A word's time is that of its last token's first frame. Where `fuse` forbids everything, nothing is heard.
+        A word's time is that of its last token's first frame. Where `fuse` forbids everything, nothing is heard. A
+        batch that does not fit into memory is halved, and what is heard stays the same.
+
+        Args:
+            rows: utterances with `audio`.
+            batch_size: utterances at once, at most.
+            fuse: a language model.
+            skip_bad: give an utterance that cannot be heard with its `problem` instead of raising.
+
+        Raises:
+            ValueError: a recording cannot be read, is too short for a frame, or does not fit into memory.
         """
         self.model.eval()
-        for first in range(0, len(rows), batch_size):
-            batch = [rows[i] for i in range(first, min(first + batch_size, len(rows)))]
-            log_probs, lengths, shift, offset = self.outputs(batch)
-            log_probs = self.spelling.named(log_probs)
-            if fuse is None:
-                best = ctc_greedy(log_probs, lengths, blank=self.blank)
-            else:
-                beams = ctc_prefix_beam_search(log_probs, lengths, blank=self.blank, fuse=fuse)
-                best = [beam[0] if beam else Hypothesis([], -math.inf, []) for beam in beams]
-            for found in best:
-                words = [
-                    Emission(word.text, emission_time(found.times[word.stop - 1], frame_shift=shift, offset=offset))
-                    for word in self.spelling.reader.words(found.tokens)
-                ]
-                yield Heard(" ".join(word.token for word in words), words)
+        for heard in in_batches(
+            rows,
+            batch_size,
+            lambda batch: [*self._hear(batch, fuse)],
+            check=self.checked,
+            long=self.is_long,
+            failed=lambda problem: Heard("", [], problem),
+        ):
+            if heard.problem and not skip_bad:
+                raise ValueError(heard.problem)
+            yield heard
+
+    def _hear(self, batch: Sequence[Row], fuse: Fuse | None) -> Iterator[Heard]:
+        log_probs, lengths, shift, offset = self.outputs(batch)
+        log_probs = self.spelling.named(log_probs)
+        if fuse is None:
+            best = ctc_greedy(log_probs, lengths, blank=self.blank)
+        else:
+            beams = ctc_prefix_beam_search(log_probs, lengths, blank=self.blank, fuse=fuse)
+            best = [beam[0] if beam else Hypothesis([], -math.inf, []) for beam in beams]
+        for row, found in zip(batch, best, strict=True):
+            words = []
+            for word in self.spelling.reader.words(found.tokens):
+                time = emission_time(found.times[word.stop - 1], frame_shift=shift, offset=offset)
+                words.append(Emission(word.text, until(time, len(row["audio"]) / self.rate)))
+            yield Heard(" ".join(word.token for word in words), words)
+
+    def is_long(self, row: Row) -> bool:
+        """Whether a recording goes through in windows."""
+        return len(row["audio"]) > self.windows.seconds * self.rate
+
+    def checked(self, row: Row) -> Row:
+        """A row that the model makes a frame of.
+
+        Raises:
+            ValueError: the recording is too short.
+        """
+        self.check_lengths([row])
+        return row
 
     def outputs(self, rows: Sequence[Mapping[str, Any]]) -> tuple[Tensor, Tensor, float, float]:
         """What the model says of a batch, on the CPU: log-probabilities `(B, T, V)`, valid frames `(B,)`, frame times.
 
         It says of each recording what it says of it alone: where it would hear the padding, only recordings of one
-        length go through it together.
+        length go through it together. One that is too long for one piece, see `Windows`, goes alone.
 
         Returns:
             The two tensors, the seconds between frames, and by how much a frame's own audio ends after the next
             frame's start.
         """
         self.check_lengths(rows)
+        if len(rows) == 1 and self.is_long(rows[0]):
+            log_probs = self._in_windows(rows[0]["audio"])
+            return log_probs, torch.tensor([log_probs.shape[1]]), *self.frame_times
         groups: dict[int, list[int]] = {}
         for place, row in enumerate(rows):
             groups.setdefault(len(row["audio"]), []).append(place)
@@ -203,12 +245,10 @@ class Recogniser:
         """How many frames the model makes of a recording, found by trying."""
         name = self.model.main_input_name
 
-        def tried(samples: int) -> tuple[int, int]:
+        def tried(samples: int) -> tuple[int, int, bool]:
             inputs = self._inputs([noise(samples)])
             log_probs, (frames,) = self._say(inputs)
-            return int(frames) if bool(log_probs[0, :frames].isfinite().all()) else 0, inputs[name].shape[
-                self._time_axis
-            ]
+            return int(frames), inputs[name].shape[self._time_axis], bool(log_probs[0, :frames].isfinite().all())
 
         with evaluating(self.model):
             return find_frames(tried, self.rate)
@@ -255,6 +295,19 @@ class Recogniser:
 
     def _said(self, audio: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
         return self._say(self._inputs(audio))
+
+    def _in_windows(self, audio: np.ndarray) -> Tensor:
+        """Log-probabilities of all frames of a recording, which is normalised as one: `(1, T, V)`."""
+        inputs = self._inputs([audio])
+        name = self.model.main_input_name
+        found = []
+        for part, kept in self.windows.cut(inputs[name].shape[self._time_axis], self.frames, self.rate):
+            axes = {each: value.ndim - 1 for each, value in inputs.items() if each.endswith("mask")}
+            axes[name] = self._time_axis
+            heard = {each: inputs[each].narrow(axis, part.start, part.stop - part.start) for each, axis in axes.items()}
+            log_probs, (frames,) = self._say({**inputs, **heard})
+            found.append(log_probs[0, :frames][kept])
+        return torch.cat(found)[None]
 
     def _say(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Log-probabilities and valid frames, on the CPU."""

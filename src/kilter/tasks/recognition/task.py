@@ -342,9 +342,8 @@ class Recognition(Recipe):
         from kilter.tasks.recognition.judging import judge, ratios
 
         percent = {name for name, metric in self.metrics.items() if metric.unit == "%"}
-        first = None if arm == "before" else self.model
         recogniser = Recogniser.load(model, keep=self.keep).to(self.device)
-        before = Recogniser.load(first, keep=self.keep).to(self.device) if first else None
+        before = Recogniser.load(self.model, keep=self.keep).to(self.device) if self.model and arm != "before" else None
         rows = judge(recogniser, self._source.judged("test", seed), before)
         if (letters := self._source.language_model(recogniser, seed)) is not None:
             searched = judge(recogniser, self._source.judged("test", seed), fuse=letters)
@@ -361,10 +360,10 @@ class Recognition(Recipe):
 
     def notes(self, summary: Mapping[str, Any]) -> Sequence[str]:
         """What is to be borne in mind, whatever was compared."""
-        told = [summary["data"]["note"]] if self.model else []
-        return [*filter(None, told), *self._remarks(summary["arms"], synthetic=summary["data"]["synthetic"])]
+        return [*self._remarks(summary["arms"], **{name: summary["data"][name] for name in ("synthetic", "note")})]
 
-    def _remarks(self, arms: Mapping[str, Any], *, synthetic: bool) -> Iterator[str]:
+    def _remarks(self, arms: Mapping[str, Any], *, synthetic: bool, note: str) -> Iterator[str]:
+        yield from [note] * bool(self.model and note)
         if self.model and "ctc" not in arms:
             yield (
                 "No arm trained with plain CTC for the same steps, so part of the change may come from more training "
