@@ -81,6 +81,8 @@ def _load_modules(folder: Path, tokenizer: Any) -> tuple[Any, Any, dict[str, Any
     from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, AutoConfig, AutoModel
     from transformers import AutoModelForTextEncoding as EncoderOnly
 
+    from kilter.hosts.loading import reading
+
     found = {one["type"].rpartition(".")[2]: folder / one["path"] for one in _read(folder / "modules.json")}
     others = set(found) - {"Transformer", "Pooling", "Dense"}
     if others or not {"Transformer", "Pooling"} <= set(found):
@@ -93,7 +95,8 @@ def _load_modules(folder: Path, tokenizer: Any) -> tuple[Any, Any, dict[str, Any
     if mode not in ("cls", ["cls"], ["pooling_mode_cls_token"]):
         raise ValueError(f"{folder} is no ranker: it pools by {mode}, a ranker reads position 0 (cls)")
     source = found["Transformer"]
-    known = type(AutoConfig.from_pretrained(source)) in MODEL_FOR_TEXT_ENCODING_MAPPING  # T5: half of it
+    with reading(source, "an encoder"):
+        known = type(AutoConfig.from_pretrained(source)) in MODEL_FOR_TEXT_ENCODING_MAPPING  # T5: half of it
     encoder = _whole(EncoderOnly if known else AutoModel, source)
     options: dict[str, Any] = {"projection": _projection(found["Dense"]) if "Dense" in found else False}
     prompts = _read(folder / "config_sentence_transformers.json").get("prompts") or {}

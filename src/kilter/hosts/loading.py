@@ -70,26 +70,18 @@ def load_model(
         ModuleNotFoundError: it is a LoRA, and peft is not installed.
     """
     base = base_of(name)
+    asked = {"output_loading_info": True, "ignore_mismatched_sizes": True, **how}
     if base is None:
-        model, report = _from_pretrained(auto, name, **how)
+        model, report = auto.from_pretrained(name, **asked)
         check_whole(name, model, report, new_head=new_head, unused=unused)
         return model
     import peft
 
-    model, report = _from_pretrained(auto, base, **how)
+    model, report = auto.from_pretrained(base, **asked)
     brings = {*_keys(folder_of(name))}
     lacks = {*report["missing_keys"]} - brings
     check_whole(base, model, report | {"missing_keys": lacks}, new_head=new_head, unused=unused)
     return peft.PeftModel.from_pretrained(model, str(name)).merge_and_unload()
-
-
-def _from_pretrained(auto: Any, name: str | PathLike[str], **how: Any) -> tuple[Any, dict[str, Any]]:
-    """The model, and what was missing, left over or of another shape; names that a wrapper made longer are cut."""
-    asked = {"output_loading_info": True, "ignore_mismatched_sizes": True, **how}
-    model, report = auto.from_pretrained(name, **asked)
-    if any(_WRAPPED.match(key) for key in report["unexpected_keys"]):
-        model, report = auto.from_pretrained(name, key_mapping={_WRAPPED.pattern: ""}, **asked)
-    return model, report
 
 
 def check_whole(
@@ -106,11 +98,13 @@ def check_whole(
         Unloadable: see `load_model`.
     """
     kind, buffers = type(model).__name__, {key for key, _ in model.named_buffers()}
-    base = f"{model.base_model_prefix}."
-    head = model.base_model is not model
+    base = "" if model.base_model is model else f"{model.base_model_prefix}."
+
+    def of_head(key: str) -> bool:
+        return not key.startswith(base) if base else "head" in key.partition(".")[0]
 
     def needed(key: str) -> bool:
-        trained = new_head and head and not key.startswith(base)
+        trained = new_head and of_head(key)
         return not (trained or key in buffers or _NEVER_READ.search(key) or key.startswith(tuple(unused)))
 
     if odd := sorted(report["mismatched_keys"]):
@@ -121,10 +115,15 @@ def check_whole(
         )
     extra = sorted(report["unexpected_keys"])
     if lacks := sorted(filter(needed, report["missing_keys"])):
-        if head and not any(key.startswith(base) for key in lacks):
+        if all(map(of_head, lacks)):
             raise Unloadable(
                 f"{name}: the head of {kind} is not in the weights ({_some(lacks)}), so that what it says would be "
                 "random; name a model that was trained with it, or train it first"
+            )
+        if any(_WRAPPED.match(key) for key in extra):
+            raise Unloadable(
+                f"{name}: the names of the weights begin with that of a wrapper ({_some(extra)}); save the model that "
+                "is inside instead (model._orig_mod of torch.compile, model.module of DistributedDataParallel)"
             )
         instead = f"; there are others instead ({_some(extra)})" if extra else ""
         raise Unloadable(

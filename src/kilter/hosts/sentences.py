@@ -32,11 +32,12 @@ def load_sentences(kind: Literal["SentenceTransformer", "CrossEncoder"], name: s
     from transformers import PreTrainedModel
 
     with reading(name, f"a {kind} of sentence-transformers"):
-        found = getattr(library, kind)(str(name), device=device)
+        lenient = {"ignore_mismatched_sizes": True}  # and told below, by name
+        found = getattr(library, kind)(str(name), device=device, model_kwargs=lenient)
         place = _transformer(name)
         inner = next((one for one in found.modules() if isinstance(one, PreTrainedModel)), None)
         if inner is not None and place is not None and not hasattr(inner, "peft_config"):
-            asked: Any = {"config": inner.config, "device_map": "meta", "ignore_mismatched_sizes": True}
+            asked: Any = {"config": inner.config, "device_map": "meta", **lenient}
             _, report = type(inner).from_pretrained(place, output_loading_info=True, **asked)  # the names alone
             check_whole(name, inner, report, unused=() if kind == "CrossEncoder" else _POOLER)
     return found

@@ -12,7 +12,7 @@ from typing import Any, get_args
 import torch
 import transformers
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel, TrainerCallback
 
 from kilter.core.installed import hint, numbers
@@ -34,7 +34,7 @@ if numbers(transformers.__version__) < numbers(_LEAST):
 
 
 def align_ctc(
-    model: PreTrainedModel,
+    model: PreTrainedModel | nn.Module,
     objective: Objective,
     *,
     weight: float,
@@ -87,11 +87,11 @@ def align_ctc(
 
     Reference: Segev et al., "Align With Purpose", ICLR 2024.
     """
-    model = unwrapped(model)
-    if not _is_ctc(model):
+    inner = unwrapped(model)
+    if not _is_ctc(inner):
         raise TypeError(
             f"model must be a transformers …ForCTC model whose forward calls self.loss_function, got "
-            f"{type(model).__name__}; of a model that another object holds give the inner one"
+            f"{type(inner).__name__}; of a model that another object holds give the inner one"
         )
     check_objective(objective)
     if any(True for _ in objective.parameters()):
@@ -104,11 +104,11 @@ def align_ctc(
         raise TypeError(f"start must be a Start, an int (a step) or None, got {start!r}; e.g. Start(epoch=0.5)")
     if schedule not in get_args(Schedule):
         raise ValueError(f"schedule must be one of {', '.join(get_args(Schedule))}, got {schedule!r}")
-    if isinstance(model.__dict__.get("_loss_function"), AlignCTC):
+    if isinstance(inner.__dict__.get("_loss_function"), AlignCTC):
         raise ValueError("the model has an objective attached already; call its handle's detach() first")
     return AlignCTC(
-        model,
-        _with_blank(objective, blank_token(model)),
+        inner,
+        _with_blank(objective, blank_token(inner)),
         weight=weight,
         start=Start(step=start) if isinstance(start, int) else start,
         schedule=schedule,
@@ -148,14 +148,14 @@ class FollowEpochs(TrainerCallback):
 
 @torch.no_grad()
 def ctc_outputs(
-    model: PreTrainedModel, inputs: Mapping[str, Tensor]
+    model: PreTrainedModel | nn.Module, inputs: Mapping[str, Tensor]
 ) -> tuple[Float[Tensor, "batch time vocab"], Int[Tensor, " batch"]]:
     """Log-probabilities `(B, T, V)` and valid frames `(B,)` of any `…ForCTC` model, without labels.
 
     The lengths come through the same seam as in training, so no model family needs a case of its own. Without a mask
     the model reads all there is, and every frame is valid.
     """
-    model = unwrapped(model)
+    inner = unwrapped(model)
     if not any(name.endswith("mask") for name in inputs):
         logits = model(**inputs).logits
         lengths = torch.full((len(logits),), logits.shape[1], device=logits.device)
@@ -166,14 +166,14 @@ def ctc_outputs(
         caught.update(logits=logits, lengths=logit_lengths)
         return logits.new_zeros(())
 
-    before = model.__dict__.get("_loss_function")
-    model.loss_function = catch
+    before = inner.__dict__.get("_loss_function")
+    inner.loss_function = catch
     try:
         batch = len(next(iter(inputs.values())))
-        model(**inputs, labels=torch.zeros(batch, 1, dtype=torch.long, device=model.device))
+        inner(**inputs, labels=torch.zeros(batch, 1, dtype=torch.long, device=inner.device))
     finally:
         if before is None:
-            del model._loss_function
+            del inner._loss_function
         else:
-            model.loss_function = before
+            inner.loss_function = before
     return caught["logits"].log_softmax(-1, dtype=torch.float32), caught["lengths"]

@@ -15,9 +15,9 @@ def unwrapped(model: Any, *, adapters: bool = True) -> Any:
             layers among its own, and only the wrapper knows how to write them.
 
     Example:
-        >>> from torch import compile, nn
+        >>> from torch import nn
         >>> layer = nn.Linear(2, 2)
-        >>> unwrapped(compile(nn.DataParallel(layer))) is layer
+        >>> unwrapped(nn.DataParallel(layer)) is layer
         True
     """
     while True:

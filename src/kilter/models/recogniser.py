@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AutoFeatureExtractor, AutoModelForCTC, AutoTokenizer, PreTrainedModel
+from transformers import AutoFeatureExtractor, AutoModelForCTC, AutoTokenizer
 
 import kilter.models.small_speech
 from kilter.core.normalise import TextPart
@@ -46,7 +46,7 @@ class Heard:
 
 @dataclass
 class Recogniser:
-    """Model, feature extractor and tokenizer that belong together.
+    """A `PreTrainedModel`, perhaps wrapped, with the feature extractor and the tokenizer that belong to it.
 
     Attributes:
         model, features, tokenizer: of transformers.
@@ -54,11 +54,15 @@ class Recogniser:
         windows: how long recordings go through the model.
     """
 
-    model: PreTrainedModel
+    model: Any
     features: Any
     tokenizer: Any
     keep: Sequence[TextPart] = ()
     windows: Windows = field(default_factory=Windows)
+
+    def __post_init__(self) -> None:
+        """Take the model itself of one that is compiled or distributed; peft's wrapper saves what is its own."""
+        self.model = unwrapped(self.model, adapters=False)
 
     @classmethod
     def load(cls, name: str | Path, *, new_head: bool = False, keep: Sequence[TextPart] = ()) -> "Recogniser":
@@ -107,7 +111,7 @@ class Recogniser:
 
     def save(self, folder: str | Path) -> None:
         """Write all three in their own formats (safetensors and JSON)."""
-        for part in (unwrapped(self.model, adapters=False), self.features, self.tokenizer):
+        for part in (self.model, self.features, self.tokenizer):
             part.save_pretrained(folder)
 
     def to(self, device: str) -> "Recogniser":

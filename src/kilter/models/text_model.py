@@ -14,7 +14,6 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
-    PreTrainedModel,
 )
 
 from kilter.core.errors import extra
@@ -28,9 +27,9 @@ _DIGEST_VALUES = 4096
 
 @dataclass
 class TextModel:
-    """Model and tokenizer that belong together."""
+    """A `PreTrainedModel`, perhaps given wrapped, and the tokenizer that belongs to it."""
 
-    model: PreTrainedModel
+    model: Any
     tokenizer: Any
 
     def __post_init__(self) -> None:
@@ -66,7 +65,8 @@ class TextModel:
             model = load_model(auto, name, dtype=dtype, **source)
             tokens = source_of(name, "tokenizer_config.json", "tokenizer.json")
             tokenizer = AutoTokenizer.from_pretrained(tokens, **source)
-        if type(config) in MODEL_FOR_MASKED_LM_MAPPING and getattr(config, "is_decoder", None) is False:
+        both_ways = type(config) in MODEL_FOR_MASKED_LM_MAPPING and getattr(config, "is_decoder", None) is False
+        if both_ways and not config.is_encoder_decoder:
             raise ValueError(f"{name}: {config.model_type} reads both ways and writes no text; name {what}")
         entries = model.get_input_embeddings().num_embeddings
         if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= entries:  # masked wherever it stands

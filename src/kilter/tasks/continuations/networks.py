@@ -46,6 +46,15 @@ def _encoder(name: str, passages: Passages, seed: int) -> tuple[Any, Any]:
         from kilter.data.pretrained import minilm
 
         return minilm()
+    return load_encoder(name)
+
+
+def load_encoder(name: str) -> tuple[Any, Any]:
+    """An encoder that reads both ways, or that half of an encoder–decoder, and its tokenizer: of a folder or a hub id.
+
+    Raises:
+        ValueError: there is none, or it is not whole.
+    """
     from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding, AutoTokenizer
 
     from kilter.hosts.loading import load_model, reading, source_of

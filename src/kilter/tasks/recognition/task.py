@@ -289,16 +289,9 @@ class Recognition(Recipe):
             remove_unused_columns=False,
         )
         trainer = Trainer(recogniser.model, settings, train_dataset=rows, data_collator=recogniser.collate)
-        callbacks = [
-            *(levers.callbacks(recogniser) if levers.callbacks is not None else ()),
-            *([handle] if handle else []),
-        ]
-        fit(
-            trainer,
-            advance,
-            callbacks=callbacks,
-            sampler=levers.sampler(rows, seed) if levers.sampler is not None else None,
-        )
+        callbacks = [*([] if levers.callbacks is None else levers.callbacks(recogniser)), *([handle] if handle else [])]
+        sampler = None if levers.sampler is None else levers.sampler(rows, seed)
+        fit(trainer, advance, callbacks=callbacks, sampler=sampler)
         if handle:
             handle.detach()
 
@@ -342,7 +335,7 @@ class Recognition(Recipe):
         from kilter.tasks.recognition.judging import judge, ratios
 
         percent = {name for name, metric in self.metrics.items() if metric.unit == "%"}
-        recogniser = Recogniser.load(model, keep=self.keep).to(self.device)
+        recogniser = Recogniser.load(str(self.model) if arm == "before" else model, keep=self.keep).to(self.device)
         before = Recogniser.load(self.model, keep=self.keep).to(self.device) if self.model and arm != "before" else None
         rows = judge(recogniser, self._source.judged("test", seed), before)
         if (letters := self._source.language_model(recogniser, seed)) is not None:
@@ -360,10 +353,11 @@ class Recognition(Recipe):
 
     def notes(self, summary: Mapping[str, Any]) -> Sequence[str]:
         """What is to be borne in mind, whatever was compared."""
-        return [*self._remarks(summary["arms"], **{name: summary["data"][name] for name in ("synthetic", "note")})]
+        return [*self._remarks(summary["arms"], summary["data"])]
 
-    def _remarks(self, arms: Mapping[str, Any], *, synthetic: bool, note: str) -> Iterator[str]:
-        yield from [note] * bool(self.model and note)
+    def _remarks(self, arms: Mapping[str, Any], data: Mapping[str, Any]) -> Iterator[str]:
+        if self.model and data["note"]:
+            yield data["note"]
         if self.model and "ctc" not in arms:
             yield (
                 "No arm trained with plain CTC for the same steps, so part of the change may come from more training "
@@ -372,7 +366,7 @@ class Recognition(Recipe):
         given = arms.get("before", {}).get("metrics", {}).get("wer", {}).get("mean")
         if given is not None and (note := weak_model_note(given / 100)):
             yield note
-        if synthetic:
+        if data["synthetic"]:
             yield "The speech is synthetic (espeak-ng): no recordings could be had. Read no more into it."
         if (delay := self.delays(arms).get("ctc", 0.0)) < 0:
             yield (
