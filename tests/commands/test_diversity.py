@@ -1,5 +1,6 @@
 """`kilter diversity`: figures as the functions give them, several files side by side, and lines that are wrong."""
 
+import io
 import json
 import re
 import statistics
@@ -7,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kilter.cli import main
 from kilter.commands.diversity import _labels, read_outputs
@@ -196,6 +199,14 @@ def test_characters_are_words_where_there_are_no_spaces(tmp_path: Path, capsys: 
         ('{"texts": ["a"], "prompt": 1}', "line 2: prompt must be a text, got int"),
         ('{"texts": ["a"], "references": "a"}', "line 2: references must be a list of texts"),
         ('{"texts": ["a"], "references": [" "]}', "line 2: references must be a list of texts, none of them empty"),
+        ('{"texts": ["a"], "references": 0}', "line 2: references must be a list of texts"),
+        ('{"texts": ["a"], "prompt": []}', "line 2: prompt must be a text, got list"),
+        ('{"texts": {"a": 1}}', "line 2: each output must have a text"),
+        ('{"texts": ["a"], "texts": ["b"]}', "line 2: 'texts' stands twice in one object"),
+        ('{"texts": ["\\udc00"]}', "line 2: '\\udc00' holds a NUL or half of a letter"),
+        ('{"outputs": [{"text": "a", "log_prob": "-1"}]}', "line 2: log_prob must be a number, got '-1'"),
+        ('{"outputs": [{"text": "a", "log_prob": true}]}', "line 2: log_prob must be a number, got True"),
+        ("3", "line 2: expected an object with outputs"),
     ],
 )
 def test_a_wrong_line_is_named(line: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -218,6 +229,54 @@ def test_a_wrong_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture) ->
     same = write(tmp_path / "same.jsonl", SAME)
     assert "files: one stands twice in" in said(same, tmp_path / "." / "same.jsonl")
     assert "which outputs? kilter diversity FILE.jsonl" in said(code=2)
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.ndjson", "a.json", "a.csv", "texts", "beam.out"])
+def test_rows_of_every_format(name: str, tmp_path: Path) -> None:
+    """A csv has lists as JSON; kilter generate writes lines under any name."""
+    rows = [{"prompt": "a", "texts": ["a, b", "c"], "references": ["d"]}, {"prompt": "b", "texts": ["e"]}]
+    match name.rpartition(".")[2]:
+        case "json":
+            text = json.dumps(rows)
+        case "csv":
+            text = 'prompt,texts,references\na,"[""a, b"", ""c""]","[""d""]"\nb,"[""e""]",[]\n'
+        case _:
+            text = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / name).write_text(text)
+    assert [(one.prompt, one.texts, one.references) for one in read_outputs(tmp_path / name)] == [
+        ("a", ("a, b", "c"), ("d",)),
+        ("b", ("e",), ()),
+    ]
+
+
+def test_outputs_through_a_pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    file = write(tmp_path / "same.jsonl", SAME)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(file.read_bytes())))
+    (piped,) = measured(capsys, "-")
+    assert piped["figures"] == measured(capsys, file)[0]["figures"]
+
+
+@given(st.data())
+def test_anything_is_outputs_or_an_error_with_the_file(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    file = tmp_path_factory.getbasetemp() / "any.jsonl"
+    text = '{"prompt": "a", "outputs": [{"text": "b", "log_prob": -1}]}\n{"texts": ["a"], "references": ["b"]}\n'
+    pieces = st.sampled_from(
+        ["null", "NaN", "[]", "{}", '"', "1", "[" * 2000, "9" * 5000, "1e999", "\\ud800", "\0", "true"]
+    )
+    for _ in range(data.draw(st.integers(1, 3))):
+        start = data.draw(st.integers(0, len(text)))
+        end = data.draw(st.integers(start, min(len(text), start + 6)))
+        text = text[:start] + data.draw(pieces | st.text(max_size=3) | st.just(text[start:end] * 2)) + text[end:]
+    file.write_bytes(text.encode("utf-8", "surrogatepass"))
+    found, said = [], str(file)
+    try:
+        found = read_outputs(file)
+    except ValueError as error:
+        said = str(error)
+    assert said.startswith(str(file))
+    assert all(one.texts and (one.log_prob is None or abs(one.log_prob) < float("inf")) for one in found)
 
 
 def test_a_log_probability_may_be_unknown(tmp_path: Path) -> None:

@@ -27,6 +27,9 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert main(["align", str(manifest), "--model", str(a), "--format", form, "--out", str(folder / out)]) == 0
     times = {row["id"]: row for row in map(json.loads, (folder / "times.jsonl").read_text().splitlines())}
     assert sum(len(row["words"]) for row in times.values()) > 20
+    (folder / "times.JSON").write_text(json.dumps([*times.values()]))
+    cells = ('"' + json.dumps(row["words"]).replace('"', '""') + '"' for row in times.values())
+    (folder / "times.csv").write_text("id,words\n" + "".join(map("{},{}\n".format, times, cells)))
     rows = [json.loads(line) for line in manifest.read_text().splitlines()]
     full = [row | {"text": times[row["audio"]]["text"], "words": times[row["audio"]]["words"]} for row in rows]
     (folder / "data" / "full.jsonl").write_text("".join(json.dumps(row) + "\n" for row in full))
@@ -43,7 +46,7 @@ def against(own: Path, name: str) -> tuple[str, ...]:
     return () if name == "words" else ("--against", str(own / name))
 
 
-@pytest.mark.parametrize("reference", ["words", "times.jsonl", "times.ctm", "grids"])
+@pytest.mark.parametrize("reference", ["words", "times.jsonl", "times.JSON", "times.csv", "times.ctm", "grids"])
 def test_after_its_own_word_times(reference: str, own: Path, tmp_path: Path) -> None:
     """A word of one token comes a frame after it starts, so each delay follows from the word's own length."""
     (found,) = measure(own, tmp_path / "out", *against(own, reference))["models"]

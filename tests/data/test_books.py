@@ -2,7 +2,9 @@
 
 import hashlib
 import io
+import json
 import os
+import re
 import tarfile
 import threading
 from functools import partial
@@ -119,6 +121,49 @@ def test_a_folder_without_texts_and_a_text_that_is_too_short_are_named(tmp_path)
     (tmp_path / "short.txt").write_bytes(b"na\xefve")
     with pytest.raises(ValueError, match=r"short\.txt: not UTF-8 .* at byte 2"):
         load_pairs(tmp_path)
+
+
+def test_documents_in_a_table(tmp_path):
+    rows = [{"id": 7, "text": prose(300)}, {"text": "a\n\nb"}]
+    (tmp_path / "d.JSONL").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "d.json").write_text(json.dumps(rows))
+    (tmp_path / "d.csv").write_text('id,text\n7,"' + prose(300).replace('"', '""') + '"\n,"a\n\nb"\n')
+    for name in ("d.JSONL", "d.json", "d.csv"):
+        assert load_texts(tmp_path / name) == {"7": prose(300), "d 2": "a\n\nb"}
+        found, skipped = load_long_pairs(tmp_path / name)
+        assert [*found] == ["7"]
+        assert [left for left, _ in skipped] == ["d 2"]
+    (tmp_path / "one.txt").write_bytes(b"A tale.\r\rThe end.")
+    assert load_texts(tmp_path / "one.txt") == {"one": "A tale.\n\nThe end."}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("d.tsv", "text\na\n", "d.tsv: documents are a folder of .txt, or a file that ends in .txt, .csv, .json"),
+        ("d.csv", "text\nYES, I\n", "d.csv, line 2: has more fields"),
+        ("d.csv", "id,text\n", "d.csv: holds no documents"),
+        ("d.jsonl", '{"text": 3}', "d.jsonl, line 1: needs the document as a text in column 'text', has {'text': 3}"),
+        ("d.jsonl", "[1]", "d.jsonl, line 1: needs the document as a text in column 'text', has [1]"),
+        ("d.jsonl", '{"text": "a", "id": 1}\n{"text": "b", "id": "1"}', "line 2: two texts have the name '1'"),
+        ("d.jsonl", '{"text": "a", "id": [1]}', "line 1: column 'id' must be a text or a number"),
+    ],
+)
+def test_wrong_documents_are_named(name, text, said, tmp_path):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=re.escape(said)):
+        load_long_pairs(tmp_path / name)
+
+
+def test_a_folder_of_texts_as_people_have_it(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfOne.\r\n\r\nTwo.\rThree.")
+    (tmp_path / "B.TXT").write_text("upper", "utf-16")
+    (tmp_path / "._a.txt").write_bytes(b"\0\5\x16\7")  # what macOS leaves beside a file
+    (tmp_path / "folder.txt").mkdir()
+    assert load_texts(tmp_path) == {"B": "upper", "a": "One.\n\nTwo.\nThree."}
+    (tmp_path / "a.Txt").write_text("another")
+    with pytest.raises(ValueError, match=r"a\.(t|T)xt: two texts have the name 'a'"):
+        load_texts(tmp_path)
 
 
 def test_short_texts_are_left_out_and_named_unless_none_is_long_enough(tmp_path):

@@ -1,5 +1,6 @@
 """The user's own data: every format gives the same rows, and every mistake is named."""
 
+import io
 import json
 import pickle
 import re
@@ -246,3 +247,108 @@ def test_another_rate(clips):
     rows = load_speech(str(clips), rate=RATE, need_text=False).rows
     assert len(rows.at(8_000)[0]["audio"]) == 4_000
     assert len(rows[0]["audio"]) == 8_000
+
+
+# What comes in through the door of tables ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["t.ndjson", "t.JSONL", "t.NDJSON"])
+def test_json_lines_by_any_of_their_names(name, clips, tmp_path):
+    source = write_jsonl(tmp_path / name, [{"audio": "clips/a.wav", "text": "yes"}])
+    assert load_speech(source, rate=RATE).rows.texts() == [(f"{tmp_path / name}, line 1 (clips/a.wav)", "yes")]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "audio,text\nclips/a.wav,yes\n",
+        "file_name,text\nclips/a.wav,yes\n",
+        '{"audio": "clips/a.wav", "text": "yes"}\n',
+        '[{"audio": "clips/a.wav", "text": "yes"}]\n',
+    ],
+)
+def test_a_manifest_through_a_pipe(content, clips, tmp_path, monkeypatch):
+    """Its recordings are looked for from where one is."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content.encode())))
+    (row,) = load_speech("-", rate=RATE).rows
+    assert (row["text"], len(row["audio"])) == ("yes", 8_000)
+
+
+SPAN = {"word": "yes", "start": 0.1, "end": 0.4}
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"start": "0.1"}, "in 'words' has '0.1' for its start, which must be a number of seconds"),
+        ({"end": None}, "in 'words' has None for its end, which must be a number"),
+        ({"start": True}, "in 'words' has True for its start"),
+        ({"end": [0.4]}, "in 'words' has [0.4] for its end"),
+        ({"start": float("nan")}, "in 'words' has a time that is not in seconds"),
+        ({"end": float("inf")}, "in 'words' has a time that is not in seconds"),
+        ({"end": 10**400}, "in 'words' has a time that is not in seconds"),
+        ({"start": -0.1}, "in 'words' has a time that is not in seconds from the start of the recording, 0 or more"),
+        ({"start": 0.5}, "in 'words' ends before it starts"),
+        ({"word": 7}, "in 'words' has 7 for its word, which must be a text"),
+        ({"word": None}, "in 'words' has None for its word"),
+        ({"word": " "}, "in 'words' has ' ' for its word"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["csv", "json", "jsonl"])
+def test_a_word_of_the_wrong_kind_is_named(kind, changed, said, clips, tmp_path):
+    rows = [{"audio": "clips/a.wav", "text": "yes", "words": [SPAN, {**SPAN, **changed}]}]
+    if kind == "csv":
+        cells = [["clips/a.wav", "yes", json.dumps(rows[0]["words"])]]
+        source = write_csv(tmp_path / "t.csv", cells, ("audio", "text", "words"))
+    elif kind == "json":
+        source = str(tmp_path / "t.json")
+        (tmp_path / "t.json").write_text(json.dumps(rows))
+    else:
+        source = write_jsonl(tmp_path / "t.jsonl", rows)
+    line = {"csv": "line 2", "json": "row 1", "jsonl": "line 1"}[kind]
+    with pytest.raises(ValueError, match=rf"t\.{kind}, {line}: .*{re.escape(said)}"):
+        load_speech(source, rate=RATE)
+
+
+def test_words_in_a_csv_are_json(clips, tmp_path):
+    def words_of(cell):
+        source = write_csv(tmp_path / "t.csv", [["clips/a.wav", "yes", cell]], ("audio", "text", "words"))
+        return load_speech(source, rate=RATE).rows[0].get("words")
+
+    assert words_of(json.dumps([SPAN])) == [SPAN]
+    assert words_of("[]") == []
+    assert words_of("7") is words_of("yes no") is words_of("['yes']") is words_of("") is None  # not ours
+    with pytest.raises(ValueError, match=r"t\.csv, line 2, column 'words': not JSON"):
+        words_of(str([SPAN]))  # as pandas writes it
+    with pytest.raises(ValueError, match=r"line 2: None in 'words' is no object with word, start and end"):
+        words_of(json.dumps([SPAN, None]))
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"text": 7}, "column 'text' must hold a text, got 7"),
+        ({"text": ["yes"]}, "column 'text' must hold a text, got ['yes']"),
+        ({"text": float("nan")}, "column 'text' must hold a text, got nan"),
+        ({"text": None}, "no text in column 'text'; there are audio"),
+        ({"audio": {"path": "a.wav"}}, "column 'audio' must hold a text, got {'path': 'a.wav'}"),
+        ({"audio": " "}, "column 'audio' is empty; name the recording, or remove the row"),
+        ({"id": ["a"]}, "column 'id' must be a text or a number, got ['a']"),
+        ({"id": True}, "column 'id' must be a text or a number, got True"),
+        ({"id": float("nan")}, "column 'id' must be a text or a number, got nan"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_named(changed, said, clips, tmp_path):
+    row = {"audio": "clips/a.wav", "text": "yes", **changed}
+    with pytest.raises(ValueError, match=re.escape(f"t.jsonl, line 1: {said}")):
+        load_speech(write_jsonl(tmp_path / "t.jsonl", [row]), rate=RATE)
+    if "text" in changed and changed["text"] is not None:  # nor is it dropped where none is needed
+        with pytest.raises(ValueError, match="must hold a text"):
+            load_speech(write_jsonl(tmp_path / "t.jsonl", [row]), rate=RATE, need_text=False)
+
+
+def test_a_text_that_would_be_cut_is_not(clips, tmp_path):
+    (tmp_path / "t.csv").write_text("audio,text\nclips/a.wav,YES\nclips/b.wav,YES, I WENT HOME\n")
+    with pytest.raises(ValueError, match=r't\.csv, line 3: has more fields \(3\).*quotes: "YES, I WENT HOME"'):
+        load_speech(str(tmp_path / "t.csv"), rate=RATE, skip_bad=True)

@@ -1,6 +1,7 @@
 """What other tools must be able to read, byte by byte, and back; and other people's TextGrids."""
 
 import json
+import re
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,7 @@ from kilter.evaluation.word_times import (
     read_ctm,
     read_jsonl,
     read_textgrid,
+    span_of,
     textgrid,
     utterance_key,
 )
@@ -220,3 +222,126 @@ def test_what_is_no_jsonl_of_words(line: str) -> None:
 )
 def test_names_that_files_can_have(name: str, key: str) -> None:
     assert utterance_key(name) == key
+
+
+# What is of the wrong kind -----------------------------------------------------------------------------------------
+
+GOOD = {"word": "yes", "start": 0.1, "end": 0.4}
+WRONG = [
+    ({"start": "0.1"}, "'0.1' for its start, which must be a number of seconds"),
+    ({"end": None}, "None for its end"),
+    ({"start": True}, "True for its start"),
+    ({"start": float("nan")}, "a time that is not in seconds"),
+    ({"end": float("inf")}, "a time that is not in seconds"),
+    ({"end": float("-inf")}, "a time that is not in seconds"),
+    ({"end": 10**400}, "a time that is not in seconds"),
+    ({"start": -1}, "a time that is not in seconds"),
+    ({"start": 1}, "ends before it starts"),
+    ({"word": 7}, "7 for its word, which must be a text"),
+    ({"word": ["yes"]}, "['yes'] for its word"),
+    ({"word": ""}, "'' for its word"),
+]
+
+
+@pytest.mark.parametrize(("changed", "said"), WRONG)
+def test_a_word_of_the_wrong_kind(changed: dict, said: str) -> None:
+    with pytest.raises(ValueError, match=rf"in 'words' .*{re.escape(said)}"):
+        span_of(GOOD | changed)
+    for kind, where in ((".jsonl", "x, line 1"), (".json", "x, row 1")):
+        text = json.dumps({"id": "a", "words": [GOOD, GOOD | changed]})
+        with pytest.raises(ValueError, match=rf"^{where}: expected an object .*{re.escape(said)}"):
+            read_jsonl(f"[{text}]" if kind == ".json" else text, "x", kind)
+
+
+def test_whole_seconds_and_no_time_at_all_are_times() -> None:
+    assert span_of({"word": "yes", "start": 0, "end": 0}) == Span("yes", 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('{"id": null, "words": []}', "got {'id': None, 'words': []}"),
+        ('{"id": ["a"], "words": []}', "column 'id' must be a text or a number, got ['a']"),
+        ('{"id": "a", "words": "yes"}', "'words': 'yes'"),
+        ('{"id": "a", "words": [["yes", 0, 1]]}', "['yes', 0, 1] in 'words' is no object"),
+        ('{"id": "a", "words": [], "words": []}', "'words' stands twice"),
+        ('{"id": "b", "words": []}', "recording 'b' stands twice; keep one"),
+        ("3", "got 3"),
+        ('{"id": "\\ud800", "words": []}', "half of a letter"),
+        ("[" * 100_000, "nested too deep"),
+    ],
+)
+def test_a_row_of_the_wrong_kind(line: str, said: str) -> None:
+    with pytest.raises(ValueError, match=rf"^x, line 2: .*{re.escape(said)}"):
+        read_jsonl('{"id": "b", "words": []}\n' + line, "x")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("a 1 nan 0.5 yes", "has a time that is not in seconds"),
+        ("a 1 0.5 inf yes", "has a time that is not in seconds"),
+        ("a 1 1e308 1e308 yes", "has a time that is not in seconds"),
+        ("a 1 -0.5 0.5 yes", "has a time that is not in seconds"),
+        ("a 1 0.5 -0.25 yes", "ends before it starts"),
+        ("a 1 1_0 0.5 yes", "a number has no _"),
+        ("a 1 None 0.5 yes", "could not convert string to float: 'None'"),
+        ("a 1 0.5 0.25 ice cream 0.9", "'cream' is no confidence; a word has no space in it"),
+    ],
+)
+def test_a_line_of_a_ctm_of_the_wrong_kind(line: str, said: str) -> None:
+    with pytest.raises(ValueError, match=rf"^x, line 2: expected `file .*{re.escape(said)}"):
+        read_ctm(f"a 1 0 0.5 7 NA\n{line}", "x")
+
+
+def test_lines_of_old_macs() -> None:
+    assert read_ctm("a 1 0 1 one\ra 1 1 1 two\r", "x") == {"a": [Span("one", 0, 1), Span("two", 1, 2)]}
+    assert read_textgrid(SHORT.replace("\n", "\r"), "x") == read_textgrid(SHORT, "x")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("xmax = 0.3000", "xmax = 0.0500", "x, line 22: the word 'say' ends before it starts"),
+        ("xmin = 0.1200\n            xmax = 0.3000", "xmin = -1\n xmax = 0.3", "x, line 22: the word 'say' has a time"),
+        ("xmax = 0.3000", "xmax = 1e999", "the word 'say' has a time that is not in seconds"),
+        ("xmax = 0.3000", "xmax = NaN", "x: not a TextGrid in Praat's text format (line 22: expected a number, got"),
+        ('text = "say"', "text = 7", "(line 22: expected a text in quotes, got 7"),
+        ("intervals: size = 4", "intervals: size = 3", "(line 26: it goes on behind its last tier)"),
+        ("intervals: size = 4", "intervals: size = 5", "it ends too early"),
+        ("intervals: size = 4", "intervals: size = -1", "-1 is no number of what follows"),
+        ("intervals: size = 4", "intervals: size = 1e400", "inf is no number of what follows"),
+        ("intervals: size = 4", "intervals: size = 3.5", "3.5 is no number of what follows"),
+        ("IntervalTier", "WordTier", "(line 10: 'WordTier' is no kind of tier)"),
+    ],
+)
+def test_a_textgrid_of_the_wrong_kind(old: str, new: str, said: str) -> None:
+    assert old in TEXTGRID
+    with pytest.raises(ValueError, match=re.escape(said)) as error:
+        read_textgrid(TEXTGRID.replace(old, new), "x")
+    assert str(error.value).startswith("x")
+
+
+PIECES = st.sampled_from(
+    ["nan", "-1", "1e999", '"', "\n", " ", "7", "inf", "{", "[]", "null", ";;", "!", "<x>", "\u2028"]
+)
+
+
+@pytest.mark.parametrize("reader", [read_jsonl, read_ctm, read_textgrid])
+@given(data=st.data())
+def test_anything_is_words_or_an_error_with_the_file(reader, data: st.DataObject) -> None:
+    sound = {read_jsonl: jsonl("a", "", WORDS) * 1 + jsonl("b", "", WORDS), read_ctm: CTM, read_textgrid: SHORT}[reader]
+    for _ in range(data.draw(st.integers(1, 3))):
+        start = data.draw(st.integers(0, len(sound)))
+        end = data.draw(st.integers(start, min(len(sound), start + 8)))
+        sound = sound[:start] + data.draw(PIECES | st.text(max_size=3) | st.just(sound[start:end] * 2)) + sound[end:]
+    found, said = [], "x"
+    try:
+        read = reader(sound, "x")
+        found = read if isinstance(read, list) else [span for spans in read.values() for span in spans]
+    except ValueError as error:
+        said = str(error)
+    assert said.startswith("x")
+    for span in found:
+        assert span.token.strip()
+        assert 0 <= span.start <= span.end < float("inf")

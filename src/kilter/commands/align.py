@@ -19,6 +19,7 @@ from tyro.conf import Positional, arg
 
 from kilter.core.errors import UsageError
 from kilter.core.normalise import TextPart
+from kilter.core.sources import is_pipe
 from kilter.evaluation.latency import Span
 from kilter.evaluation.word_times import (
     AUDIO_SUFFIX,
@@ -319,7 +320,7 @@ def _record(out: Path, format: Format) -> Path:
 
 
 def _place(name: str) -> str:
-    return str(Path(name).resolve()) if Path(name).exists() else name
+    return str(Path(name).resolve()) if Path(name).exists() and not is_pipe(name) else name
 
 
 def _weights(recogniser: "Recogniser") -> str:

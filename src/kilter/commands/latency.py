@@ -14,6 +14,7 @@ from tyro.conf import Positional, UseAppendAction, arg
 
 from kilter.core.errors import UsageError
 from kilter.core.normalise import TextPart
+from kilter.core.tables import SUFFIXES
 from kilter.evaluation.latency import Drift, Emission, Span, drift_between, drift_to_reference, total_latency
 from kilter.evaluation.word_times import decode_text, read_ctm, read_jsonl, read_textgrid, utterance_key
 from kilter.lab.files import write_json, write_whole
@@ -258,9 +259,7 @@ def _reference(against: str, rows: "Sequence[Row]", data: str) -> "tuple[Sequenc
 
 
 _READERS: Mapping[str, Callable[[str, str], Mapping[str, list[Span]]]] = {
-    ".jsonl": read_jsonl,
-    ".ndjson": read_jsonl,
-    ".json": partial(read_jsonl, kind=".json"),
+    **{suffix: partial(read_jsonl, kind=suffix) for suffix in SUFFIXES},
     ".ctm": read_ctm,
 }
 

@@ -78,6 +78,8 @@ def read_source(source: str | Path) -> Source:
 def decode(data: bytes) -> str:
     """The text of a file: UTF-8, with a mark or without, or UTF-16 with one, as Excel and Praat write it.
 
+    Lines end in a line feed, also those of Windows and of old Macs.
+
     Example:
         >>> decode("ā".encode("utf-16"))
         'ā'
@@ -90,7 +92,11 @@ def decode(data: bytes) -> str:
     if "\0" in text:
         at = data.find(b"\0\0" if marked else b"\0")
         raise UnicodeDecodeError("utf-16" if marked else "utf-8", data, at, at + 1, "a NUL, which no text holds")
-    return text
+    return _line_feeds(text.lstrip("\ufeff"))  # where two tools have marked it
+
+
+def _line_feeds(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
 def _decoded(data: bytes, name: str) -> str:
@@ -110,6 +116,4 @@ def lines(text: str) -> list[str]:
         >>> lines("one\r\ntwo\u2028three\n")
         ['one', 'two\u2028three']
     """
-    if "\r" in text:
-        text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return text.removesuffix("\n").split("\n") if text else []
+    return _line_feeds(text).removesuffix("\n").split("\n") if text else []

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kilter.core import sources, tables
 from kilter.data.download import download
 from kilter.data.passages import first_words, last_words, sentences, whole
 
@@ -109,29 +110,53 @@ def pairs_of(
     return found
 
 
-def load_texts(folder: str | Path) -> dict[str, str]:
-    """Every `.txt` of a folder, also below it, by its name without the ending.
+def load_texts(source: str | Path) -> dict[str, str]:
+    """Every `.txt` of a folder, also below it, by its name without the ending; or the column `text` of a table, by id.
 
     Raises:
-        ValueError: No such folder, no text in it, or a text that is not UTF-8; it is named.
+        ValueError: No such folder or table, no text in it, two of one name, or a text that is not UTF-8 or not a text;
+            it is named.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise ValueError(f"{folder}: no such folder; give a folder of long texts, one .txt for each")
-    files = sorted(folder.rglob("*.txt"))
-    if not files:
-        raise ValueError(f"{folder}: has no .txt; put one long text in each file")
-    texts = {}
-    for file in files:
-        try:
-            texts[file.relative_to(folder).with_suffix("").as_posix()] = file.read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{file}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from error
+    texts: dict[str, str] = {}
+    for name, where, text in (_from_table if sources.is_source(source) else _from_folder)(Path(source)):
+        if name in texts:
+            raise ValueError(f"{where}: two texts have the name {name!r}; give each its own")
+        texts[name] = text
     return texts
 
 
+def _from_folder(folder: Path) -> Iterator[tuple[str, str, str]]:
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder; give a folder of long texts, one .txt for each")
+    named = (file for file in sorted(folder.rglob("*")) if file.suffix.lower() == ".txt")
+    files = [file for file in named if file.is_file() and not file.name.startswith("._")]  # which macOS leaves behind
+    if not files:
+        raise ValueError(f"{folder}: has no .txt; put one long text in each file")
+    for file in files:
+        try:
+            text = sources.decode(file.read_bytes())
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{file}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from error
+        yield file.relative_to(folder).with_suffix("").as_posix(), str(file), text
+
+
+def _from_table(table: Path) -> Iterator[tuple[str, str, str]]:
+    read, known = sources.read_source(table), (".txt", *tables.SUFFIXES)
+    if read.suffix not in known:
+        raise ValueError(f"{table}: documents are a folder of .txt, or a file that ends in {', '.join(known)}")
+    if read.suffix == ".txt":
+        yield table.stem, read.name, read.text
+        return
+    for number, (where, row) in enumerate(tables.rows(read, read.suffix), start=1):
+        if not isinstance(row, Mapping) or not isinstance(row.get("text"), str):
+            raise ValueError(f"{where}: needs the document as a text in column 'text', has {tables.shown(row)}")
+        name = f"{table.stem} {number}" if row.get("id") in (None, "") else row["id"]
+        tables.check_id(name, where)
+        yield str(name), where, row["text"]
+
+
 def load_pairs(folder: str | Path, **options: Any) -> dict[str, list[Pair]]:
-    """The pairs of every text of a folder, by document; `options` are those of `pairs_of`."""
+    """The pairs of every text of a folder or table, by document; `options` are those of `pairs_of`."""
     return {name: pairs_of(name, text, **options) for name, text in load_texts(folder).items()}
 
 
@@ -141,12 +166,14 @@ def load_long_pairs(folder: str | Path, **options: Any) -> tuple[dict[str, list[
     Raises:
         ValueError: As `load_texts` and `pairs_of` do, and if no text is long enough.
     """
-    found, skipped = {}, []
+    found, skipped, ending = {}, [], ".txt" * Path(folder).is_dir()
     for name, text in load_texts(folder).items():
         try:
             found[name] = pairs_of(name, text, **options)
         except TooShort as error:
-            skipped.append((f"{name}.txt", str(error).removeprefix(f"{name}: ")))
+            skipped.append((f"{name}{ending}", str(error).removeprefix(f"{name}: ")))
+    if not skipped and not found:
+        raise ValueError(f"{folder}: holds no documents; give one a row, in column text")
     if not found:
         raise ValueError(f"{folder}: none of {len(skipped)} texts is long enough; {skipped[0][0]}: {skipped[0][1]}")
     return found, skipped

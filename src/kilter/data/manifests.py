@@ -157,7 +157,7 @@ def _from_table(table: Path, text_column: str, audio_column: str, need_text: boo
     kind = source.suffix if source.suffix in tables.SUFFIXES else tables.guess(source.text, audio_column) or ".csv"
     folder = Path() if piped else table.parent
     for where, values in tables.rows(source, kind):
-        if not isinstance(values, Mapping):
+        if not isinstance(values, dict):
             raise ValueError(f"{where}: expected an object with columns, not {tables.shown(values)}")
         if audio_column not in values and "file_name" in values:
             audio_column = "file_name"
@@ -169,7 +169,7 @@ def _from_table(table: Path, text_column: str, audio_column: str, need_text: boo
             audio=folder / audio,
             text=_text(values, text_column, where, "--text-column", need_text),
             where=f"{where} ({audio})",
-            words=_words(values.get("words"), where),
+            words=None if values.get("words") is None else _words(values["words"], where),
         )
 
 
@@ -206,10 +206,11 @@ def _hub_audio(dataset: Any, audio_column: str, index: int) -> Path | bytes:
 
 
 def _id(values: Mapping[str, Any], default: str, where: str) -> str:
-    if values.get("id") in (None, ""):
+    given = values.get("id")
+    if given is None or given == "":
         return default
-    tables.check_id(values["id"], where)
-    return str(values["id"])
+    tables.check_id(given, where)
+    return str(given)
 
 
 def _text(values: Mapping[str, Any], column: str, where: str, option: str, need: bool = True) -> str:

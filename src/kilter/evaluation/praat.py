@@ -40,13 +40,13 @@ def tiers(text: str, where: str) -> Iterator[Tier]:
         raise praat.error("it does not begin as one")
     _ = praat.number(), praat.number(), praat.text()  # its start, its end, <exists>
     for _ in range(praat.size()):
-        kind, name, _, _, size = praat.text(), praat.text(), praat.number(), praat.number(), praat.size()
+        if (kind := praat.text()) not in ("IntervalTier", "TextTier"):
+            raise praat.error(f"{tables.shown(kind)} is no kind of tier")
+        name, _, _, size = praat.text(), praat.number(), praat.number(), praat.size()
         if kind == "IntervalTier":
             yield Tier(name, [praat.interval() for _ in range(size)])
-        elif kind == "TextTier":
-            _ = [(praat.number(), praat.text()) for _ in range(size)]
         else:
-            raise praat.error(f"{tables.shown(kind)} is no kind of tier")
+            _ = [(praat.number(), praat.text()) for _ in range(size)]
     praat.end()
 
 

@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 from kilter.core import sources, tables
 from kilter.core.options import at_least
 from kilter.evaluation.latency import Span
-from kilter.evaluation.praat import tiers
+from kilter.evaluation.praat import Interval, tiers
 from kilter.evaluation.silence import marks_silence
 
 Format = Literal["jsonl", "ctm", "textgrid"]
@@ -167,32 +167,36 @@ def span_of(word: Any) -> Span:
     Raises:
         ValueError: it lacks its text or a time, or one of them is of another kind.
     """
+    if isinstance(word, Mapping) and word.keys() >= _WORD:
+        said, start, end = word["word"], word["start"], word["end"]
+        numbers = type(start) in _NUMBERS and type(end) in _NUMBERS
+        if numbers and 0 <= start <= end <= _MOST and isinstance(said, str) and said.strip():
+            return Span(said, float(start), float(end))
+    raise ValueError(f"{tables.shown(word)} in 'words' {_fault(word)}")
+
+
+def _fault(word: Any) -> str:
     if not isinstance(word, Mapping):
-        raise ValueError(f"{tables.shown(word)} in 'words' is no object with word, start and end")
-    if lacking := {"word", "start", "end"} - set(word):
-        raise ValueError(f"{tables.shown(word)} in 'words' lacks {', '.join(sorted(lacking))} (times in seconds)")
-    said = word["word"]
-    if not isinstance(said, str) or not said.strip():
-        raise ValueError(f"{tables.shown(word)} in 'words': word must be a text, got {tables.shown(said)}")
+        return "is no object with word, start and end"
+    if lacking := _WORD - word.keys():
+        return f"lacks {', '.join(sorted(lacking))} (times in seconds)"
+    if not isinstance(word["word"], str) or not word["word"].strip():
+        return f"has {tables.shown(word['word'])} for its word, which must be a text"
     for name in ("start", "end"):
-        if not isinstance(word[name], int | float) or isinstance(word[name], bool):
-            raise ValueError(
-                f"{tables.shown(word)} in 'words': {name} must be a number of seconds, got {tables.shown(word[name])}"
-            )
-    try:
-        return _span(said, word["start"], word["end"])
-    except ValueError as error:
-        raise ValueError(f"{tables.shown(word)} in 'words' {error}") from error
+        if type(word[name]) not in _NUMBERS:
+            return f"has {tables.shown(word[name])} for its {name}, which must be a number of seconds"
+    return _impossible(word["start"], word["end"])
 
 
-def _span(token: str, start: float, end: float) -> Span:
+def _impossible(start: int | float, end: int | float) -> str:
+    """Why no word can have these times; empty if one can."""
     if not (0 <= start <= _MOST and -_MOST <= end <= _MOST):
-        raise ValueError("has a time that is not in seconds from the start of the recording, 0 or more")
-    if end < start:
-        raise ValueError("ends before it starts")
-    return Span(token, float(start), float(end))
+        return "has a time that is not in seconds from the start of the recording, 0 or more"
+    return "ends before it starts" if end < start else ""
 
 
+_WORD = frozenset({"word", "start", "end"})
+_NUMBERS = (int, float)
 _MOST = sys.float_info.max
 
 
@@ -202,7 +206,7 @@ def read_jsonl(text: str, where: str, kind: str = ".jsonl") -> dict[str, list[Sp
     Args:
         text: of the file.
         where: what errors call it.
-        kind: `.jsonl` for an object a line, `.json` for a list of them.
+        kind: `.jsonl` for an object a line; or another kind of table, a csv with the words as JSON.
 
     Raises:
         ValueError: a row is something else; it is named.
@@ -220,11 +224,12 @@ def read_jsonl(text: str, where: str, kind: str = ".jsonl") -> dict[str, list[Sp
 
 
 def _recording(row: Any, where: str) -> tuple[str, list[Span]]:
-    if not isinstance(row, Mapping) or not isinstance(row.get("words"), list) or row.get("id") in (None, ""):
+    words = tables.listed(row.get("words"), f"{where}, column 'words'", "{]") if isinstance(row, Mapping) else None
+    if not isinstance(words, list) or row.get("id") in (None, ""):
         raise ValueError(_no_recording(where, f"got {tables.shown(row)}"))
     tables.check_id(row["id"], where)
     try:
-        return str(row["id"]), [span_of(word) for word in row["words"]]
+        return str(row["id"]), [span_of(word) for word in words]
     except ValueError as error:
         raise ValueError(_no_recording(where, str(error))) from error
 
@@ -260,11 +265,13 @@ def read_ctm(text: str, where: str, said: Mapping[str, str] = MappingProxyType({
             continue
         try:
             name, _, start, duration, word, *rest = fields
-            if not all(map(_NUMBER.fullmatch, (start, duration))):
-                raise ValueError("start and duration must be numbers of seconds")
-            if rest and not (_NUMBER.fullmatch(rest[0]) or rest[0] in _UNKNOWN):
+            if "_" in start or "_" in duration:
+                raise ValueError("a number has no _")
+            span = Span(word, float(start), float(start) + float(duration))
+            if why := _impossible(span.start, span.end):
+                raise ValueError(f"{word!r} {why}")
+            if rest and not _CONFIDENCE.fullmatch(rest[0]):
                 raise ValueError(f"{rest[0]!r} is no confidence; a word has no space in it")
-            span = _span(word, float(start), float(start) + float(duration))
         except ValueError as error:
             why = f" ({error})" if len(fields) > 4 else ""
             raise ValueError(
@@ -278,9 +285,8 @@ def read_ctm(text: str, where: str, said: Mapping[str, str] = MappingProxyType({
 
 _OURS = re.compile(r"\S+ \S+ \d+\.\d{3} \d+\.\d{3} \S+ [01]\.\d{4}")
 """A line of a CTM as `ctm` writes it."""
-_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
-_UNKNOWN = ("NA", "<NA>", "-")
-"""What others write for a confidence that they do not have."""
+_CONFIDENCE = re.compile(r"[-+]?[\d.]+([eE][-+]?\d+)?|NA|<NA>|-", re.ASCII)
+"""A number, or what others write where they have none."""
 
 
 def read_textgrid(text: str, where: str, said: str = "") -> list[Span]:
@@ -304,14 +310,18 @@ def read_textgrid(text: str, where: str, said: str = "") -> list[Span]:
         raise ValueError(f"{where}: no tier is called 'words'; its interval tiers: {names}")
     intervals = [interval for tier in named or found for interval in tier.intervals]
     spans = []
+    ours = _is_ours(text, intervals)
     for line, label, start, end in intervals:
-        if word := label.strip():
-            try:
-                spans.append(_span(word, start, end))
-            except ValueError as error:
-                raise ValueError(f"{where}, line {line}: the interval {tables.shown(word)} {error}") from error
-    length = max((interval.end for interval in intervals), default=0.0)
-    as_ours = textgrid([WordTime(*span, score=1.0) for span in spans], max(0.0, length))
-    ours = sources.lines(as_ours) == sources.lines(text)
-    spans = [span for span in spans if ours or not marks_silence(span.token, said)]
+        if (word := label.strip()) and (ours or not marks_silence(word, said)):
+            if why := _impossible(start, end):
+                raise ValueError(f"{where}, line {line}: the word {tables.shown(word)} {why}")
+            spans.append(Span(word, start, end))
     return sorted(spans, key=lambda span: span.start)
+
+
+def _is_ours(text: str, intervals: Sequence[Interval]) -> bool:
+    """Whether a TextGrid is, line by line, what `textgrid` writes of its words."""
+    if any(_impossible(one.start, one.end) for one in intervals):
+        return False
+    words = [WordTime(one.label, one.start, one.end, 1.0) for one in intervals if one.label]
+    return sources.lines(textgrid(words, max((one.end for one in intervals), default=0.0))) == sources.lines(text)

@@ -7,6 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kilter.core.sources import check_reread
 from kilter.lab.recipe import Provenance
 
 if TYPE_CHECKING:
@@ -106,13 +107,14 @@ def own_documents(folder: str, judged_on: str | None, *, halved: bool, note: str
     """The user's texts, judged on others of theirs or on the last tenth of each.
 
     Raises:
-        ValueError: no such folder, or no text in it that is long enough.
+        ValueError: no such folder or table, a pipe, or no text in it that is long enough.
     """
     from kilter.data.books import load_long_pairs
 
+    check_reread("documents", train=folder, eval=judged_on)
     own, skipped = load_long_pairs(folder, **how)
     judged, left = load_long_pairs(judged_on, **how) if judged_on else ({}, [])
-    documents, short = _with_held_out(own, judged)
+    documents, short = _with_held_out(own, judged, ".txt" * Path(folder).is_dir())
     held = tuple(name for name in documents if name.endswith(_HELD))
     credit = Provenance(
         f"your documents: {len(documents) - len(held)} texts, {sum(map(len, documents.values()))} passages",
@@ -155,7 +157,7 @@ def _each(total: int, documents: Sequence[str]) -> int:
 
 
 def _with_held_out(
-    own: "Mapping[str, list[Pair]]", judged: "Mapping[str, list[Pair]]"
+    own: "Mapping[str, list[Pair]]", judged: "Mapping[str, list[Pair]]", ending: str
 ) -> "tuple[dict[str, list[Pair]], list[tuple[str, str]]]":
     """The user's documents; those to judge on under names of their own, or the last tenth of each; what is left out."""
     from kilter.data.books import before
@@ -167,7 +169,7 @@ def _with_held_out(
     for name, pairs in own.items():
         cut = len(pairs) - max(2, len(pairs) // 10)
         if cut < 2 or len(learnt := before(pairs, cut)) < 2:
-            skipped.append((f"{name}.txt", f"only {len(pairs)} passages, too few to hold some out"))
+            skipped.append((f"{name}{ending}", f"only {len(pairs)} passages, too few to hold some out"))
         else:
             found |= {name: learnt, f"{name}{_HELD}": pairs[cut:]}
     if not found:

@@ -40,7 +40,7 @@ class Continuations(Recipe):
     generator: str = "smollm2"
     """language model that writes negatives and samples: smollm2 (from its wheel), a folder or hub id, or random"""
     train_data: Annotated[str | None, arg(name="train")] = None
-    """your documents: a folder of long texts, one .txt for each"""
+    """your documents: a folder of long texts, one .txt for each, or a .csv, .json or .jsonl with column text"""
     eval_data: Annotated[str | None, arg(name="eval")] = None
     """documents to judge on; by default the last tenth of each of yours"""
     prefix_words: Annotated[int, at_least(1)] = 64

@@ -34,7 +34,7 @@ class SeveralAnswers(Recipe):
     model: str | None = None
     """folder or hub id of a causal or encoder–decoder model, or smollm2; by default a small one is trained here"""
     data: str | None = None
-    """your prompts: a text file with one a line, or a .jsonl with prompt and, to judge quality, references"""
+    """your prompts: a .txt with one a line, or a .csv, .json or .jsonl with prompt and, to judge quality, references"""
     chat: bool = False
     """with --model: give each prompt as what a user says, in the model's own chat template"""
     task: Literal["e2e", "multi30k"] = "e2e"
