@@ -58,6 +58,11 @@ def test_letters_of_two_forms(text: str, spells: Any, form: Any, spelling: Any) 
     assert read(own, written) == list(zip(written.split(), said.split(), strict=True))
 
 
+def test_joiners_are_written_and_not_spelt(spelling: Any) -> None:
+    """Persian: what shapes the letters stays in the words that are written out."""
+    assert read(spelling([*SPECIAL, "|", *"میخواه"]), "می\u200cخواهم") == [("می\u200cخواهم", "میخواهم")]
+
+
 def test_whole_words_and_pieces() -> None:
     assert read(Spelling(word_tokenizer(("one", "two")), 4, 0), "One two") == [("One", "one"), ("two", "two")]
     assert read(Spelling(letter_tokenizer("abc"), 6, 0), "cab  a") == [("cab", "cab"), ("a", "a")]
@@ -171,3 +176,13 @@ def test_all_texts_are_checked_and_each_sign_is_named_once(spelling: Any) -> Non
         assert where in message[message.index(sign) :]
     assert "(4 of 5 texts have such)" in message
     assert len(message) < 700
+
+
+def test_a_letter_ngram_counts_what_the_vocabulary_spells() -> None:
+    from kilter.models.letter_ngram import LetterNGram
+
+    tokenizer, history = letter_tokenizer("abé"), [[], [3], [3, 4], [5]]
+    one, other = (LetterNGram(texts, tokenizer)(history) for texts in (["ab é", "b"], ["AB\u00a0e\u0301", "b\n"]))
+    assert one.equal(other)
+    with pytest.raises(ValueError, match=r"^text 1: .* it lacks 'c' \(U\+0063"):
+        LetterNGram(["ab", "cab"], tokenizer)

@@ -75,7 +75,7 @@ class Spelling:
         self.strings, self.reader = strings, Vocabulary(strings, blank)
         pieces = [piece.strip() for piece in strings]
         self.normalise = Normaliser([one for one in pieces if not _FOR_MACHINES.fullmatch(one)], keep)
-        self._written = Normaliser("", ["unicode", "case", *keep])
+        self._written = Normaliser("\u200c\u200d", ["unicode", "case", *keep])  # joiners shape letters, also unheard
         self._delimiter = word_delimiter(tokenizer).strip() if self._parted else ""
         self._entry = {piece: i for i, piece in reversed([*enumerate(pieces)]) if piece and i != blank}
         if self._phones and " " in strings:
