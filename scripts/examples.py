@@ -130,7 +130,63 @@ def spanish_prompts(folder: Path) -> dict[str, Any]:
     return {"recordings": len(prompts), "words": sum(len(prompt.text.split()) for prompt in prompts)}
 
 
-EXAMPLES = {"demo": demo, "diversity": diversity, "steam-train": steam_train, "spanish-prompts": spanish_prompts}
+def windows(folder: Path) -> dict[str, Any]:
+    """By how much what a network says changes where a recording goes through it in windows; random weights."""
+    import numpy as np
+    import torch
+    from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2ForCTC
+
+    from kilter.models.recogniser import Recogniser
+    from kilter.models.windows import Windows
+
+    takes = load_takes(locate("fsdd", allow_generated=False).path)
+    audio = np.concatenate([row["audio"] for row in DigitStrings(takes, count=60, seed=0, split="test")])
+    sizes = {"hidden_size": 64, "num_attention_heads": 4, "intermediate_size": 128, "vocab_size": 12}
+    convolutions = {"conv_dim": (32,) * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4}
+
+    def network(layers: int, norm: str) -> Any:
+        torch.manual_seed(0)
+        return Wav2Vec2ForCTC(
+            Wav2Vec2Config(**sizes, **convolutions, num_hidden_layers=layers, feat_extract_norm=norm)
+        ).eval()
+
+    torch.manual_seed(0)
+    small = Recogniser.small(("zero", "one", "two"), "residual", RATE)
+    wave = Wav2Vec2FeatureExtractor(sampling_rate=RATE, return_attention_mask=True)
+    networks = {
+        "near": Recogniser(small.model.eval(), small.features, None),
+        "attention": Recogniser(network(4, "layer"), wave, None),
+        "group_norm": Recogniser(network(0, "group"), wave, None),
+    }
+    found: dict[str, Any] = {"seconds": round(len(audio) / RATE), "windows": [20, 60], "margin": 2}
+    for name, one in networks.items():
+        with torch.no_grad():
+            one.model.lm_head.weight.mul_(20)  # so loud that one token or another is meant
+        whole = _probabilities(one, audio, Windows(1e4, 2.0))
+        found[name] = [_change(whole, _probabilities(one, audio, Windows(size, 2.0))) for size in (20.0, 60.0)]
+    return found
+
+
+def _probabilities(recogniser: Any, audio: Any, windows: Any) -> Any:
+    recogniser.windows = windows
+    return recogniser.outputs([{"id": "all", "audio": audio}])[0][0].exp()
+
+
+def _change(whole: Any, parts: Any) -> dict[str, float]:
+    """Per cent: how far the probabilities of a frame are apart, and frames in which another token is the likeliest."""
+    return {
+        "apart": round(50 * float((whole - parts).abs().sum(-1).mean()), 1),
+        "other_token": round(100 * float((whole.argmax(-1) != parts.argmax(-1)).float().mean()), 1),
+    }
+
+
+EXAMPLES = {
+    "demo": demo,
+    "diversity": diversity,
+    "steam-train": steam_train,
+    "spanish-prompts": spanish_prompts,
+    "windows": windows,
+}
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """Diversity, the best of k and copying: closed forms, slow transcriptions, other libraries, and bad input."""
 
 import math
+import unicodedata
 from collections import Counter
 from typing import Any
 
@@ -43,6 +44,17 @@ def test_distinct_n_counts_by_hand(texts: list[str], n: int) -> None:
                 grams.add(" ".join(split[start : start + n]))
     assert distinct_n(texts, n) == pytest.approx(len(grams) / words)
     assert distinct_n(texts, n, per="text") == pytest.approx(len(grams) / words * len(texts))
+
+
+@pytest.mark.parametrize("text", ["un café crème à côté", "bức tranh đẹp quá", "καλή μέρα σε όλους"])
+def test_forms_and_white_space_make_no_difference(text: str) -> None:
+    """In what words are, n-grams, similarity, BLEU and what counts as copied."""
+    other = unicodedata.normalize("NFD", text).replace(" ", "\u00a0\n")
+    assert distinct_n([text, other], 2) == distinct_n([text, text], 2)
+    assert ngram_vendi_score([text, other]) == pytest.approx(1.0)
+    assert sentence_bleu(other, [text]) == self_bleu([text, other]) == pytest.approx(100.0)
+    assert overlap(text, other, stop_words=frozenset()) == 1.0
+    assert repetition(other, prefix=text) == 1.0
 
 
 @given(TEXTS, st.integers(1, 4), st.integers(2, 4))

@@ -1,6 +1,7 @@
 """Error rates against a plain Levenshtein distance; texts from ids."""
 
 import re
+import unicodedata
 
 import pytest
 from hypothesis import given
@@ -36,6 +37,27 @@ def test_spaces_do_not_count_as_words() -> None:
     assert word_error_counts([" one  two "], ["one two"]) == (0, 2)
     assert word_error_counts(["  "], ["one  two"]) == (2, 0)
     assert word_error_rate(["one"], ["one two three"]) == 2.0
+
+
+@pytest.mark.parametrize("gap", ["\n", "\t", "\u00a0", "\u3000", "\u2028", " \r\n ", "\u200b"])
+def test_any_white_space_parts_words(gap: str) -> None:
+    assert word_error_counts([f"one{gap}two{gap}"], ["one two"]) == (0, 2)
+    assert word_error_counts(["one two"], [f"one{gap}two"]) == (0, 2)
+    assert character_error_counts([f"one{gap}two"], ["one two"]) == (0, 7)
+    assert word_error_counts([gap], [f"one{gap}two"]) == (2, 0)
+
+
+@pytest.mark.parametrize("text", ["tiếng việt", "çöğüt", "한글", "क़लम", "άλφα", "été où"])
+def test_letters_are_the_same_in_every_form(text: str) -> None:
+    apart = unicodedata.normalize("NFD", text)
+    assert apart != unicodedata.normalize("NFC", text)
+    assert word_error_counts([text], [apart])[0] == character_error_counts([apart], [text])[0] == 0
+    assert word_error_counts([text], [apart], keep=["unicode"])[0] > 0
+    assert word_error_rate([text], [text.upper() + "x"]) == 1.0, "case and other letters count"
+
+
+def test_white_space_can_be_kept() -> None:
+    assert word_error_counts(["one\u00a0two"], ["one two"], keep=["whitespace"]) == (2, 1)
 
 
 def test_a_weak_model_is_told_what_to_do() -> None:

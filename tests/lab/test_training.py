@@ -84,6 +84,25 @@ def test_a_training_that_diverges_says_so(fresh: Path, tmp_path: Path) -> None:
         train(recogniser, tmp_path / "work", learning_rate=1e30, max_grad_norm=0.0)
 
 
+def test_a_training_without_memory_says_what_helps_and_goes_on(fresh: Path, tmp_path: Path) -> None:
+    whole = Recogniser.load(fresh)
+    train(whole, tmp_path / "whole")
+
+    def full(done: int, total: int) -> None:
+        if done == 3:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    said = (
+        r"^step 4 of the training in .* does not fit into memory; .*the same command goes on .*--batch-size, which is "
+    )
+    with pytest.raises(ValueError, match=said):
+        train(Recogniser.load(fresh), tmp_path / "work", advance=full)
+    resumed = Recogniser.load(fresh)
+    train(resumed, tmp_path / "work")
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name]), name
+
+
 class Backwards(torch.utils.data.Sampler):
     """The last rows first."""
 

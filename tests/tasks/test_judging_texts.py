@@ -1,5 +1,7 @@
 """Rows of judged texts: order, figures by hand, and inputs that lack something."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -99,3 +101,20 @@ def test_an_input_that_does_not_fit_is_named(text: TextModel) -> None:
     long = Referenced(" ".join(["dog"] * 300))
     with pytest.raises(ValueError, match="input 1: the prompt has"):
         write_texts(text, lambda rows, seeds: [], [ITEMS[0], long], seed=0, batch_size=1, max_new_tokens=4)
+
+
+def test_inputs_that_do_not_fit_into_memory_together_are_parted(text: TextModel) -> None:
+    options = {"num_beams": 2, "groups": 1, "length_penalty": 1.0, "keep": 2}
+    write = decoding(text, "beam", options, max_new_tokens=6)
+
+    def little(rows: Any, seeds: Any, most: int) -> Any:
+        if len(rows) > most:
+            raise MemoryError
+        return write(rows, seeds)
+
+    how: dict[str, Any] = {"seed": 0, "batch_size": 3, "max_new_tokens": 6}
+    whole = write_texts(text, write, ITEMS, **how)
+    parts = write_texts(text, lambda rows, seeds: little(rows, seeds, 1), ITEMS, **how)
+    assert [[one["text"] for one in found] for found in parts] == [[one["text"] for one in found] for found in whole]
+    with pytest.raises(ValueError, match="^input 0: does not fit into memory even alone; choose fewer beams"):
+        write_texts(text, lambda rows, seeds: little(rows, seeds, 0), ITEMS, **how)

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from kilter.core.errors import UsageError
+from kilter.core.normalise import TextPart
+from kilter.core.sources import is_pipe
 from kilter.evaluation.latency import Span
 from kilter.evaluation.word_times import (
     AUDIO_SUFFIX,
@@ -32,8 +34,9 @@ from kilter.evaluation.word_times import (
 )
 from kilter.lab.files import write_json, write_whole
 from kilter.lab.growing import ELSEWHERE, check_settings
-from kilter.lab.options import at_least
+from kilter.lab.options import above, at_least
 from kilter.lab.output import write_data
+from kilter.models.windows import Windows
 
 if TYPE_CHECKING:
     from kilter.data.manifests import Row
@@ -84,7 +87,14 @@ class Align:
     audio_column: str = "audio"
     """column of the recordings"""
     skip_bad: bool = False
-    """leave out, and name, recordings that cannot be read or do not fit their text, instead of stopping"""
+    """leave out, and name, recordings that cannot be read, spelt, or do not fit their text or the memory"""
+    keep: tuple[TextPart, ...] = ()
+    """of the texts leave as it is: white space, the Unicode form, case; by default they become the vocabulary's"""
+    window_seconds: Annotated[float, above(0)] = Windows.seconds
+    """longest recording that goes through the model in one piece; a longer one goes in windows of this length, is
+    normalised once, and its frames are aligned as one"""
+    margin_seconds: Annotated[float, at_least(0)] = Windows.margin
+    """of a window, at each inner edge: heard, but the frames are those of the window beside it"""
 
     def __call__(self) -> int:
         """Align and write."""
@@ -111,7 +121,8 @@ def _align(asked: Align) -> int:
 
     out, format = asked.out, asked.format
     quiet_hosts()
-    recogniser = Recogniser.load(asked.model).to(asked.device)
+    windows = Windows(asked.window_seconds, asked.margin_seconds)
+    recogniser = replace(Recogniser.load(asked.model, keep=asked.keep).to(asked.device), windows=windows)
     speech = load_speech(
         asked.source,
         rate=recogniser.rate,
@@ -126,7 +137,10 @@ def _align(asked: Align) -> int:
     for row in speech.rows.headers():
         if (name := utterance_key(row.id)) in rows:
             raise ValueError(f"{row.where}: the name {row.id!r} stands twice; give each recording its own in column id")
-        rows[name] = replace(row, text=" ".join((row.text if asked.text is None else asked.text).split()))
+        rows[name] = replace(row, text=row.text if asked.text is None else asked.text)
+    if told := recogniser.spelling.normalise.told([row.text for row in rows.values() if row.text]):
+        print(told, file=sys.stderr)
+    rows = {name: replace(row, text=recogniser.spelling.written(row.text)) for name, row in rows.items()}
     if not asked.skip_bad:
         _check(recogniser, rows.values())
 
@@ -138,6 +152,8 @@ def _align(asked: Align) -> int:
         "text": asked.text,
         "text_column": asked.text_column,
         "audio_column": asked.audio_column,
+        "keep": sorted(asked.keep) or None,
+        "windows": None if windows == Windows() else [windows.seconds, windows.margin],  # as in files from before
     }
     done = _earlier(out, format, rows, made)
     stop = ""
@@ -161,6 +177,8 @@ def _align(asked: Align) -> int:
 
     for problem in left_out:
         print(f"left out: {problem}", file=sys.stderr)
+    if left_out:
+        print(f"left out: {len(left_out)} of {len(rows) + len(speech.skipped)} recordings", file=sys.stderr)
     if not done:
         raise ValueError(stop or f"{asked.source}: no recording could be aligned")
     ordered = "".join(done[name] for name in rows if name in done)
@@ -294,7 +312,7 @@ def _record(out: Path, format: Format) -> Path:
 
 
 def _place(name: str) -> str:
-    return str(Path(name).resolve()) if Path(name).exists() else name
+    return str(Path(name).resolve()) if Path(name).exists() and not is_pipe(name) else name
 
 
 def _weights(recogniser: "Recogniser") -> str:

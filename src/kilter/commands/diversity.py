@@ -12,6 +12,8 @@ from tyro.conf import Positional, arg
 
 from kilter.core import sources, tables
 from kilter.core.errors import UsageError
+from kilter.core.normalise import tidy
+from kilter.core.normalise import words as words_of
 from kilter.lab.numbers import fixed
 from kilter.lab.output import print_json
 
@@ -222,12 +224,12 @@ def _values(one: Outputs, ks: Sequence[int], characters: bool) -> dict[str, floa
             found["overlap"] = statistics.fmean(
                 overlap(one.prompt, text, tokenize=words, stop_words=stop_words) for text in spoken
             )
-        found["words"] = statistics.fmean(len((tokenize or str.split)(text)) for text in spoken)
+        found["words"] = statistics.fmean(len((tokenize or words_of)(text)) for text in spoken)
     return found
 
 
 def _characters(text: str) -> list[str]:
-    return [letter for letter in text if not letter.isspace()]
+    return [letter for letter in tidy(text) if not letter.isspace()]
 
 
 def _measured(

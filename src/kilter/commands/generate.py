@@ -185,11 +185,17 @@ def generate(
         outputs = write([ids[i] for i in batch], [streams[i] for i in batch])
         return [_row(i, rows[i], texts) for i, texts in zip(batch, outputs, strict=True)]
 
+    def alone(place: int) -> list[Row]:
+        raise ValueError(
+            f"{rows[place].where}: does not fit into memory even alone; lower --max-new-tokens or the number of beams "
+            "or samples, shorten the prompt, or choose another --device"
+        )
+
     def work(done: Container[int]) -> Iterator[list[Row]]:
         todo = [batch for batch in batches(lengths, batch_size, fits) if not all(i in done for i in batch)]
         with bar("generating", len(rows), "prompts") as advance:
             advance(len(rows) - sum(map(len, todo)))
-            for found in within_memory(todo, write_batch, lambda i: rows[i].where):
+            for found in within_memory(todo, write_batch, alone):
                 yield [row for row in found if row["index"] not in done]
                 advance(len(found))
 

@@ -13,18 +13,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, UseAppendAction, arg
 
 from kilter.core.errors import UsageError
+from kilter.core.normalise import TextPart
 from kilter.core.tables import SUFFIXES
 from kilter.evaluation.latency import Drift, Emission, Span, drift_between, drift_to_reference, total_latency
 from kilter.evaluation.word_times import decode_text, read_ctm, read_jsonl, read_textgrid, utterance_key
 from kilter.lab.files import write_json, write_whole
 from kilter.lab.numbers import fixed
-from kilter.lab.options import at_least
+from kilter.lab.options import above, at_least
 from kilter.lab.output import print_json
+from kilter.models.windows import Windows
 
 if TYPE_CHECKING:
     from kilter.data.audio import Word
     from kilter.data.manifests import Row
-    from kilter.models.recogniser import Heard
 
 PLACE = 60
 
@@ -40,7 +41,7 @@ class Latency:
     each model, the mean delay with its 95 % interval over utterances, median, variance, the share of words before
     the reference (early) and, where the recordings have texts, the word error rate. Against word times the delay is
     after the end of the word, and after its start beside it; against a model, after that model's time of the same word.
-    Upper and lower case are the same.
+    Upper and lower case are the same, and so are the forms in which Unicode has a letter and all white space.
 
     Example: kilter latency test.csv --model before/ --model after/ --against times.jsonl
 
@@ -69,7 +70,13 @@ class Latency:
     audio_column: str = "audio"
     """column of the recordings"""
     skip_bad: bool = False
-    """leave out, and name, recordings that cannot be read, instead of stopping"""
+    """leave out, and name, recordings that cannot be read, heard or spelt by a model, or do not fit into memory"""
+    keep: tuple[TextPart, ...] = ()
+    """of all words leave as it is: white space, the Unicode form, case; by default they are made alike"""
+    window_seconds: Annotated[float, above(0)] = Windows.seconds
+    """longest recording that goes through a model in one piece; a longer one goes in windows, as in kilter align"""
+    margin_seconds: Annotated[float, at_least(0)] = Windows.margin
+    """of a window, at each inner edge: heard, but the frames are those of the window beside it"""
 
     def __call__(self) -> int:
         """Measure, write and print."""
@@ -123,8 +130,11 @@ def _measure(asked: Latency) -> int:
     for name in asked.model:
         check_model_name(name, "a transformers …ForCTC model")  # before what takes seconds to import
     from kilter.data.manifests import Utterances, load_speech
+    from kilter.evaluation.word_errors import word_error_counts
     from kilter.lab.delays import delay_curves
     from kilter.lab.progress import bar, quiet_hosts
+    from kilter.models.compared import Listener, alike, unfit, words_by
+    from kilter.models.fitting import Given
     from kilter.models.recogniser import Recogniser
 
     data, model, against, look_ahead_ms = str(asked.data), asked.model, asked.against, asked.look_ahead_ms or (0.0,)
@@ -142,34 +152,58 @@ def _measure(asked: Latency) -> int:
         skip_bad=asked.skip_bad,
         need_text=asked.text_column != "text",
     )
-    for where, why in speech.skipped:
-        print(f"left out: {where}: {why}", file=sys.stderr)
     rows, spans = _reference(against, speech.rows.headers(), data)
     folder = asked.out or Path("runs", f"latency-{_digest(data, against, *model, *look_ahead_ms)}")
 
-    def hear(name: str) -> "list[Heard]":
-        recogniser = Recogniser.load(name).to(asked.device)
-        heard = []
-        with bar(f"hearing with {name}", len(rows), "recordings") as advance:
-            for one in recogniser.hear(Utterances(rows, recogniser.rate), asked.batch_size):
-                heard.append(one)
+    windows = Windows(asked.window_seconds, asked.margin_seconds)
+    left_out = dict(speech.skipped)
+
+    def leave_out(bad: Mapping[int, str]) -> None:
+        left_out.update({rows[place].where: why.removeprefix(f"{rows[place].where}: ") for place, why in bad.items()})
+
+    def hear(name: str) -> "Listener":
+        recogniser = replace(Recogniser.load(name, keep=asked.keep).to(asked.device), windows=windows)
+        given = [Given(row.where, row.text, math.ceil(row.seconds * recogniser.rate)) for row in rows]
+        leave_out(bad := unfit(recogniser, given, skip_bad=asked.skip_bad))
+        good = [place for place in range(len(rows)) if place not in bad]
+        heard, chosen = {}, Utterances([rows[place] for place in good], recogniser.rate)
+        with bar(f"hearing with {name}", len(good), "recordings") as advance:
+            found = recogniser.hear(chosen, asked.batch_size, skip_bad=asked.skip_bad)
+            for place, one in zip(good, found, strict=True):
+                heard[place] = one
                 advance(1)
-        return heard
+        return Listener(name, recogniser.spelling, heard)
 
     *labels, other = _labels([*model, against] if spans is None else [*model, ""])
-    before = _emissions(hear(against)) if spans is None else []
-    said: Sequence[Sequence[Span | Emission]] = before if spans is None else spans
-    heard: list[Heard] = []
-    found = []
-    for name, label, look_ahead in zip(model, labels, [*look_ahead_ms] * len(model), strict=False):
-        heard = hear(name)
-        words = _emissions(heard)
-        drift = drift_between(words, before) if spans is None else drift_to_reference(words, spans)
-        found.append(_measured(name, label, drift, sum(map(len, said)), look_ahead, heard, rows))
+    before = hear(against) if spans is None else None
+    ours = [hear(name) for name in model]
+    for one in (*ours, before or ours[0]):
+        leave_out({place: heard.problem for place, heard in one.heard.items() if heard.problem})
+    places = [place for place, row in enumerate(rows) if row.where not in left_out]
+    for where, why in left_out.items():
+        print(f"left out: {where}: {why}", file=sys.stderr)
+    if left_out:
+        print(f"left out: {len(left_out)} of {len(rows) + len(speech.skipped)} recordings", file=sys.stderr)
+    if not places:
+        raise ValueError(f"{data}: no recording is left that every model can hear")
+    rows = [rows[place] for place in places]
+    if told := ours[0].spelling.normalise.told([row.text for row in rows if row.text]):
+        print(told, file=sys.stderr)
+    found, words, said = [], [], []
+    for one, label, look_ahead in zip(ours, labels, [*look_ahead_ms] * len(model), strict=False):
+        same = alike(asked.keep, one, before)
+        words = [words_by(same, one.heard[place].words) for place in places]
+        said = [words_by(same, before.heard[place].words if before else (spans or [])[place]) for place in places]
+        drift = drift_between(words, said) if before else drift_to_reference(words, said)
+        texts = [(row.text, one.heard[place].text) for place, row in zip(places, rows, strict=True) if row.text]
+        errors = word_error_counts(
+            [same(text) for text, _ in texts], [same(text) for _, text in texts], keep=asked.keep
+        )
+        found.append(_measured(one.name, label, drift, sum(map(len, said)), look_ahead, errors, rows))
     after = other if spans is None else "the true spans of the words" if against == OWN else f"the words in {against}"
     if not any(one.matched for one in found):
         raise ValueError(
-            f"{', '.join(model)} and {after} have no word in common: {model[-1]} says {_few(_emissions(heard))}, the "
+            f"{', '.join(model)} and {after} have no word in common: {model[-1]} says {_few(words)}, the "
             f"reference {_few(said)}; do both write the same language, and in the same letters?"
         )
 
@@ -193,7 +227,7 @@ def _reference(against: str, rows: "Sequence[Row]", data: str) -> "tuple[Sequenc
     """The rows that have a reference, and their words' spans; None where the reference is a model."""
     from kilter.data.manifests import HUB_ID
 
-    path = Path(against)
+    path, texts = Path(against), {utterance_key(row.id): row.text for row in rows}
     if against == OWN:
         given = {utterance_key(row.id): [Span(**_own(word)) for word in row.words] for row in rows if row.words}
         if not given:
@@ -205,12 +239,10 @@ def _reference(against: str, rows: "Sequence[Row]", data: str) -> "tuple[Sequenc
         files = sorted(file for file in path.rglob("*") if file.suffix.lower() == ".textgrid")
         if not files:
             raise ValueError(f"{against}: holds neither a model (config.json) nor TextGrids")
-        given = {
-            utterance_key(file.relative_to(path).with_suffix("").as_posix()): read_textgrid(_text(file), str(file))
-            for file in files
-        }
+        names = {utterance_key(file.relative_to(path).with_suffix("").as_posix()): file for file in files}
+        given = {name: read_textgrid(_text(file), str(file), texts.get(name, "")) for name, file in names.items()}
     elif path.is_file() and path.suffix.lower() in _READERS:
-        read = _READERS[path.suffix.lower()]
+        read = partial(read_ctm, said=texts) if path.suffix.lower() == ".ctm" else _READERS[path.suffix.lower()]
         given = {utterance_key(name): words for name, words in read(_text(path), against).items()}
     elif path.is_dir() or (not path.exists() and path.suffix.lower() not in _READERS and HUB_ID.fullmatch(against)):
         return rows, None
@@ -228,8 +260,7 @@ def _reference(against: str, rows: "Sequence[Row]", data: str) -> "tuple[Sequenc
         )
     if len(common) < len(rows):
         print(f"left out: {len(rows) - len(common)} of {len(rows)} recordings, without a reference", file=sys.stderr)
-    spans = [given[utterance_key(row.id)] for row in common]
-    return common, [[span._replace(token=span.token.casefold()) for span in words] for words in spans]
+    return common, [given[utterance_key(row.id)] for row in common]
 
 
 _READERS: Mapping[str, Callable[[str, str], Mapping[str, list[Span]]]] = {
@@ -249,29 +280,28 @@ def _text(path: Path) -> str:
 # Figures --------------------------------------------------------------------------------------------------------------
 
 
-def _emissions(heard: "Sequence[Heard]") -> list[list[Emission]]:
-    """Words and times; upper and lower case are one, as vocabularies and aligners differ in it."""
-    return [[word._replace(token=word.token.casefold()) for word in one.words] for one in heard]
-
-
 def _few(rows: Sequence[Sequence[Span | Emission]]) -> str:
     tokens = dict.fromkeys(word.token for words in rows for word in words)
     return ", ".join(map(repr, [*tokens][:5])) or "nothing"
 
 
 def _measured(
-    name: str, label: str, drift: Drift, said: int, look_ahead: float, heard: "Sequence[Heard]", rows: "Sequence[Row]"
+    name: str,
+    label: str,
+    drift: Drift,
+    said: int,
+    look_ahead: float,
+    word_errors: tuple[int, int],
+    rows: "Sequence[Row]",
 ) -> Measured:
     import numpy as np
 
     from kilter.evaluation.intervals import ratio_bootstrap
-    from kilter.evaluation.word_errors import word_error_counts
 
     totals = np.array([[sum(delays), len(delays)] for delays in drift.delays], dtype=float)
     several = np.count_nonzero(totals[:, 1]) > 1
     interval = ratio_bootstrap(totals) if several else None
-    texts = [(row.text.casefold(), one.text.casefold()) for row, one in zip(rows, heard, strict=True) if row.text]
-    errors, words = word_error_counts([text for text, _ in texts], [text for _, text in texts]) if texts else (0, 0)
+    errors, words = word_errors
     starts = not math.isnan(drift.start_mean)
     return Measured(
         model=name,

@@ -157,7 +157,7 @@ def _from_table(table: Path, text_column: str, audio_column: str, need_text: boo
     kind = source.suffix if source.suffix in tables.SUFFIXES else tables.guess(source.text, audio_column) or ".csv"
     folder = Path() if piped else table.parent
     for where, values in tables.rows(source, kind):
-        if not isinstance(values, Mapping):
+        if not isinstance(values, dict):
             raise ValueError(f"{where}: expected an object with columns, not {tables.shown(values)}")
         if audio_column not in values and "file_name" in values:
             audio_column = "file_name"

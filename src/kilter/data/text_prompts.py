@@ -53,9 +53,9 @@ def _from_lines(read: sources.Source) -> Iterator[TextPrompt]:
 
 def _from_rows(read: sources.Source, kind: str) -> Iterator[TextPrompt]:
     for where, row in tables.rows(read, kind):
-        if not isinstance(row, Mapping) or not isinstance(row.get("prompt"), str):
-            has = f"columns {', '.join(map(repr, row))}" if isinstance(row, Mapping) else tables.shown(row)
-            there = f" ({tables.shown(row['prompt'])})" if isinstance(row, Mapping) and "prompt" in row else ""
+        if not isinstance(row, dict) or not isinstance(row.get("prompt"), str):
+            has = f"columns {', '.join(map(repr, row))}" if isinstance(row, dict) else tables.shown(row)
+            there = f" ({tables.shown(row['prompt'])})" if isinstance(row, dict) and "prompt" in row else ""
             raise ValueError(f"{where}: needs the prompt as a text in column 'prompt', has {has:.200}{there}")
         yield TextPrompt(where, _spoken(row["prompt"], where), _kept(row, where))
 

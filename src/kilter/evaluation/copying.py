@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
+from kilter.core.normalise import tidy
 from kilter.core.options import whole
 
 Tokenize = Callable[[str], Sequence[str]]
@@ -39,7 +40,7 @@ def rankgen_words(text: str) -> list[str]:
         >>> rankgen_words("The cat's on a mat.")
         ['cats', 'on', 'mat']
     """
-    return _ARTICLES.sub(" ", text.lower().translate(_MARKS)).split()
+    return _ARTICLES.sub(" ", tidy(text).lower().translate(_MARKS)).split()
 
 
 def repetition(tokens: str | Sequence[Hashable], window: int = 20, *, prefix: str | Sequence[Hashable] = ()) -> float:

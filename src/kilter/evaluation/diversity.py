@@ -15,6 +15,8 @@ from torch import Tensor
 
 from kilter.core import options
 from kilter.core.errors import extra
+from kilter.core.normalise import tidy
+from kilter.core.normalise import words as words_of
 from kilter.evaluation.copying import Tokenize
 from kilter.evaluation.copying import overlap as overlap
 from kilter.evaluation.copying import repetition as repetition
@@ -38,7 +40,7 @@ def distinct_n(
         n: words in an n-gram.
         per: `words` divides by all words generated, as the paper says: at most 1. `text` divides by the mean words of
             an output, which can exceed 1, as the paper's figures do.
-        tokenize: from a text to its words; splits at white space by default.
+        tokenize: from a text to its words; splits at any white space by default, letters composed.
 
     Raises:
         ValueError: no texts, texts without a word, or n below 1.
@@ -55,7 +57,7 @@ def distinct_n(
     options.one_of("per", per, ("words", "text"))
 
     def measure(outputs: Sequence[str], where: str) -> float:
-        rows = [(tokenize or str.split)(text) for text in outputs]
+        rows = [(tokenize or words_of)(text) for text in outputs]
         words = sum(map(len, rows))
         if not words:
             raise ValueError(f"{where} has no word in any text; leave this input out")
@@ -139,7 +141,7 @@ def ngram_similarity(
     _spoken(texts, "texts")
     if not orders or not all(isinstance(n, int) and n >= 1 for n in orders):
         raise ValueError(f"orders must be one or more numbers of at least 1, got {orders!r}")
-    rows = [tuple((tokenize or str.split)(text)) for text in texts]
+    rows = [tuple((tokenize or words_of)(text)) for text in texts]
     total = torch.zeros(len(rows), len(rows), dtype=torch.float64)
     for n in orders:
         counts = [Counter(_ngrams(row, n) or [row]) for row in rows]
@@ -158,7 +160,7 @@ def ngram_vendi_score(texts: Texts, *, orders: Sequence[int] = (1, 2, 3, 4), tok
     Args:
         texts: the outputs for one input, or a list of such lists, of which the mean is taken.
         orders: the n over which the cosines are averaged.
-        tokenize: from a text to its words; splits at white space by default.
+        tokenize: from a text to its words; splits at any white space by default, letters composed.
 
     Raises:
         ValueError: no texts, an empty one, or an order below 1.
@@ -279,6 +281,6 @@ def _bleu(tokenize: Tokenize | None) -> Callable[[str, list[str]], float]:
     bleu = metrics.BLEU(effective_order=True, tokenize="13a" if tokenize is None else "none")
 
     def words(text: str) -> str:
-        return text if tokenize is None else " ".join(tokenize(text))
+        return tidy(text) if tokenize is None else " ".join(tokenize(text))
 
     return lambda text, references: bleu.sentence_score(words(text), [words(one) for one in references]).score

@@ -1,17 +1,28 @@
-"""Word and character error rates, by jiwer, and texts from token ids."""
+"""Word and character error rates, by jiwer, and texts from token ids.
+
+White space and Unicode forms do not count, see `kilter.core.normalise.tidy`; letters of another case do.
+"""
 
 from collections.abc import Sequence
 from typing import Any
 
 from kilter.core.errors import extra
+from kilter.core.normalise import tidy
 from kilter.core.options import texts
 
 TOO_MANY_ERRORS = 0.3
 """Word error rate above which a model's own samples are no examples; a rule of thumb."""
 
 
-def word_error_counts(references: Sequence[str], hypotheses: Sequence[str]) -> tuple[int, int]:
+def word_error_counts(
+    references: Sequence[str], hypotheses: Sequence[str], *, keep: Sequence[str] = ()
+) -> tuple[int, int]:
     """Word errors and words of the references, over all utterances.
+
+    Args:
+        references: what was said.
+        hypotheses: what was heard, one for each.
+        keep: what of both is left as it is: `whitespace` (words are parted by U+0020 alone), `unicode`.
 
     Example:
         >>> word_error_counts(["one two", "three"], ["one", "four"])
@@ -19,20 +30,22 @@ def word_error_counts(references: Sequence[str], hypotheses: Sequence[str]) -> t
 
     Reference: Levenshtein alignment of words by jiwer.
     """
-    return _counts("process_words", references, hypotheses)
+    return _counts("process_words", references, hypotheses, keep)
 
 
-def character_error_counts(references: Sequence[str], hypotheses: Sequence[str]) -> tuple[int, int]:
+def character_error_counts(
+    references: Sequence[str], hypotheses: Sequence[str], *, keep: Sequence[str] = ()
+) -> tuple[int, int]:
     """Character errors and characters of the references, over all utterances.
 
     Example:
         >>> character_error_counts(["abc"], ["abd"])
         (1, 3)
     """
-    return _counts("process_characters", references, hypotheses)
+    return _counts("process_characters", references, hypotheses, keep)
 
 
-def word_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -> float:
+def word_error_rate(references: Sequence[str], hypotheses: Sequence[str], *, keep: Sequence[str] = ()) -> float:
     """Word errors per reference word (may exceed 1).
 
     Raises:
@@ -42,7 +55,7 @@ def word_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -> flo
         >>> word_error_rate(["one two", "three four"], ["one two", "three"])
         0.25
     """
-    return _rate("words", *word_error_counts(references, hypotheses))
+    return _rate("words", *word_error_counts(references, hypotheses, keep=keep))
 
 
 def weak_model_note(wer: float) -> str | None:
@@ -64,7 +77,7 @@ def weak_model_note(wer: float) -> str | None:
     )
 
 
-def character_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -> float:
+def character_error_rate(references: Sequence[str], hypotheses: Sequence[str], *, keep: Sequence[str] = ()) -> float:
     """Character errors per reference character (may exceed 1).
 
     Raises:
@@ -74,7 +87,7 @@ def character_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -
         >>> character_error_rate(["abcd"], ["abc"])
         0.25
     """
-    return _rate("characters", *character_error_counts(references, hypotheses))
+    return _rate("characters", *character_error_counts(references, hypotheses, keep=keep))
 
 
 def token_texts(rows: Sequence[Sequence[int]], vocabulary: Sequence[str]) -> list[str]:
@@ -97,12 +110,13 @@ def token_texts(rows: Sequence[Sequence[int]], vocabulary: Sequence[str]) -> lis
     return [" ".join(separator.join(vocabulary[i] for i in row).split()) for row in rows]
 
 
-def _counts(measure: str, references: Sequence[str], hypotheses: Sequence[str]) -> tuple[int, int]:
+def _counts(measure: str, references: Sequence[str], hypotheses: Sequence[str], keep: Sequence[str]) -> tuple[int, int]:
     texts("references", references)
     texts("hypotheses", hypotheses)
     if len(references) != len(hypotheses):
         raise ValueError(f"{len(references)} references but {len(hypotheses)} hypotheses; give one per utterance")
     jiwer: Any = extra("jiwer", "speech")
+    references, hypotheses = ([tidy(text, keep) for text in given] for given in (references, hypotheses))
     spoken = [(r, h) for r, h in zip(references, hypotheses, strict=True) if r.strip()]
     # jiwer refuses empty references: there every word heard is an insertion
     unit = str.split if measure == "process_words" else list

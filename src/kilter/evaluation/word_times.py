@@ -1,7 +1,8 @@
 """Words with their times in the files other tools read: JSON lines, NIST CTM and Praat TextGrid.
 
 Text in, words out, and back; nothing here opens a file. Times are seconds from the start of the recording.
-Departure: all tiers of a TextGrid that hold words are read as one, speakers together; marks of silence are no words.
+Departure: all tiers of a TextGrid that hold words are read as one, speakers together; marks of silence are no words,
+unless kilter wrote the file or the recording's text has them.
 """
 
 import json
@@ -10,18 +11,18 @@ import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from kilter.core import sources, tables
 from kilter.core.options import at_least
 from kilter.evaluation.latency import Span
-from kilter.evaluation.praat import tiers
+from kilter.evaluation.praat import Interval, tiers
+from kilter.evaluation.silence import marks_silence
 
 Format = Literal["jsonl", "ctm", "textgrid"]
 
 AUDIO_SUFFIX = re.compile(r"\.(wav|flac|mp3|ogg)$", re.IGNORECASE)
-SILENCE = frozenset({"", "sil", "sp", "<eps>", "<sil>"})
-"""Labels that aligners give to what is not a word."""
 
 
 class WordTime(NamedTuple):
@@ -240,8 +241,13 @@ def _no_recording(where: str, why: str) -> str:
     )
 
 
-def read_ctm(text: str, where: str) -> dict[str, list[Span]]:
+def read_ctm(text: str, where: str, said: Mapping[str, str] = MappingProxyType({})) -> dict[str, list[Span]]:
     """Words by recording, in order of time; a line that starts with `;;` is a comment.
+
+    Args:
+        text: of the file.
+        where: what errors call it.
+        said: the texts of recordings by `utterance_key`, where they are known: what they have is no mark of silence.
 
     Example:
         >>> read_ctm("a 1 0.5 0.25 yes 0.9", "x.ctm")
@@ -251,7 +257,9 @@ def read_ctm(text: str, where: str) -> dict[str, list[Span]]:
         ValueError: a line is something else; it is named.
     """
     found = defaultdict(list)
-    for number, line in enumerate(sources.lines(text), start=1):
+    lines = sources.lines(text)
+    ours = all(_OURS.fullmatch(line) for line in lines if line.strip())
+    for number, line in enumerate(lines, start=1):
         fields = line.split()
         if not fields or line.startswith(";;"):
             continue
@@ -270,17 +278,24 @@ def read_ctm(text: str, where: str) -> dict[str, list[Span]]:
                 f"{where}, line {number}: expected `file channel start duration word [confidence]`, "
                 f"got {tables.shown(line)}{why}"
             ) from error
-        if word.lower() not in SILENCE:
+        if ours or not marks_silence(word, said.get(utterance_key(name), "")):
             found[name].append(span)
     return {name: sorted(spans, key=lambda span: span.start) for name, spans in found.items()}
 
 
+_OURS = re.compile(r"\S+ \S+ \d+\.\d{3} \d+\.\d{3} \S+ [01]\.\d{4}")
+"""A line of a CTM as `ctm` writes it."""
 _CONFIDENCE = re.compile(r"[-+]?[\d.]+([eE][-+]?\d+)?|NA|<NA>|-", re.ASCII)
 """A number, or what others write where they have none."""
 
 
-def read_textgrid(text: str, where: str) -> list[Span]:
+def read_textgrid(text: str, where: str, said: str = "") -> list[Span]:
     """Words of a TextGrid, long or short: those of the tiers called "words" or "… - words", or of the only one.
+
+    Args:
+        text: of the file.
+        where: what errors call it.
+        said: the recording's text, where it is known: what it has is no mark of silence.
 
     Raises:
         ValueError: it is not a TextGrid in Praat's text format, or no tier can be taken for words, or a word has times
@@ -293,10 +308,20 @@ def read_textgrid(text: str, where: str) -> list[Span]:
     if not named and len(found) != 1:
         names = ", ".join(repr(tier.name) for tier in found) or "none"
         raise ValueError(f"{where}: no tier is called 'words'; its interval tiers: {names}")
+    intervals = [interval for tier in named or found for interval in tier.intervals]
     spans = []
-    for line, label, start, end in (interval for tier in named or found for interval in tier.intervals):
-        if (word := label.strip()).lower() not in SILENCE:
+    ours = _is_ours(text, intervals)
+    for line, label, start, end in intervals:
+        if (word := label.strip()) and (ours or not marks_silence(word, said)):
             if why := _impossible(start, end):
                 raise ValueError(f"{where}, line {line}: the word {tables.shown(word)} {why}")
             spans.append(Span(word, start, end))
     return sorted(spans, key=lambda span: span.start)
+
+
+def _is_ours(text: str, intervals: Sequence[Interval]) -> bool:
+    """Whether a TextGrid is, line by line, what `textgrid` writes of its words."""
+    if any(_impossible(one.start, one.end) for one in intervals):
+        return False
+    words = [WordTime(one.label, one.start, one.end, 1.0) for one in intervals if one.label]
+    return sources.lines(textgrid(words, max((one.end for one in intervals), default=0.0))) == sources.lines(text)

@@ -21,7 +21,7 @@ from kilter.hosts.ctc_handle import AlignCTC
 from kilter.hosts.ctc_start import Schedule, Start
 from kilter.hosts.wrapped import unwrapped
 
-__all__ = ["TESTED", "AlignCTC", "FollowEpochs", "Schedule", "Start", "align_ctc", "ctc_outputs"]
+__all__ = ["TESTED", "AlignCTC", "FollowEpochs", "Schedule", "Start", "align_ctc", "blank_token", "ctc_outputs"]
 
 TESTED = ">=5.21,<5.25"
 
@@ -108,7 +108,7 @@ def align_ctc(
         raise ValueError("the model has an objective attached already; call its handle's detach() first")
     return AlignCTC(
         inner,
-        _with_blank(objective, inner.config.pad_token_id),
+        _with_blank(objective, blank_token(inner)),
         weight=weight,
         start=Start(step=start) if isinstance(start, int) else start,
         schedule=schedule,
@@ -130,6 +130,12 @@ def _with_blank(objective: Objective, blank: int) -> Objective:
     return objective if config.get("blank", blank) == blank else type(objective)(**{**config, "blank": blank})
 
 
+def blank_token(model: PreTrainedModel) -> int:
+    """The blank of a CTC model: what its settings call so, else the padding."""
+    blank = getattr(model.config, "blank_token_id", None)
+    return int(model.config.pad_token_id if blank is None else blank)
+
+
 class FollowEpochs(TrainerCallback):
     """Tells the training data which epoch it is, by its attribute `epoch` (as `TrimTail` has), also after a resume."""
 
@@ -146,9 +152,14 @@ def ctc_outputs(
 ) -> tuple[Float[Tensor, "batch time vocab"], Int[Tensor, " batch"]]:
     """Log-probabilities `(B, T, V)` and valid frames `(B,)` of any `…ForCTC` model, without labels.
 
-    The lengths come through the same seam as in training, so no model family needs a case of its own.
+    The lengths come through the same seam as in training, so no model family needs a case of its own. Without a mask
+    the model reads all there is, and every frame is valid.
     """
     inner = unwrapped(model)
+    if not any(name.endswith("mask") for name in inputs):
+        logits = model(**inputs).logits
+        lengths = torch.full((len(logits),), logits.shape[1], device=logits.device)
+        return logits.log_softmax(-1, dtype=torch.float32), lengths
     caught: dict[str, Tensor] = {}
 
     def catch(logits: Tensor, logit_lengths: Tensor, **_: Any) -> Tensor:

@@ -17,6 +17,7 @@ from kilter.hosts.trainers import use_sampler
 from kilter.hosts.transformers import FollowEpochs
 from kilter.lab.files import full_disk_said
 from kilter.lab.recipe import Advance
+from kilter.models.devices import out_of_memory
 
 _WHOLE = "whole"
 """Marks a checkpoint whose every file has been written."""
@@ -97,7 +98,7 @@ def fit(
         loss: instead of the model's, as `compute_loss_func` of the trainer.
 
     Raises:
-        ValueError: the training diverged.
+        ValueError: the training diverged, or a batch does not fit into memory.
         OSError: the disk is full; what was finished is kept.
     """
     folder = Path(trainer.args.output_dir)  # type: ignore[arg-type]
@@ -114,11 +115,25 @@ def fit(
         if last and int(last.rpartition("-")[2]) >= trainer.args.max_steps:  # killed after its last step
             model.load_state_dict(_weights(model, last))
         else:
-            trainer.train(resume_from_checkpoint=last)
+            try:
+                trainer.train(resume_from_checkpoint=last)
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+                raise ValueError(_too_large(trainer, folder)) from error
     if not all(parameter.isfinite().all() for parameter in model.parameters()):
         raise ValueError(
             f"the training in {folder} diverged (parameters are not finite); lower the learning rate or the weight"
         )
+
+
+def _too_large(trainer: Trainer, folder: Path) -> str:
+    kept = "nothing is lost: the same command goes on from its last checkpoint" if last_whole(folder) else "run again"
+    return (
+        f"step {trainer.state.global_step + 1} of the training in {folder} does not fit into memory; free some, choose "
+        f"another --device or --precision, and {kept}; or lower --batch-size, which is another experiment in a folder "
+        "of its own (the same batch in several steps is gradient_accumulation_steps of a trainer of your own)"
+    )
 
 
 def _weights(model: Any, folder: str) -> Any:

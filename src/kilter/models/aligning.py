@@ -4,18 +4,20 @@ Reference: L. Kürzinger et al., "CTC-segmentation of large corpora", SPECOM 202
 probable one that spells the text (Viterbi). Departure: none of the frames is a word's but those its tokens hold.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from kilter.evaluation.word_times import WordTime
+from kilter.models.fitting import Given, lack, problems
+from kilter.models.frames import until
 from kilter.models.recogniser import Recogniser, Rows
+from kilter.models.recordings import Row, in_batches
+from kilter.ops.vocabulary import Word
 from kilter.speech.ctc_align import ctc_forced_align
-from kilter.speech.minimum_wer import Vocabulary, token_strings
 
 __all__ = ["Aligned", "align", "check_fit"]
 
@@ -43,7 +45,9 @@ def align(recogniser: Recogniser, rows: Rows, batch_size: int = 32, *, skip_bad:
     """Time the words of every utterance; where `text` is missing or empty, those of the model's best path.
 
     A word starts with the first frame of its first token and ends with the last frame of its last token's run. CTC
-    models are peaky: a token holds few frames, often one, so an end is that of the run, not of the sound.
+    models are peaky: a token holds few frames, often one, so an end is that of the run, not of the sound. A batch that
+    does not fit into memory is halved. A recording that is too long for one piece goes through the model in windows,
+    see `Recogniser.windows`, and its frames are aligned as one.
 
     Args:
         recogniser: model, feature extractor and tokenizer.
@@ -52,71 +56,48 @@ def align(recogniser: Recogniser, rows: Rows, batch_size: int = 32, *, skip_bad:
         skip_bad: give such an utterance with its `problem` instead of raising.
 
     Raises:
-        ValueError: a recording cannot be read or is too short for its text, or the tokenizer cannot spell the text.
+        ValueError: a recording cannot be read, is too short for its text or does not fit into memory, or the tokenizer
+            cannot spell the text.
     """
     recogniser.model.eval()
-    for first in range(0, len(rows), batch_size):
-        for found in _align(recogniser, rows, range(first, min(first + batch_size, len(rows)))):
-            if found.problem and not skip_bad:
-                raise ValueError(found.problem)
-            yield found
+
+    def check(row: Row) -> Row:
+        text = str(row.get("text") or "")
+        if problem := recogniser.spelling.problem(text):
+            raise ValueError(f"{_name(row)}: {problem}")
+        return recogniser.checked({**row, "text": recogniser.spelling.written(text)})
+
+    for found in in_batches(
+        rows,
+        batch_size,
+        lambda batch: [*_align(recogniser, batch)],
+        check=check,
+        long=recogniser.is_long,
+        failed=lambda problem: Aligned("", [], problem=problem),
+    ):
+        if found.problem and not skip_bad:
+            raise ValueError(found.problem)
+        yield found
 
 
 def check_fit(recogniser: Recogniser, texts: Sequence[tuple[str, str, int]]) -> None:
     """Check that recordings are long enough, given with their place, text and samples; as far as can be foretold.
 
     Raises:
-        ValueError: one is too short for the model or for its text; it is named.
+        ValueError: one is too short for the model or for its text, or its text cannot be spelt; it is named.
     """
-    recogniser.check_lengths([{"id": where, "audio": range(samples)} for where, _, samples in texts])
-    counts = recogniser.frame_counts([samples for _, _, samples in texts])
-    for (where, text, samples), frames in zip(texts, counts, strict=False):
-        if problem := _lack(where, _spell(recogniser, text), frames, recogniser.frame_times(samples, frames)[0]):
-            raise ValueError(problem)
+    if bad := [problem for problem in problems(recogniser, [Given(*row) for row in texts]) if problem]:
+        raise ValueError(bad[0])
 
 
-def _spell(recogniser: Recogniser, text: str) -> list[int]:
-    return recogniser.tokenizer(text, add_special_tokens=False).input_ids if text else []
-
-
-def _lack(name: str, ids: Sequence[int], frames: int, shift: float) -> str:
-    """What is wrong where a recording has fewer frames than its text needs: one a token, and one between equal ones."""
-    need = len(ids) + sum(a == b for a, b in pairwise(ids))
-    if need <= frames:
-        return ""
-    return (
-        f"{name}: the text needs at least {need} frames of {1e3 * shift:.0f} ms and the recording has {frames}; check "
-        "that this text belongs to it"
-    )
-
-
-def _align(recogniser: Recogniser, rows: Rows, batch: Sequence[int]) -> list[Aligned]:
-    found: dict[int, Aligned] = {}
-    good: dict[int, Mapping[str, Any]] = {}
-    for index in batch:
-        try:
-            row = rows[index]
-            text = " ".join(str(row.get("text") or "").split())
-            if text:
-                recogniser.check_texts([(_name(row), text)])
-            recogniser.check_lengths([row])
-            good[index] = {**row, "text": text}
-        except ValueError as error:
-            found[index] = Aligned("", [], problem=str(error))
-    if good:
-        found |= zip(good, _align_good(recogniser, list(good.values())), strict=True)
-    return [found[index] for index in batch]
-
-
-def _align_good(recogniser: Recogniser, rows: Sequence[Mapping[str, Any]]) -> Iterator[Aligned]:
-    blank = int(recogniser.model.config.pad_token_id)
-    reader = Vocabulary(token_strings(recogniser.tokenizer), blank)
+def _align(recogniser: Recogniser, rows: Sequence[Row]) -> Iterator[Aligned]:
+    blank = recogniser.blank
     log_probs, lengths, shift, offset = recogniser.outputs(rows)
-    spelt = [_spell(recogniser, row["text"]) for row in rows]
-    problems = [
-        _lack(_name(row), ids, int(frames), shift) for row, ids, frames in zip(rows, spelt, lengths, strict=True)
-    ]
-    fits = [i for i, ids in enumerate(spelt) if ids and not problems[i]]
+    log_probs = recogniser.spelling.named(log_probs)
+    texts = [recogniser.spelling.spell(row["text"]) for row in rows]
+    spelt = [text.ids for text in texts]
+    wrong = [lack(_name(row), ids, int(frames), shift) for row, ids, frames in zip(rows, spelt, lengths, strict=True)]
+    fits = [i for i, ids in enumerate(spelt) if ids and not wrong[i]]
     path = log_probs.argmax(-1)
     if fits:
         targets = torch.nn.utils.rnn.pad_sequence(
@@ -126,35 +107,47 @@ def _align_good(recogniser: Recogniser, rows: Sequence[Mapping[str, Any]]) -> It
         path[fits] = ctc_forced_align(log_probs[fits], lengths[fits], targets, sizes, blank=blank)
     for i, row in enumerate(rows):
         seconds = len(row["audio"]) / recogniser.rate
-        if problems[i]:
-            yield Aligned(row["text"], [], seconds=seconds, problem=problems[i])
+        if wrong[i]:
+            yield Aligned(row["text"], [], seconds=seconds, problem=wrong[i])
             continue
         frames = int(lengths[i])
-        words = _words(path[i, :frames], log_probs[i, :frames], reader, blank, shift, offset)
-        written = row["text"].split()
-        if len(written) == len(words):  # as they were written, not as the tokenizer spells them
-            words = [word._replace(word=own) for word, own in zip(words, written, strict=True)]
+        runs = _runs(path[i, :frames], blank)
+        found = texts[i].words if spelt[i] else recogniser.spelling.reader.words([run.token for run in runs])
+        words = [
+            word._replace(end=until(word.end, seconds))
+            for word in _times(found, runs, log_probs[i, :frames], path[i, :frames], shift, offset)
+        ]
         text = row["text"] or " ".join(word.word for word in words)
         yield Aligned(text, words, heard=not row["text"], seconds=seconds)
 
 
-def _words(
-    path: Tensor, log_probs: Tensor, reader: Vocabulary, blank: int, shift: float, offset: float
-) -> list[WordTime]:
-    """Words of the tokens along a path, each with the frames of its tokens' runs."""
-    runs, counts = path.unique_consecutive(return_counts=True)
+class _Run(NamedTuple):
+    token: int
+    start: int
+    stop: int
+
+
+def _runs(path: Tensor, blank: int) -> list[_Run]:
+    """The tokens along a path, each with the frames it holds."""
+    tokens, counts = path.unique_consecutive(return_counts=True)
     ends = counts.cumsum(0)
-    spoken = runs != blank
-    tokens, ends, counts = runs[spoken].tolist(), ends[spoken].tolist(), counts[spoken].tolist()
+    found = map(_Run, tokens.tolist(), (ends - counts).tolist(), ends.tolist())
+    return [run for run in found if run.token != blank]
+
+
+def _times(
+    words: Sequence[Word], runs: Sequence[_Run], log_probs: Tensor, path: Tensor, shift: float, offset: float
+) -> list[WordTime]:
+    """The words of a path, each with the frames of its tokens' runs."""
     sure = log_probs.gather(-1, path[:, None])[:, 0].double()
-    words = []
-    for word in reader.words(tokens):
-        held = [t for k in range(word.start, word.stop) for t in range(ends[k] - counts[k], ends[k])]
+    found = []
+    for word in words:
+        held = [t for run in runs[word.start : word.stop] for t in range(run.start, run.stop)]
         # frame t is the time from t shifts to t + 1 shifts, both later by the offset, as in `emission_time`
         start, end = (offset + shift * frame for frame in (held[0], held[-1] + 1))
-        words.append(WordTime(word.text.replace("\ufffd", "<unk>"), start, end, float(sure[held].mean().exp())))
-    return words
+        found.append(WordTime(word.text.replace("\ufffd", "<unk>"), start, end, float(sure[held].mean().exp())))
+    return found
 
 
-def _name(row: Mapping[str, Any]) -> str:
+def _name(row: Row) -> str:
     return str(row.get("id", "a recording"))

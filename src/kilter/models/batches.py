@@ -1,4 +1,4 @@
-"""Batches of texts that fit into memory: of like length, and halved where the guess was wrong."""
+"""Batches that fit into memory: of like length, and halved where the guess was wrong."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -37,11 +37,15 @@ def batches(lengths: Sequence[int], size: int, fits: Callable[[int, int], bool])
     return found
 
 
-def within_memory(todo: Sequence[Batch], write: Callable[[Batch], Made], where: Callable[[int], str]) -> Iterator[Made]:
+def within_memory(
+    todo: Sequence[Batch], write: Callable[[Batch], Made], alone: Callable[[int], Made]
+) -> Iterator[Made]:
     """What `write` makes of each batch; one that does not fit into memory is halved, and so are all that follow.
 
-    Raises:
-        ValueError: a single prompt does not fit.
+    Args:
+        todo: places in batches.
+        write: makes something of a batch, or runs out of memory.
+        alone: what is made, or raised, where the one at this place does not fit even alone.
     """
     queue = deque(todo)
     most = max(map(len, todo), default=1)
@@ -52,15 +56,13 @@ def within_memory(todo: Sequence[Batch], write: Callable[[Batch], Made], where: 
             continue
         try:
             found = write(batch)
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
             if len(batch) == 1:
-                raise ValueError(
-                    f"{where(batch[0])}: does not fit into memory even alone; lower --max-new-tokens or the number of "
-                    "beams or samples, shorten the prompt, or choose another --device"
-                ) from error
-            most = len(batch) // 2
-            queue.appendleft(batch)
-        else:
-            yield found
+                found = alone(batch[0])
+            else:
+                most = len(batch) // 2
+                queue.appendleft(batch)
+                continue
+        yield found

@@ -50,12 +50,14 @@ def free_memory(device: torch.device) -> int | None:
     return min(found) if found else None
 
 
-def out_of_memory(error: RuntimeError) -> bool:
-    """Whether torch raised it because an allocation failed; each device has words of its own.
+def out_of_memory(error: BaseException) -> bool:
+    """Whether it was raised because an allocation failed; each device has words of its own in torch.
 
     Example:
         >>> out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"))
         True
     """
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
     said = str(error)
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate" in said or "out of memory" in said
+    return isinstance(error, RuntimeError) and ("can't allocate" in said or "out of memory" in said)

@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from kilter.models.spelling import Spelling
+
 _START = -1
 
 
@@ -30,6 +32,9 @@ class LetterNGram:
         weight: w.
         bonus: β, for each token.
 
+    Raises:
+        ValueError: an order below 1, a negative weight, or a text that the tokenizer cannot spell; it is named.
+
     Example:
         >>> from kilter.models.small_speech import letter_tokenizer
         >>> model = LetterNGram(["abab"], letter_tokenizer("ab"), order=2, weight=1.0, bonus=0.0)
@@ -46,8 +51,10 @@ class LetterNGram:
             raise ValueError(f"order must be at least 1 and weight at least 0, got {order}, {weight}")
         self.order, self.weight, self.bonus, self._size = order, weight, bonus, len(tokenizer)
         self._after: dict[tuple[int, ...], Counter[int]] = defaultdict(Counter)
-        for ids in tokenizer(list(texts), add_special_tokens=False).input_ids:
-            said = [_START, *ids, 0]
+        spelling = Spelling(tokenizer, len(tokenizer), 0)
+        spelling.check([(f"text {place}", text) for place, text in enumerate(texts)])
+        for text in texts:
+            said = [_START, *spelling.spell(text).ids, 0]
             for end in range(1, len(said)):
                 for start in range(max(end - order + 1, 0), end + 1):
                     self._after[tuple(said[start:end])][said[end]] += 1

@@ -103,7 +103,7 @@ class OwnFunction:
         try:
             found = self.function(*map(list, columns))
         except Exception as error:
-            if isinstance(error, RuntimeError) and out_of_memory(error):
+            if out_of_memory(error):
                 raise  # who gave so much at once can give less
             raise ValueError(f"{self.option}: {self.place} raised {_told(error)}") from error
         count = len(columns[0])

@@ -1,7 +1,12 @@
 """The most probable alignment of each target, and its score: the lattice of CTC with the maximum for the sum.
 
+What does not fit at once is gone through in blocks of frames: forward, keeping the scores between blocks, then
+backward, making each block's scores anew. The path is the same.
+
 Reference: A. Graves et al., "Connectionist temporal classification", ICML 2006.
 """
+
+from math import isqrt
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -12,6 +17,12 @@ from kilter.core.masking import length_mask
 
 _CHUNK = 1 << 15
 """States whose way back is held at once."""
+
+_WHOLE = 1 << 26
+"""Scores that are held at once; a larger lattice is gone through in blocks."""
+
+_LONG = 1 << 15
+"""Frames beyond which a sum of log-probabilities needs float64."""
 
 
 def best_alignments(
@@ -35,23 +46,45 @@ def best_alignments(
     with torch.inference_mode():  # a loop of the smallest operations: what they cost is their call
         jump = torch.full(states.shape, -torch.inf, dtype=_accumulate(log_probs), device=log_probs.device)
         jump[:, 3::2].masked_fill_(targets[:, 1:] != targets[:, :-1], 0.0)  # over a blank between two unlike tokens
-        lattice = _forward(log_probs, states, jump)
-        state, score = _last_states(lattice, input_lengths, target_lengths)
-        path = states.gather(1, _trace(lattice, jump, state, input_lengths))
+        columns = F.pad(states, (2, 0))
+        block = frames if frames * columns.numel() <= _WHOLE else isqrt(frames - 1) + 1
+        spans = [(max(0, stop - block - 1), min(stop, frames)) for stop in range(block, frames + block, block)]
+        lattice, before, ends = jump, [], torch.zeros_like(columns, dtype=jump.dtype)
+        for start, stop in spans:  # the first frame of a block is the last one of the block before it
+            lattice = _forward(log_probs[:, start:stop], columns, jump, before[-1] if before else None)
+            last = input_lengths - 1 - start
+            here = lattice[last.clamp(0, len(lattice) - 1), torch.arange(batch, device=last.device)]
+            ends = here.where((last >= 0)[:, None], ends)
+            before.append(lattice[-1].clone())
+        state, score = _last_states(ends, input_lengths, target_lengths)
+        path = states.new_empty(batch, frames)
+        for place in range(len(spans) - 1, -1, -1):
+            start, stop = spans[place]
+            if stop < frames:
+                lattice = _forward(log_probs[:, start:stop], columns, jump, before[place - 1] if place else None)
+            path[:, start:stop] = _trace(lattice, jump, state, input_lengths - start)
+            state = path[:, start]
+        path = states.gather(1, path)
     possible = length_mask(input_lengths, frames) & (score > -torch.inf)[:, None]
     return path.where(possible, blank), score.clone()
 
 
 def _forward(
     log_probs: Float[Tensor, "batch time vocab"],
-    states: Int[Tensor, "batch states"],
+    columns: Int[Tensor, "batch padded"],
     jump: Float[Tensor, "batch states"],
+    before: Float[Tensor, "batch padded"] | None,
 ) -> Float[Tensor, "time batch padded"]:
-    """Score of the best way to each state, after two columns of -inf that stand for the states before the first."""
-    columns = F.pad(states, (2, 0)).expand(log_probs.shape[1], -1, -1)
-    lattice = log_probs.transpose(0, 1).gather(2, columns).to(jump.dtype)
+    """Score of the best way to each state, after two columns of -inf that stand for the states before the first.
+
+    The first frame's are `before`, where it is not the first of all.
+    """
+    lattice = log_probs.transpose(0, 1).gather(2, columns.expand(log_probs.shape[1], -1, -1)).to(jump.dtype)
     lattice[..., :2] = -torch.inf
-    lattice[0, :, 4:] = -torch.inf  # an alignment starts in the first blank or the first token
+    if before is None:
+        lattice[0, :, 4:] = -torch.inf  # an alignment starts in the first blank or the first token
+    else:
+        lattice[0] = before
     stay, step, skip = lattice[..., 2:].unbind(), lattice[..., 1:-1].unbind(), lattice[..., :-2].unbind()
     best, jumped = torch.empty_like(jump), torch.empty_like(jump)
     for t in range(1, len(lattice)):
@@ -62,13 +95,11 @@ def _forward(
 
 
 def _last_states(
-    lattice: Float[Tensor, "time batch padded"],
+    ends: Float[Tensor, "batch padded"],
     input_lengths: Int[Tensor, " batch"],
     target_lengths: Int[Tensor, " batch"],
 ) -> tuple[Int[Tensor, " batch"], Float[Tensor, " batch"]]:
     """Where the best alignment ends, in the last blank or the last token, and its score; 0 without frames."""
-    utterance = torch.arange(len(input_lengths), device=lattice.device)
-    ends = lattice[(input_lengths - 1).clamp(min=0), utterance]
     blank_end = 2 * target_lengths
     score, token = torch.stack([ends.gather(1, (blank_end + 2 - i)[:, None])[:, 0] for i in (0, 1)]).max(0)
     empty = input_lengths == 0
@@ -111,4 +142,5 @@ def _before(
 
 
 def _accumulate(log_probs: Tensor) -> torch.dtype:
-    return torch.promote_types(log_probs.dtype, torch.float32)
+    least = torch.float64 if log_probs.shape[1] > _LONG and log_probs.device.type != "mps" else torch.float32
+    return torch.promote_types(log_probs.dtype, least)

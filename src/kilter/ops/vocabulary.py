@@ -59,6 +59,12 @@ class Vocabulary:
         return ids
 
 
+def word_delimiter(tokenizer: Any) -> str:
+    """The token that stands for the space between words in a tokenizer of letters; `|` where it does not say."""
+    given = getattr(tokenizer, "init_kwargs", {})  # the property of a phoneme tokenizer logs an error
+    return given.get("word_delimiter_token", getattr(tokenizer, "word_delimiter_token", None)) or "|"
+
+
 def token_strings(vocabulary: Any) -> tuple[str, ...]:
     """Strings by token id of a list of strings or of a transformers tokenizer; `" "` marks the start of words.
 
@@ -70,13 +76,23 @@ def token_strings(vocabulary: Any) -> tuple[str, ...]:
         ('', 'a', ' ')
     """
     if hasattr(vocabulary, "convert_ids_to_tokens"):
-        separator = getattr(vocabulary, "word_delimiter_token", None) or "|"
-        special = set(vocabulary.all_special_ids)
-        tokens = vocabulary.convert_ids_to_tokens(range(len(vocabulary)))
+        separator, special = word_delimiter(vocabulary), set(vocabulary.all_special_ids)
+        # ids may have gaps, and what stands there is the unknown token, or none
+        last = max(vocabulary.get_vocab().values(), default=-1) if hasattr(vocabulary, "get_vocab") else -1
+        tokens = vocabulary.convert_ids_to_tokens(range(max(len(vocabulary), last + 1)))
+        nothing = {None, getattr(vocabulary, "unk_token", None)}
+        begins = re.compile("[\u2581\u0120]" if _of_bytes(tokens) else "\u2581")
         return tuple(
-            " " if t == separator else "" if i in special else t.replace("\u2581", " ") for i, t in enumerate(tokens)
+            " " if t == separator else "" if i in special or t in nothing else begins.sub(" ", t)
+            for i, t in enumerate(tokens)
         )
     listed = isinstance(vocabulary, Iterable) and not isinstance(vocabulary, str)
     if not listed or not all(isinstance(token, str) for token in vocabulary):
         raise TypeError("vocabulary must be a list of strings by token id, or a tokenizer")
     return tuple(vocabulary)
+
+
+def _of_bytes(tokens: Sequence[str | None]) -> bool:
+    """Whether tokens are of bytes, where Ġ stands for the space; in Maltese it is a letter, and has a small one."""
+    named = [token for token in tokens if token]
+    return any(t[0] == "\u0120" and len(t) > 1 for t in named) and not any("\u0121" in t for t in named)

@@ -95,7 +95,7 @@ class AlignWithPurposeRecipe(Recognition):
             if self.property == "low-latency":
                 better: Any = LowLatency(blank=recogniser.blank, compat=compat)
             else:
-                better = MinimumWER(recogniser.tokenizer, blank=recogniser.blank, compat=compat)
+                better = MinimumWER(recogniser.spelling.strings, blank=recogniser.blank, compat=compat)
             return AlignWithPurpose(better, samples=self.samples, margin=self.margin, temperature=self.temperature)
 
         return Levers(objective=objective, weight=weight)

@@ -28,7 +28,8 @@ def ctc_forced_align(
 
     Without gradient. Among alignments of one probability it is the one that, read from the end, ends in the blank
     and stays where it is as long as it can: the last token as early as possible, then the one before it. Extra
-    memory is B·T·(2U+3) numbers of float32 (float64 for float64).
+    memory is B·T·(2U+3) numbers, and where these are more than 2²⁶, about 2√T·B·(2U+3) for twice the time. They are of
+    float32 (float64 for float64, and beyond 32,768 frames).
 
     Args:
         log_probs: log-softmax of the model's outputs; any float dtype, any strides.

@@ -28,6 +28,7 @@ from kilter.core.checks import (
 from kilter.core.errors import extra
 from kilter.core.masking import length_mask, padded
 from kilter.core.objective import LossOutput, Objective
+from kilter.core.signs import short
 from kilter.ops.ctc_sum import ctc_sum
 from kilter.ops.vocabulary import Vocabulary, token_strings
 from kilter.speech.ctc_search import ctc_prefix_beam_search
@@ -200,7 +201,7 @@ class MinimumWordErrorRate(Objective):
         for i, reference in enumerate(references):
             if (ids := self._reader.spell_text(reference)) is None:
                 raise ValueError(
-                    f"utterance {i}: the vocabulary cannot spell the reference {reference!r}; write it with the "
+                    f"utterance {i}: the vocabulary cannot spell the reference {short(reference)!r}; write it with the "
                     "vocabulary's letters, or set ctc_weight=0"
                 )
             spelled.append(ids)

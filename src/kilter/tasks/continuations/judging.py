@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kilter.evaluation.copying import overlap, repetition
-from kilter.tasks.continuations.ranking import TextScorer, suffix_identification, wins
+from kilter.tasks.continuations.ranking import TextScorer, scores, suffix_identification, wins
 
 if TYPE_CHECKING:
     from kilter.data.books import Pair
@@ -52,8 +52,8 @@ def preferred(
 ) -> dict[str, list[float]]:
     """How often the judge prefers these texts to plain samples, and to the author's unless they are."""
     every = [*texts, *plain, pair.continuation]
-    scores = [float(score) for score in judge([pair.prefix] * len(every), every)]
-    ours, theirs, author = scores[: len(texts)], scores[len(texts) : -1], scores[-1]
+    found = scores(judge, [pair.prefix] * len(every), every)
+    ours, theirs, author = found[: len(texts)], found[len(texts) : -1], found[-1]
 
     def beats(others: Sequence[float]) -> float:
         return statistics.fmean((one > other) + 0.5 * (one == other) for one in ours for other in others)

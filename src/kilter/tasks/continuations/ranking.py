@@ -13,6 +13,7 @@ from torch import Tensor
 
 from kilter.evaluation.copying import overlap
 from kilter.hosts.sentences import cut_text, load_sentences
+from kilter.models.batches import Batch, within_memory
 
 TextScorer = Callable[[Sequence[str], Sequence[str]], Any]
 
@@ -85,6 +86,31 @@ class Similarity:
         return [cut_text(tokenizer, prefix, most, keep="end") for prefix in prefixes]
 
 
+def scores(scorer: TextScorer, prefixes: Sequence[str], continuations: Sequence[str]) -> list[float]:
+    """The score of each pair; all at once, or in as many parts as memory asks for.
+
+    Raises:
+        ValueError: a single pair does not fit into memory.
+
+    Example:
+        >>> scores(word_overlap, ["The old house."], ["A new house."])
+        [0.5]
+    """
+
+    def some(batch: Batch) -> list[float]:
+        found = scorer([prefixes[row] for row in batch], [continuations[row] for row in batch])
+        return [float(score) for score in found]
+
+    def alone(row: int) -> list[float]:
+        raise ValueError(
+            f"{prefixes[row][:60]!r} and {continuations[row][:60]!r} do not fit into memory even alone; shorten the "
+            "texts, or choose another --device or a smaller scorer"
+        )
+
+    every = [[*range(len(prefixes))]] if len(prefixes) else []
+    return [score for part in within_memory(every, some, alone) for score in part]
+
+
 def wins(scorer: TextScorer, rows: Sequence[tuple[str, str, str]]) -> list[float]:
     """For each (prefix, one, other): 1 where the scorer prefers the one, 0 where the other, a half for a tie.
 
@@ -95,8 +121,7 @@ def wins(scorer: TextScorer, rows: Sequence[tuple[str, str, str]]) -> list[float
     if not rows:
         return []
     prefixes, ones, others = zip(*rows, strict=True)
-    scores = torch.as_tensor(scorer([*prefixes, *prefixes], [*ones, *others])).float()
-    first, second = scores.view(2, -1)
+    first, second = torch.tensor(scores(scorer, [*prefixes, *prefixes], [*ones, *others])).view(2, -1)
     return ((first > second).float() + 0.5 * (first == second).float()).tolist()
 
 
@@ -112,12 +137,12 @@ def suffix_identification(scorer: TextScorer, rows: Sequence[Mapping[str, str]])
         (row, kind) for row in range(len(rows)) for kind in ("true", "inbook", "generative") if rows[row].get(kind)
     ]
     given = [rows[row]["prefix"] for row, _ in asked], [rows[row][kind] for row, kind in asked]
-    scores = dict(zip(asked, map(float, scorer(*given) if asked else ()), strict=True))
+    found = dict(zip(asked, scores(scorer, *given), strict=True))
     return [
         {
-            kind: [(scores[row, "true"] > scores[row, kind]) + 0.5 * (scores[row, "true"] == scores[row, kind]), 1.0]
+            kind: [(found[row, "true"] > found[row, kind]) + 0.5 * (found[row, "true"] == found[row, kind]), 1.0]
             for kind in ("inbook", "generative")
-            if (row, kind) in scores
+            if (row, kind) in found
         }
         for row in range(len(rows))
     ]

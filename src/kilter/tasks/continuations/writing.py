@@ -17,6 +17,7 @@ import torch
 from kilter.data.passages import cut
 from kilter.hosts.settings import generate_as_asked
 from kilter.lab.kept import KeptRows
+from kilter.models.devices import out_of_memory
 
 _TRIES = 4
 
@@ -62,7 +63,7 @@ def write_continuations(
 
     Raises:
         ValueError: The file was made with other settings or prefixes (see `KeptRows`); a prefix is empty or has, with
-            its continuation, too many tokens for the model.
+            its continuation, too many tokens for the model; a batch does not fit into memory.
     """
     writing = writing or Writing()
     kept = KeptRows(file, {"model": name, **asdict(writing)})
@@ -74,7 +75,15 @@ def write_continuations(
     for start in range(0, len(order), size):
         batch = order[start : start + size]
         if missing := [key for key in batch if key not in kept.rows]:
-            texts = _write_batch(*load(), {key: prefixes[key] for key in batch}, writing)
+            try:
+                texts = _write_batch(*load(), {key: prefixes[key] for key in batch}, writing)
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+                raise ValueError(  # what is drawn depends on the batch, so that it cannot be halved
+                    f"prefixes {batch[0]!r} and {len(batch) - 1} more: do not fit into memory together; free some, "
+                    "shorten the prefixes (prefix_words), or choose a smaller model; what was written is kept"
+                ) from error
             kept.add({"id": key, "of": _mark(prefixes[key]), "text": texts[key]} for key in missing)
         advance(min(start + size, len(order)), len(order))
     return {key: text for key in prefixes if (text := kept.rows[key]["text"])}

@@ -5,7 +5,21 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from kilter.lab.recipe import Picture
+from kilter.lab.recipe import RATE, SHARE, Metric, Picture
+
+METRICS: Mapping[str, Metric] = {
+    "wer": Metric("Word error rate", "%", "lower", 2, RATE),
+    "delay_ms": Metric("Mean emission delay", "ms", "lower", 0),
+    "shift_ms": Metric("Emission against the model as given", "ms", "lower", 0),
+    "median_delay_ms": Metric("Median emission delay", "ms", "lower", 0),
+    "onset_ms": Metric("Emission after word onset", "ms", "lower", 0),
+    "early": Metric("Words emitted before their end", "%", "higher", 1, SHARE),
+    "cer": Metric("Character error rate", "%", "lower", 2, RATE),
+    "lm_wer": Metric("Word error rate with a letter n-gram", "%", "lower", 2, RATE),
+    "dev_wer": Metric("Word error rate, development takes", "%", "lower", 2, RATE),
+    "dev_delay_ms": Metric("Mean emission delay, development takes", "ms", "lower", 0),
+}
+"""What is measured, by name."""
 
 
 def front(summary: Mapping[str, Any]) -> Iterator[Picture]:

@@ -16,20 +16,27 @@ def judge(
     """One row per utterance: what was heard and when, and `totals`, `[numerator, denominator]` of each figure.
 
     Delays are measured where `rows` have the true spans of their words; with `before`, the shift against it too.
-    With `fuse`, a language model, the words are those of a beam search.
+    With `fuse`, a language model, the words are those of a beam search. What was said and what was heard are compared
+    as the vocabulary spells them, see `kilter.core.normalise`.
     """
+    spelt, keep = recogniser.spelling.normalise, recogniser.keep
+
+    def alike(words: Sequence[Any]) -> list[Any]:
+        return [word._replace(token=spelt(word.token)) for word in words]
+
     given = list(before.hear(rows)) if before is not None else []
     judged = []
     for index, heard in enumerate(recogniser.hear(rows, fuse=fuse)):
         row = rows[index]
+        texts = [spelt(row["text"])], [spelt(heard.text)]
         totals: dict[str, list[float]] = {
-            "wer": list(word_error_counts([row["text"]], [heard.text])),
-            "cer": list(character_error_counts([row["text"]], [heard.text])),
+            "wer": list(word_error_counts(*texts, keep=keep)),
+            "cer": list(character_error_counts(*texts, keep=keep)),
         }
         found = {"id": row["id"], "text": row["text"], "heard": heard.text, "emissions": heard.words}
         if row.get("words"):
             spans = [Span(word["word"], word["start"], word["end"]) for word in row["words"]]
-            drift = drift_to_reference([heard.words], [spans])
+            drift = drift_to_reference([alike(heard.words)], [alike(spans)])
             delays, count = drift.delays[0], drift.matched
             totals |= {
                 "delay_ms": [sum(delays), count],
@@ -38,7 +45,7 @@ def judge(
             }
             found["delays_ms"] = delays
         if given:
-            shift = drift_between([heard.words], [given[index].words])
+            shift = drift_between([alike(heard.words)], [alike(given[index].words)])
             totals["shift_ms"] = [sum(shift.delays[0]), shift.matched]
         judged.append({**found, "totals": totals})
     return judged

@@ -53,7 +53,7 @@ def _bayes_risk(strength: float) -> Levers:
 
 def _n_best_mwer(weight: float) -> Levers:
     def objective(recogniser: "Recogniser") -> Any:
-        return _speech().MinimumWordErrorRate(recogniser.tokenizer, blank=recogniser.blank)
+        return _speech().MinimumWordErrorRate(recogniser.spelling.strings, blank=recogniser.blank)
 
     return _instead(objective, weight)
 

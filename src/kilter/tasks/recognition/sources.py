@@ -1,5 +1,6 @@
 """Where speech comes from: strings of recorded digits, recorded sentences, or the user's own recordings."""
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -7,6 +8,7 @@ from kilter.core.sources import check_reread
 from kilter.lab.recipe import Provenance
 
 if TYPE_CHECKING:
+    from kilter.data.manifests import SpeechRows
     from kilter.models.recogniser import Recogniser
 
 Split = Literal["test", "dev"]
@@ -107,14 +109,16 @@ class OwnRecordings:
         from kilter.data.manifests import load_speech
 
         check_reread("recordings", train=train, eval=evaluation)
-        own = load_speech(train, split="train", rate=recogniser.rate, **columns)
+        own = _fitting(recogniser, load_speech(train, split="train", rate=recogniser.rate, **columns), **columns)
         judged = load_speech(evaluation, split="test", rate=recogniser.rate, **columns)
-        recogniser.check_texts(own.rows.texts())
+        judged = _fitting(recogniser, judged, **columns)
         self._own, self._judged = own.rows, judged.rows
+        texts = [text for _, text in (*own.rows.texts(), *judged.rows.texts())]
         self.provenance = Provenance(
             f"your recordings: {len(own.rows)} to train, {len(judged.rows)} to judge",
             source=f"{train}, {evaluation}",
             skipped=[*own.skipped, *judged.skipped],
+            note=recogniser.spelling.normalise.told(texts),
             digest=_digest(own.rows.texts(), judged.rows.texts()),
         )
 
@@ -131,6 +135,39 @@ class OwnRecordings:
 
 
 Source = Digits | Sentences | OwnRecordings
+
+_TOLD = 5
+"""Recordings that an error names."""
+
+
+def _fitting(recogniser: "Recogniser", found: "SpeechRows", *, skip_bad: bool, **_: Any) -> "SpeechRows":
+    """The recordings that can be learnt from or judged by; what would stop the training in its middle is named now.
+
+    Raises:
+        ValueError: a recording is too short, or its text is empty, too long for it or cannot be spelt, and none of
+            these may be left out; or no recording is left.
+    """
+    from kilter.data.manifests import SpeechRows, Utterances
+    from kilter.models.fitting import Given, problems
+
+    rows = found.rows.headers()
+    given = [Given(row.where, row.text, math.ceil(row.seconds * recogniser.rate)) for row in rows]
+    bad = {place: why for place, why in enumerate(problems(recogniser, given, need_text=True)) if why}
+    told = "\n".join(
+        [f"{len(bad)} of {len(rows)} recordings cannot be learnt from or judged by:", *[*bad.values()][:_TOLD]]
+    )
+    if bad and not skip_bad:
+        hint = "(or skip such recordings with --skip-bad)"
+        try:
+            recogniser.check_texts([(row.where, row.text) for row in given if row.text.strip()])
+        except ValueError as error:  # it names every sign, not the first recording's alone
+            raise ValueError(f"{error} {hint}") from error
+        raise ValueError(f"{told}\n{hint}")
+    if len(bad) == len(rows):
+        raise ValueError(f"{told}\nand none is left")
+    left_out = [(rows[place].where, why.removeprefix(f"{rows[place].where}: ")) for place, why in bad.items()]
+    left = [row for place, row in enumerate(rows) if place not in bad]
+    return SpeechRows(Utterances(left, recogniser.rate), [*found.skipped, *left_out])
 
 
 def _digest(*parts: Sequence[tuple[str, str]]) -> str:

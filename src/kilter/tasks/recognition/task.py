@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from tyro.conf import arg
 
+from kilter.core.normalise import TextPart
 from kilter.evaluation.word_errors import weak_model_note
 from kilter.lab.arms import Arm, Levers, Mixture, Part, Term
 from kilter.lab.files import MAIN_PROCESS, full_disk_said
 from kilter.lab.locks import one_at_a_time
 from kilter.lab.options import NOT_NEGATIVE, above, at_least, share
-from kilter.lab.recipe import RATE, SHARE, Advance, Judged, Metric, Picture, Provenance, Recipe
+from kilter.lab.recipe import Advance, Judged, Metric, Picture, Provenance, Recipe
 from kilter.models.names import check_model_name
 from kilter.tasks.recognition import figures
 from kilter.tasks.recognition.rivals import NETWORKS, rivals
@@ -45,7 +46,9 @@ class Recognition(Recipe):
     audio_column: str = "audio"
     """column of the recordings"""
     skip_bad: bool = False
-    """leave out unreadable or empty recordings (they are counted in the report) instead of stopping"""
+    """leave out recordings that cannot be read or do not fit their text (the report counts them) instead of stopping"""
+    keep: tuple[TextPart, ...] = ()
+    """of your texts leave as it is: white space, the Unicode form, case; by default they become the vocabulary's"""
     speech: Literal["digits", "prompts"] = "digits"
     """without --model: strings of digits as words, or recorded sentences (telephone prompts) as letters"""
     language: Literal["en", "es", "fr", "it"] = "en"
@@ -90,18 +93,7 @@ class Recognition(Recipe):
         "pictures_of": 1,
     }
     """sizes of a preset that takes seconds"""
-    metrics: ClassVar[Mapping[str, Metric]] = {
-        "wer": Metric("Word error rate", "%", "lower", 2, RATE),
-        "delay_ms": Metric("Mean emission delay", "ms", "lower", 0),
-        "shift_ms": Metric("Emission against the model as given", "ms", "lower", 0),
-        "median_delay_ms": Metric("Median emission delay", "ms", "lower", 0),
-        "onset_ms": Metric("Emission after word onset", "ms", "lower", 0),
-        "early": Metric("Words emitted before their end", "%", "higher", 1, SHARE),
-        "cer": Metric("Character error rate", "%", "lower", 2, RATE),
-        "lm_wer": Metric("Word error rate with a letter n-gram", "%", "lower", 2, RATE),
-        "dev_wer": Metric("Word error rate, development takes", "%", "lower", 2, RATE),
-        "dev_delay_ms": Metric("Mean emission delay, development takes", "ms", "lower", 0),
-    }
+    metrics: ClassVar[Mapping[str, Metric]] = figures.METRICS
 
     def prepare(self) -> None:
         """Check that the options fit each other; with one's own model, the model as given is an arm too."""
@@ -122,7 +114,7 @@ class Recognition(Recipe):
         """Of the task's options those of the source and of the loss that the arm has."""
         found = self.mixture(arm)
         levers = found.levers()
-        idle = {"language"} if self.speech == "digits" else set()
+        idle = ({"language"} if self.speech == "digits" else set()) | (set() if self.keep else {"keep"})
         idle |= {"speech", "language", "encoder", "warm_up_learning_rate"} if self.model else set()
         idle |= set() if _falls(levers) else {"schedule", "start_step", "start_word_success"}
         made = super().made_by(arm) | ({"schedule": "constant"} if "constant" in found.words else {})
@@ -186,7 +178,7 @@ class Recognition(Recipe):
             from kilter.models.recogniser import Recogniser
 
             columns: Any = {name: getattr(self, name) for name in ("text_column", "audio_column", "skip_bad")}
-            own = Recogniser.load(str(self.model))
+            own = Recogniser.load(str(self.model), keep=self.keep)
             self._source = sources.OwnRecordings(own, self.train_data, self.eval_data, **columns)
         elif self.speech == "digits":
             self._source = sources.Digits(self.test_strings)
@@ -209,7 +201,7 @@ class Recognition(Recipe):
         from kilter.models.recogniser import Recogniser
 
         torch.manual_seed(seed)
-        recogniser = Recogniser.load(self.model or shared)
+        recogniser = Recogniser.load(self.model or shared, keep=self.keep)
         found = self.mixture(arm)
         self._fit(
             recogniser,
@@ -297,16 +289,9 @@ class Recognition(Recipe):
             remove_unused_columns=False,
         )
         trainer = Trainer(recogniser.model, settings, train_dataset=rows, data_collator=recogniser.collate)
-        callbacks = [
-            *(levers.callbacks(recogniser) if levers.callbacks is not None else ()),
-            *([handle] if handle else []),
-        ]
-        fit(
-            trainer,
-            advance,
-            callbacks=callbacks,
-            sampler=levers.sampler(rows, seed) if levers.sampler is not None else None,
-        )
+        callbacks = [*([] if levers.callbacks is None else levers.callbacks(recogniser)), *([handle] if handle else [])]
+        sampler = None if levers.sampler is None else levers.sampler(rows, seed)
+        fit(trainer, advance, callbacks=callbacks, sampler=sampler)
         if handle:
             handle.detach()
 
@@ -350,8 +335,8 @@ class Recognition(Recipe):
         from kilter.tasks.recognition.judging import judge, ratios
 
         percent = {name for name, metric in self.metrics.items() if metric.unit == "%"}
-        recogniser = Recogniser.load(str(self.model) if arm == "before" else model).to(self.device)
-        before = Recogniser.load(self.model).to(self.device) if self.model and arm != "before" else None
+        recogniser = Recogniser.load(str(self.model) if arm == "before" else model, keep=self.keep).to(self.device)
+        before = Recogniser.load(self.model, keep=self.keep).to(self.device) if self.model and arm != "before" else None
         rows = judge(recogniser, self._source.judged("test", seed), before)
         if (letters := self._source.language_model(recogniser, seed)) is not None:
             searched = judge(recogniser, self._source.judged("test", seed), fuse=letters)
@@ -368,9 +353,11 @@ class Recognition(Recipe):
 
     def notes(self, summary: Mapping[str, Any]) -> Sequence[str]:
         """What is to be borne in mind, whatever was compared."""
-        return [*self._remarks(summary["arms"], synthetic=summary["data"]["synthetic"])]
+        return [*self._remarks(summary["arms"], summary["data"])]
 
-    def _remarks(self, arms: Mapping[str, Any], *, synthetic: bool) -> Iterator[str]:
+    def _remarks(self, arms: Mapping[str, Any], data: Mapping[str, Any]) -> Iterator[str]:
+        if self.model and data["note"]:
+            yield data["note"]
         if self.model and "ctc" not in arms:
             yield (
                 "No arm trained with plain CTC for the same steps, so part of the change may come from more training "
@@ -379,7 +366,7 @@ class Recognition(Recipe):
         given = arms.get("before", {}).get("metrics", {}).get("wer", {}).get("mean")
         if given is not None and (note := weak_model_note(given / 100)):
             yield note
-        if synthetic:
+        if data["synthetic"]:
             yield "The speech is synthetic (espeak-ng): no recordings could be had. Read no more into it."
         if (delay := self.delays(arms).get("ctc", 0.0)) < 0:
             yield (

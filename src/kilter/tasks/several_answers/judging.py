@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from kilter.evaluation.diversity import distinct_n, oracle_at_k, sentence_bleu
+from kilter.models.batches import Batch, within_memory
 from kilter.models.text_decoding import seeds
 from kilter.models.text_model import TextModel
 
@@ -50,17 +51,26 @@ def write_texts(
     """The outputs of every item, most likely first; inputs of like length share a batch, which changes nothing else.
 
     Raises:
-        ValueError: an input without a token, or too long for the model.
+        ValueError: an input without a token, or too long for the model or the memory.
     """
     rows = model.encode([item.source for item in items], chat=chat)
     model.check_fit([(f"input {place}", len(row)) for place, row in enumerate(rows)], max_new_tokens)
     drawn = seeds(rows, seed)
     order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
     found: dict[int, list[dict[str, Any]]] = {}
-    for start in range(0, len(order), batch_size):
-        places = order[start : start + batch_size]
-        texts = write([rows[place] for place in places], [drawn[place] for place in places])
-        for place, outputs in zip(places, texts, strict=True):
+
+    def write_batch(places: Batch) -> dict[int, list[dict[str, Any]]]:
+        return dict(zip(places, write([rows[i] for i in places], [drawn[i] for i in places]), strict=True))
+
+    def alone(place: int) -> dict[int, list[dict[str, Any]]]:
+        raise ValueError(
+            f"input {place}: does not fit into memory even alone; choose fewer beams or samples, shorter texts, or "
+            "another --device"
+        )
+
+    todo = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    for texts in within_memory(todo, write_batch, alone):
+        for place, outputs in texts.items():
             for output in outputs:
                 output["text"] = " ".join(items[place].filled(output["text"]).split())
             found[place] = sorted(outputs, key=lambda output: -output["log_prob"])
