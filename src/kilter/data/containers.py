@@ -1,0 +1,331 @@
+"""How long a recording is where libsndfile believes a header that says too little, nothing, or more than there is.
+
+It stops where the header says: an MP3 without one it guesses, of chained Ogg it reads the first link, a FLAC from a
+pipe it takes for endless. Here frames and pages are counted, and the decoder is given a header that is right.
+
+References: ISO/IEC 11172-3 and 13818-3 (MPEG frames), the Xing tag as LAME writes it, RFC 9639 (FLAC), RFC 3533 (Ogg).
+"""
+
+import re
+import struct
+from collections.abc import Iterator
+from functools import cache, lru_cache
+from typing import NamedTuple
+
+UNKNOWN = 0x7FFF0000
+"""A size from which on it is a mark for "not known yet", as those leave it who write into a pipe."""
+MISSING = 0.02
+"""Seconds that may lack at the end: writers miscount by some bytes."""
+
+
+class UncountableError(ValueError):
+    """What a header says and what there is differ, and a part would be lost in silence."""
+
+
+class Parts(NamedTuple):
+    """What the decoder is given instead of the file, one after the other; `counted`: what they say is what they hold."""
+
+    files: list[bytes]
+    counted: bool = True
+
+
+def lacks(there: float, promised: float) -> UncountableError:
+    """Less than promised."""
+    return UncountableError(f"holds {there:.2f} of the {promised:.2f} s that its header promises")
+
+
+# MPEG -------------------------------------------------------------------------------------------------------------
+
+_RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
+"""By the code of the version: MPEG-1, 2 and 2.5."""
+_KILOBITS = {
+    (True, 3): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
+    (True, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+    (True, 1): (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    (False, 3): (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
+    (False, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+    (False, 1): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+"""By whether it is MPEG-1, and the code of the layer: 3 is layer I, 1 is layer III."""
+_SLACK = 4
+"""Frames by which counts may differ: some writers count the tag, all hide an encoder's delay."""
+MPEG_MISSING = _SLACK * 1152
+"""Samples that make up so many frames."""
+_AFTER = (b"", b"TAG", b"ID3", b"APE", b"LYR")
+"""How what follows the last frame begins."""
+
+
+class _Frame(NamedTuple):
+    """A frame's size in bytes, its samples, and what must stay the same in a stream."""
+
+    size: int
+    samples: int
+    kind: tuple[int, int, int, bool]  # version, layer, rate, mono
+
+
+@lru_cache(4096)
+def _frame(head: bytes) -> _Frame | None:
+    """What a frame's first four bytes say; None where they are none."""
+    if len(head) < 4 or head[0] != 0xFF or head[1] < 0xE0:
+        return None
+    version, layer, bits, rate = head[1] >> 3 & 3, head[1] >> 1 & 3, head[2] >> 4, head[2] >> 2 & 3
+    if version == 1 or layer == 0 or bits in (0, 15) or rate == 3:
+        return None
+    hertz, padding = _RATES[version][rate], head[2] >> 1 & 1
+    samples = 384 if layer == 3 else 576 if layer == 1 and version != 3 else 1152
+    unit = 4 if layer == 3 else 1
+    size = (samples // 8 // unit * 1000 * _KILOBITS[version == 3, layer][bits - 1] // hertz + padding) * unit
+    return _Frame(size, samples, (version, layer, hertz, head[3] >> 6 == 3))
+
+
+def _starts(data: bytes, at: int) -> bool:
+    """Whether three frames of one kind follow on each other, or as many as there are up to the end."""
+    kind = None
+    for _ in range(3):
+        frame = _frame(data[at : at + 4])
+        if frame is None or (kind and frame.kind != kind):
+            return kind is not None and data[at : at + 3] in _AFTER
+        kind, at = frame.kind, at + frame.size
+    return at <= len(data)
+
+
+def _frames(data: bytes) -> Iterator[tuple[int, _Frame]]:
+    """Where frames lie, and what they are, without what stands before, between and behind them."""
+    at, kind = 0, None
+    while 0 <= at < len(data):
+        frame = _frame(data[at : at + 4])
+        if frame and at + frame.size <= len(data) and (frame.kind == kind or _starts(data, at)):
+            yield at, frame
+            kind, at = frame.kind, at + frame.size
+        elif data[at : at + 3] == b"ID3" and len(data) >= at + 10:
+            at += 10 + sum((byte & 127) << shift for byte, shift in zip(data[at + 6 : at + 10], (21, 14, 7, 0)))
+        else:
+            at, kind = (
+                min((found for mark in (b"\xff", b"ID3") if (found := data.find(mark, at + 1)) > 0), default=-1),
+                None,
+            )
+
+
+def _side(head: bytes) -> int:
+    """Where the tag lies in a frame of layer III."""
+    mono = head[3] >> 6 == 3
+    return 4 + ((17 if mono else 32) if head[1] >> 3 & 3 == 3 else (9 if mono else 17))
+
+
+def _tag(data: bytes, at: int) -> int | None:
+    """The frames that a tag counts, in a frame that is one; 0 where it does not say."""
+    xing = at + _side(data[at : at + 4])
+    if data[xing : xing + 4] in (b"Xing", b"Info"):
+        return int.from_bytes(data[xing + 8 : xing + 12]) if data[xing + 7] & 1 else 0
+    return int.from_bytes(data[at + 50 : at + 54]) if data[at + 36 : at + 40] == b"VBRI" else None
+
+
+def mpeg(data: bytes, count: int) -> Parts | None:
+    """MP3 and its elders: None where `count`, what the decoder believes, is about what there is.
+
+    Raises:
+        UncountableError: there is less than a tag promises, or the rate changes on the way.
+    """
+    found = list(_frames(data))
+    tags = [_tag(data, at) for at, _ in found]
+    audio = [(at, frame) for (at, frame), tag in zip(found, tags, strict=True) if tag is None]
+    if not audio:
+        raise UncountableError("holds no frame of MPEG audio that can be counted")
+    if len(kinds := dict.fromkeys(frame.kind for _, frame in audio)) > 1:
+        told = " to ".join(f"{rate} Hz {'mono' if mono else 'stereo'}" for _, _, rate, mono in kinds)
+        raise UncountableError(f"changes on its way from {told}")
+    (_, first), promised = audio[0], tags[0] or 0
+    seconds = first.samples / first.kind[2]
+    if promised > len(audio) + _SLACK and not any(tags[1:]):
+        raise lacks(len(audio) * seconds, promised * seconds)
+    hidden = _SLACK * first.samples if tags[0] is None else MPEG_MISSING
+    if abs(count - len(audio) * first.samples) <= hidden and not any(tag is not None for tag in tags[1:]):
+        return None
+    sound = b"".join(data[at : at + frame.size] for at, frame in audio)
+    head = data[audio[0][0] : audio[0][0] + 4]
+    head = bytes((0xFF, head[1] | 1, head[2] & 0b1100 | 0xE0, head[3]))  # no check sum, and room for the tag
+    size = (_frame(head) or first).size
+    tag = bytes(_side(head) - 4) + b"Xing" + struct.pack(">III", 3, len(audio), size + len(sound))
+    return Parts([(head + tag).ljust(size, b"\0") + sound])
+
+
+# Ogg --------------------------------------------------------------------------------------------------------------
+
+
+def ogg(data: bytes) -> Parts | None:
+    """Ogg, whatever is in it: None where it is one stream that is whole from its beginning; else its links."""
+    links, follows = [0], True
+    numbers: dict[bytes, int] = {}
+    ends: list[int] = []
+    at, begun = data.find(b"OggS"), False
+    while at >= 0 and len(data) >= at + 27:
+        first, serial, number = (
+            data[at + 5] & 2,
+            data[at + 14 : at + 18],
+            int.from_bytes(data[at + 18 : at + 22], "little"),
+        )
+        if first and begun:
+            links.append(at)
+            numbers.clear()
+        begun = not first
+        follows &= number == numbers.get(serial, -1) + 1
+        numbers[serial] = number
+        if (end := int.from_bytes(data[at + 6 : at + 14], "little", signed=True)) > 0 and len(ends) < 2:
+            ends.append(end)
+        body = at + 27 + data[at + 26]
+        at = data.find(b"OggS", body + sum(data[at + 27 : body]))
+    late = len(ends) == 2 and ends[0] > 8 * (ends[1] - ends[0])  # cut out of a broadcast that ran before
+    if len(links) == 1 and follows and not late:
+        return None
+    return Parts([data[start:end] for start, end in zip(links, [*links[1:], None], strict=True)], counted=False)
+
+
+# FLAC -------------------------------------------------------------------------------------------------------------
+
+_BLOCKS = (0, 192, 576, 1152, 2304, 4608, 0, 0, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
+FLAC_TAIL = 1 << 17
+"""Bytes in which the last frame mostly begins."""
+_LONGEST = 1 << 20
+
+
+@cache
+def _crc_table(bits: int, polynomial: int) -> list[int]:
+    table = []
+    for value in range(256):
+        value <<= bits - 8
+        for _ in range(8):
+            value = (value << 1) ^ (polynomial if value >> (bits - 1) else 0)
+            value &= (1 << bits) - 1
+        table.append(value)
+    return table
+
+
+def _crc8(data: bytes) -> int:
+    table, value = _crc_table(8, 0x07), 0
+    for byte in data:
+        value = table[value ^ byte]
+    return value
+
+
+def _crc16(data: bytes) -> int:
+    table, value = _crc_table(16, 0x8005), 0
+    for byte in data:
+        value = (value << 8 & 0xFFFF) ^ table[value >> 8 ^ byte]
+    return value
+
+
+def _flac_end(data: bytes, at: int, block: int) -> tuple[int, int] | None:
+    """The first sample of the frame that begins here and the one after its last; None where none begins."""
+    head = data[at : at + 16]
+    if len(head) < 7 or head[0] != 0xFF or head[1] & 0xFE != 0xF8 or not head[2] >> 4 or head[3] & 1:
+        return None
+    more = (head[4] ^ 0xFF).bit_length()  # of the number, coded as UTF-8 does: 8 less the ones in front
+    length = 1 if more == 8 else 8 - more
+    if length > 7 or more == 7 or any(byte & 0xC0 != 0x80 for byte in head[5 : 4 + length]):
+        return None
+    number = head[4] & (0x7F if length == 1 else (1 << max(more - 1, 0)) - 1)
+    for byte in head[5 : 4 + length]:
+        number = number << 6 | byte & 0x3F
+    at, code = 4 + length, head[2] >> 4
+    wide = {6: 1, 7: 2}.get(code, 0)
+    samples = int.from_bytes(head[at : at + wide]) + 1 if wide else _BLOCKS[code]
+    at += wide + {12: 1, 13: 2, 14: 2}.get(head[2] & 15, 0)
+    if at >= len(head) or _crc8(head[:at]) != head[at]:
+        return None
+    start = number if head[1] & 1 else number * block
+    return start, start + samples
+
+
+def _syncs(data: bytes) -> Iterator[int]:
+    """Where frames may begin, from the end."""
+    at = len(data)
+    while (at := data.rfind(b"\xff", 0, at)) >= 0:
+        if data[at + 1 : at + 2] in (b"\xf8", b"\xf9"):
+            yield at
+
+
+class FlacHeader(NamedTuple):
+    """Where the count stands, and what it says; samples in a block, where they are the same in all."""
+
+    at: int
+    count: int
+    block: int
+    rate: int
+
+
+def flac_header(head: bytes) -> FlacHeader | None:
+    """Of the file's first bytes."""
+    at = head.find(b"fLaC")
+    if at < 0 or len(head) < at + 26:
+        return None
+    rest = int.from_bytes(head[at + 18 : at + 26])
+    return FlacHeader(at + 18, rest & (1 << 36) - 1, int.from_bytes(head[at + 8 : at + 10]), rest >> 44)
+
+
+def flac_counts(tail: bytes, header: FlacHeader) -> bool:
+    """Whether the last frame ends where the header says."""
+    return any((end := _flac_end(tail, at, header.block)) and end[1] == header.count for at in _syncs(tail))
+
+
+def flac(data: bytes, header: FlacHeader) -> Parts | None:
+    """A FLAC whose header does not count its samples rightly, with the true count in it; None where it does.
+
+    Raises:
+        UncountableError: there is less than it promises, or no frame can be found.
+    """
+    ends = [len(data)]
+    for at in _syncs(data):
+        if len(ends) > 64:
+            break
+        if not (span := _flac_end(data, at, header.block)):
+            continue
+        if span[1] == header.count:  # and a long tag behind it
+            return None
+        for end in ends:
+            if end - at < _LONGEST and _crc16(data[at : end - 2]) == int.from_bytes(data[end - 2 : end]):
+                if span[1] < header.count < UNKNOWN:
+                    raise lacks(span[1] / header.rate, header.count / header.rate)
+                place = int.from_bytes(data[header.at : header.at + 8])
+                count = (place >> 36 << 36 | span[1]).to_bytes(8)
+                return Parts([data[: header.at] + count + data[header.at + 8 : end]])
+        ends.append(at)
+    raise UncountableError("holds no whole frame of FLAC")
+
+
+# RIFF, AIFF, AU, W64 ----------------------------------------------------------------------------------------------
+
+_SHOULD_BE = re.compile(r"^\s*(?:data|SSND|Data Size|riff)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
+_BEHIND = re.compile(r"^Length : (\d+)$.*^data : (\d+)$.*Unknown chunk marker \(\w+\) at position (\d+)", re.M | re.S)
+_MUCH = 1.0
+"""Seconds of what is no chunk behind the samples that are more than a forgotten byte or a strange tag."""
+
+
+def chunks(log: str, frames: int, rate: int) -> None:
+    """Compare what the header of a format in chunks says with what libsndfile found, which stands in its log.
+
+    Raises:
+        UncountableError: samples lack, or more than a second of what is no chunk stands behind them.
+    """
+    seconds = frames / rate
+    for promised, there in ((int(found[1]), int(found[2])) for found in _SHOULD_BE.finditer(log)):
+        lacking = (promised / there - 1) * seconds if there else 0.0
+        if promised < UNKNOWN and lacking > MISSING:
+            raise lacks(seconds, seconds + lacking)
+    if (found := _BEHIND.search(log)) and int(found[2]):
+        behind = (int(found[1]) - int(found[3])) / int(found[2]) * seconds
+        if behind > _MUCH:
+            raise UncountableError(
+                f"says that it is {seconds:.2f} s long, and as much as {behind:.2f} s stand behind (if that is sound, "
+                "ffmpeg reads it with -ignore_length 1)"
+            )
+
+
+def endless(data: bytes) -> Parts | None:
+    """A WAV whose writer was stopped before it could write the sizes, with sizes that say "to the end"; else None."""
+    at = 12
+    while data[:4] in (b"RIFF", b"RIFX") and at + 8 < len(data):
+        (size,) = struct.unpack_from(">I" if data[:4] == b"RIFX" else "<I", data, at + 4)
+        if data[at : at + 4] == b"data":
+            return None if size else Parts([data[: at + 4] + b"\xff\xff\xff\xff" + data[at + 8 :]])
+        at += 8 + size + size % 2
+    return None
