@@ -13,7 +13,7 @@ from tyro.conf import Positional, UseAppendAction, arg
 
 from kilter.core.errors import UsageError
 from kilter.evaluation.latency import Drift, Emission, Span, drift_between, drift_to_reference, total_latency
-from kilter.evaluation.word_times import decode_text, read_ctm, read_jsonl, read_textgrid, utterance_key
+from kilter.evaluation.word_times import by_key, decode_text, read_ctm, read_jsonl, read_textgrid, utterance_key
 from kilter.lab.files import write_json, write_whole
 from kilter.lab.numbers import fixed
 from kilter.lab.options import at_least
@@ -45,8 +45,8 @@ class Latency:
     """
 
     data: Annotated[Positional[str | None], arg(metavar="DATA")] = None
-    """a .csv or .jsonl with columns audio and (for word errors) text, a folder of recordings, or a hub dataset; may be
-    left out where REF is one that has the column words"""
+    """a .csv or .jsonl with columns audio and (for word errors) text, a folder with all recordings below it, or a hub
+    dataset (all its splits, or ORG/NAME:CONFIG:SPLIT); may be left out where REF is one that has the column words"""
     model: UseAppendAction[tuple[str, ...]] = ()
     """folder or hub id of a transformers …ForCTC model; repeat it to compare several"""
     against: Annotated[str, arg(metavar="REF")] = OWN
@@ -129,11 +129,12 @@ def _measure(asked: Latency) -> int:
     speech = load_speech(
         data,
         rate=1,  # that of each model, once it is loaded
-        split="test",
+        split="",  # as kilter align takes them, whose word times must fit
         text_column=asked.text_column,
         audio_column=asked.audio_column,
         skip_bad=asked.skip_bad,
         need_text=asked.text_column != "text",
+        distinct=True,
     )
     for where, why in speech.skipped:
         print(f"left out: {where}: {why}", file=sys.stderr)
@@ -195,16 +196,16 @@ def _reference(against: str, rows: "Sequence[Row]", data: str) -> "tuple[Sequenc
                 "model, or word times: a .jsonl or .ctm file or a folder of TextGrids, e.g. from kilter align"
             )
     elif path.is_dir() and not (path / "config.json").exists():
-        files = sorted(file for file in path.rglob("*") if file.suffix.lower() == ".textgrid")
+        files = sorted(file for file in path.rglob("[!.]*") if file.suffix.lower() == ".textgrid" and file.is_file())
         if not files:
             raise ValueError(f"{against}: holds neither a model (config.json) nor TextGrids")
-        given = {
-            utterance_key(file.relative_to(path).with_suffix("").as_posix()): read_textgrid(_text(file), str(file))
-            for file in files
-        }
+        names = [file.relative_to(path).with_suffix("").as_posix() for file in files]
+        given = by_key(
+            ((name, read_textgrid(_text(file), str(file))) for name, file in zip(names, files, strict=True)), against
+        )
     elif path.is_file() and path.suffix.lower() in _READERS:
         read = _READERS[path.suffix.lower()]
-        given = {utterance_key(name): words for name, words in read(_text(path), against).items()}
+        given = by_key(read(_text(path), against).items(), against)
     elif path.is_dir() or (not path.exists() and path.suffix.lower() not in _READERS and HUB_ID.fullmatch(against)):
         return rows, None
     else:

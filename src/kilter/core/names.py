@@ -22,20 +22,21 @@ READ = {
 }
 """Suffixes of what libsndfile may read, and its name of the format where that is another one."""
 
-OTHER = frozenset(
-    "m4a m4b m4r mp4 m4v aac adts wma asf wmv webm weba mkv mka mov qt avi flv mpg mpeg 3gp 3g2 3ga amr awb ac3 eac3 "
-    "dts ape wv tta tak mpc spx ra rm ram dsf dff shn gsm g722 dss ds2 vox qcp alac pcm sln".split()
-)
+_OTHER = """
+    m4a m4b m4r mp4 m4v aac adts wma asf wmv webm weba mkv mka mov qt avi flv mpg mpeg 3gp 3g2 3ga amr awb ac3 eac3
+    dts ape wv tta tak mpc spx ra rm ram dsf dff shn gsm g722 dss ds2 vox qcp alac pcm sln
+"""
+OTHER = frozenset(_OTHER.split())
 """Suffixes of sound, alone or with pictures, that libsndfile does not read."""
 
-AUDIO_SUFFIX = re.compile(rf"(?:\.(?:{'|'.join(sorted({*READ, *OTHER}))}))+$", re.IGNORECASE)
+AUDIO_SUFFIX = re.compile(rf"(?<=[^/])(?:\.(?:{'|'.join(sorted({*READ, *OTHER}))}))+$", re.IGNORECASE)
 
 
 def printable(name: str) -> str:
-    """A name as JSON, CTM and a terminal can hold it: bytes that are no UTF-8 as in a URL, all else as it is.
+    r"""A name as JSON, CTM and a terminal can hold it: bytes that are no UTF-8 as in a URL, all else as it is.
 
     Example:
-        >>> printable("caf\\udce9 1"), printable("café 1")
+        >>> printable("caf\udce9 1"), printable("café 1")
         ('caf%E9 1', 'café 1')
     """
     return re.sub("[\ud800-\udfff]", lambda found: f"%{ord(found[0]) & 0xFF:02X}", name)

@@ -7,11 +7,9 @@ that half-empty stereo keeps its level.
 
 import io
 import os
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import gcd
-from pathlib import Path
 from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 import numpy as np
@@ -33,7 +31,7 @@ from kilter.data.containers import (
     mpeg,
     ogg,
 )
-from kilter.data.suffixes import common
+from kilter.data.recordings import common, conversion
 
 if TYPE_CHECKING:
     from soundfile import SoundFile
@@ -124,7 +122,7 @@ def _named(source: Source, name: str) -> Iterator[None]:
     try:
         yield
     except UncountableError as error:
-        raise ValueError(f"{name}: {error}; copy it again, or convert it: {_conversion(source)}") from error
+        raise ValueError(f"{name}: {error}; copy it again, or convert it: {conversion(_path(source))}") from error
     except (soundfile.SoundFileError, OSError) as error:
         raise ValueError(_unreadable(source, name, error)) from error
 
@@ -211,6 +209,10 @@ def _name(source: Source) -> str:
     return "audio given as bytes" if isinstance(source, bytes) else printable(os.fspath(source))
 
 
+def _path(source: Source) -> str | os.PathLike[str]:
+    return "a.mp3" if isinstance(source, bytes) else source
+
+
 def _empty(name: str) -> str:
     return f"{name}: holds no samples; record it again, or leave it out"
 
@@ -224,11 +226,5 @@ def _unreadable(source: Source, name: str, error: Exception) -> str:
             return f"{name}: is a folder and no recording; name the recordings in it, or leave it out"
     if not (len(source) if isinstance(source, bytes) else os.path.getsize(source)):
         return _empty(name)
-    return f"{name}: cannot be read as audio ({getattr(error, 'error_string', error)}); expected {common()}; convert it: {_conversion(source)}"
-
-
-def _conversion(source: Source) -> str:
-    """The command that makes a wav of it."""
-    path = Path("a.mp3" if isinstance(source, bytes) else printable(os.fspath(source)))
-    made = path.with_suffix(".wav") if path.suffix.lower() != ".wav" else path.with_stem(f"{path.stem}-converted")
-    return f"ffmpeg -i {shlex.quote(str(path))} {shlex.quote(str(made))}"
+    why = getattr(error, "error_string", error)
+    return f"{name}: cannot be read as audio ({why}); expected {common()}; convert it: {conversion(_path(source))}"

@@ -23,7 +23,7 @@ class UncountableError(ValueError):
 
 
 class Parts(NamedTuple):
-    """What the decoder is given instead of the file, one after the other; `counted`: what they say is what they hold."""
+    """What the decoder is given instead of the file, in turn; `counted` says that their own headers are right."""
 
     files: list[bytes]
     counted: bool = True
@@ -51,6 +51,8 @@ _SLACK = 4
 """Frames by which counts may differ: some writers count the tag, all hide an encoder's delay."""
 MPEG_MISSING = _SLACK * 1152
 """Samples that make up so many frames."""
+_MARK = re.compile(rb"\xff[\xe0-\xff]|ID3")
+_ID3 = re.compile(rb"ID3[^\xff]{2}.([\x00-\x7f]{4})", re.DOTALL)
 _AFTER = (b"", b"TAG", b"ID3", b"APE", b"LYR")
 """How what follows the last frame begins."""
 
@@ -92,18 +94,21 @@ def _starts(data: bytes, at: int) -> bool:
 def _frames(data: bytes) -> Iterator[tuple[int, _Frame]]:
     """Where frames lie, and what they are, without what stands before, between and behind them."""
     at, kind = 0, None
-    while 0 <= at < len(data):
+    while at < len(data):
         frame = _frame(data[at : at + 4])
         if frame and at + frame.size <= len(data) and (frame.kind == kind or _starts(data, at)):
             yield at, frame
             kind, at = frame.kind, at + frame.size
-        elif data[at : at + 3] == b"ID3" and len(data) >= at + 10:
-            at += 10 + sum((byte & 127) << shift for byte, shift in zip(data[at + 6 : at + 10], (21, 14, 7, 0)))
+        elif (tag := _ID3.match(data, at)) and at + (size := _tag_size(tag[1])) < len(data):
+            at, kind = at + size, None
         else:
-            at, kind = (
-                min((found for mark in (b"\xff", b"ID3") if (found := data.find(mark, at + 1)) > 0), default=-1),
-                None,
-            )
+            found = _MARK.search(data, at + 1)
+            at, kind = found.start() if found else len(data), None
+
+
+def _tag_size(size: bytes) -> int:
+    """Of an ID3 tag with its head: four times seven bits."""
+    return 10 + sum(byte << shift for byte, shift in zip(size, (21, 14, 7, 0), strict=True))
 
 
 def _side(head: bytes) -> int:
