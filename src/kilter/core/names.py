@@ -17,14 +17,14 @@ READ = {
     "rf64": "RF64",
     **dict.fromkeys(("sph", "nist"), "NIST"),
     **dict.fromkeys(("8svx", "iff", "svx"), "SVX"),
-    **dict.fromkeys(("avr", "htk", "paf", "pvf", "sds", "sd2", "voc", "wve", "xi"), ""),
+    **dict.fromkeys(("avr", "htk", "paf", "pvf", "sds", "voc", "wve"), ""),
     **dict.fromkeys(("sf", "ircam"), "IRCAM"),
 }
 """Suffixes of what libsndfile may read, and its name of the format where that is another one."""
 
 _OTHER = """
     m4a m4b m4r mp4 m4v aac adts wma asf wmv webm weba mkv mka mov qt avi flv mpg mpeg 3gp 3g2 3ga amr awb ac3 eac3
-    dts ape wv tta tak mpc spx ra rm ram dsf dff shn gsm g722 dss ds2 vox qcp alac pcm sln
+    dts ape wv tta tak mpc spx ra rm ram dsf dff shn gsm g722 dss ds2 vox qcp alac pcm sln sd2 xi
 """
 OTHER = frozenset(_OTHER.split())
 """Suffixes of sound, alone or with pictures, that libsndfile does not read."""
@@ -39,4 +39,4 @@ def printable(name: str) -> str:
         >>> printable("caf\udce9 1"), printable("café 1")
         ('caf%E9 1', 'café 1')
     """
-    return re.sub("[\ud800-\udfff]", lambda found: f"%{ord(found[0]) & 0xFF:02X}", name)
+    return re.sub(r"[\ud800-\udfff]", lambda found: f"%{ord(found[0]) & 0xFF:02X}", name)

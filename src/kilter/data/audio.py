@@ -8,14 +8,15 @@ that half-empty stereo keeps its level.
 import io
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import gcd
+from pathlib import Path
 from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
-from kilter.core.names import printable
+from kilter.core.names import READ, printable
 from kilter.data.containers import (
     FLAC_TAIL,
     MISSING,
@@ -30,6 +31,7 @@ from kilter.data.containers import (
     lacks,
     mpeg,
     ogg,
+    sphere,
 )
 from kilter.data.recordings import common, conversion
 
@@ -131,15 +133,28 @@ def _files(source: Source) -> "Iterator[tuple[SoundFile, Parts | None]]":
     """What to decode, one after the other, and what it is a part of where the file as it is would not do."""
     import soundfile
 
-    with soundfile.SoundFile(_open(source)) as file:
-        if not RATES[0] <= file.samplerate <= RATES[1]:
-            raise UncountableError(f"says that it has {file.samplerate} samples per second")
-        mended = _mended(source, file)
-        if mended is None:
-            yield file, None
+    try:
+        file = soundfile.SoundFile(_open(source))
+    except soundfile.SoundFileError as error:
+        mended = _found(source, error)
+    else:
+        with file:
+            if not RATES[0] <= file.samplerate <= RATES[1]:
+                raise UncountableError(f"says that it has {file.samplerate} samples per second")
+            mended = _mended(source, file)
+            if mended is None:
+                yield file, None
     for part in mended.files if mended else ():
         with soundfile.SoundFile(io.BytesIO(part)) as file:
             yield file, mended
+
+
+def _found(source: Source, error: Exception) -> Parts | None:
+    """The frames of an MP3 that libsndfile does not find, as much stands before them."""
+    if isinstance(source, bytes) or READ.get(Path(source).suffix.lower().removeprefix(".")) == "MP3":
+        with suppress(UncountableError):
+            return mpeg(_bytes(source), 0)
+    raise error
 
 
 def _mended(source: Source, file: "SoundFile") -> Parts | None:
@@ -152,6 +167,8 @@ def _mended(source: Source, file: "SoundFile") -> Parts | None:
         case "FLAC":
             header, tail = flac_header(_bytes(source, 0, 1 << 16)), _bytes(source, -FLAC_TAIL)
             return None if header is None or flac_counts(tail, header) else flac(_bytes(source), header)
+        case "NIST":
+            sphere(_bytes(source, 0, 1024), file.frames, file.samplerate)
         case "WAV" | "WAVEX" if not file.frames:
             return endless(_bytes(source))
         case _:

@@ -147,6 +147,10 @@ def mpeg(data: bytes, count: int) -> Parts | None:
     if abs(count - len(audio) * first.samples) <= hidden and not any(tag is not None for tag in tags[1:]):
         return None
     sound = b"".join(data[at : at + frame.size] for at, frame in audio)
+    if first.kind[1] != 1:  # tags are of layer III only
+        if len({frame.size >> 3 for _, frame in audio}) > 2:
+            raise UncountableError("changes its bit rate, and nothing in it says where it ends")
+        return Parts([sound])
     head = data[audio[0][0] : audio[0][0] + 4]
     head = bytes((0xFF, head[1] | 1, head[2] & 0b1100 | 0xE0, head[3]))  # no check sum, and room for the tag
     size = (_frame(head) or first).size
@@ -299,7 +303,10 @@ def flac(data: bytes, header: FlacHeader) -> Parts | None:
 
 # RIFF, AIFF, AU, W64 ----------------------------------------------------------------------------------------------
 
-_SHOULD_BE = re.compile(r"^\s*(?:data|SSND|Data Size|riff)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
+_SHOULD_BE = re.compile(
+    r"^\s*(?:data|SSND|BODY|riff|Data Size|Data length)(?: *:)? (\d+) \(?should be (\d+)", re.MULTILINE
+)
+_FRAMES = re.compile(r"^\s*Frames\s*: (\d+)$", re.MULTILINE)
 _BEHIND = re.compile(r"^Length : (\d+)$.*^data : (\d+)$.*Unknown chunk marker \(\w+\) at position (\d+)", re.M | re.S)
 _MUCH = 1.0
 """Seconds of what is no chunk behind the samples that are more than a forgotten byte or a strange tag."""
@@ -316,6 +323,8 @@ def chunks(log: str, frames: int, rate: int) -> None:
         lacking = (promised / there - 1) * seconds if there else 0.0
         if promised < UNKNOWN and lacking > MISSING:
             raise lacks(seconds, seconds + lacking)
+    if (found := _FRAMES.search(log)) and frames + MISSING * rate < int(found[1]) < UNKNOWN:
+        raise lacks(seconds, int(found[1]) / rate)
     if (found := _BEHIND.search(log)) and int(found[2]):
         behind = (int(found[1]) - int(found[3])) / int(found[2]) * seconds
         if behind > _MUCH:
@@ -323,6 +332,16 @@ def chunks(log: str, frames: int, rate: int) -> None:
                 f"says that it is {seconds:.2f} s long, and as much as {behind:.2f} s stand behind (if that is sound, "
                 "ffmpeg reads it with -ignore_length 1)"
             )
+
+
+def sphere(head: bytes, frames: int, rate: int) -> None:
+    """As `chunks`, for NIST's format, by the first bytes of the file.
+
+    Raises:
+        UncountableError: samples lack.
+    """
+    if (found := re.search(rb"^sample_count -i (\d+)", head, re.MULTILINE)) and int(found[1]) > frames + MISSING * rate:
+        raise lacks(frames / rate, int(found[1]) / rate)
 
 
 def endless(data: bytes) -> Parts | None:
