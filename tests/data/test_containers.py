@@ -5,6 +5,7 @@ import struct
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -253,6 +254,7 @@ EXAMPLES = {
     "vorbis": encoded("OGG", subtype="VORBIS"),
     "opus": encoded("OGG", subtype="OPUS"),
     "mp3": b"".join(mp3()),
+    "mp3 without its count": mp3()[1],
     "aiff": encoded("AIFF"),
 }
 

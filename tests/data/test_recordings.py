@@ -3,6 +3,7 @@
 import os
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,14 +17,14 @@ RATE = 8_000
 MAC = b"\0\5\x16\7\0\2\0\0Mac OS X        \0\2" + bytes(100)
 
 
-def wav(path: Path, seconds: float = 0.1, **how: str) -> Path:
+def wav(path: Path, seconds: float = 0.1, **how: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         soundfile.write(file, np.full(int(seconds * RATE), 0.1), RATE, **{"format": "WAV", **how})
     return path
 
 
-def load(folder: Path, **how: bool) -> SpeechRows:
+def load(folder: Path, **how: Any) -> SpeechRows:
     return load_speech(str(folder), rate=RATE, split="", need_text=False, **how)
 
 

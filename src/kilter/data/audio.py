@@ -20,7 +20,6 @@ from kilter.core.names import READ, printable
 from kilter.data.containers import (
     FLAC_TAIL,
     MISSING,
-    MPEG_MISSING,
     Parts,
     UncountableError,
     chunks,
@@ -29,10 +28,10 @@ from kilter.data.containers import (
     flac_counts,
     flac_header,
     lacks,
-    mpeg,
     ogg,
     sphere,
 )
+from kilter.data.mpeg import MPEG_MISSING, mpeg
 from kilter.data.recordings import common, conversion
 
 if TYPE_CHECKING:

@@ -1,15 +1,15 @@
 """How long a recording is where libsndfile believes a header that says too little, nothing, or more than there is.
 
-It stops where the header says: an MP3 without one it guesses, of chained Ogg it reads the first link, a FLAC from a
-pipe it takes for endless. Here frames and pages are counted, and the decoder is given a header that is right.
+It stops where the header says: of chained Ogg it reads the first link, a FLAC from a pipe it takes for endless. Here
+pages and frames are counted, and the decoder is given a header that is right. MP3 is in `kilter.data.mpeg`.
 
-References: ISO/IEC 11172-3 and 13818-3 (MPEG frames), the Xing tag as LAME writes it, RFC 9639 (FLAC), RFC 3533 (Ogg).
+References: RFC 9639 (FLAC), RFC 3533 (Ogg), the log that libsndfile writes of the others.
 """
 
 import re
 import struct
 from collections.abc import Iterator
-from functools import cache, lru_cache
+from functools import cache
 from typing import NamedTuple
 
 UNKNOWN = 0x7FFF0000
@@ -32,130 +32,6 @@ class Parts(NamedTuple):
 def lacks(there: float, promised: float) -> UncountableError:
     """Less than promised."""
     return UncountableError(f"holds {there:.2f} of the {promised:.2f} s that its header promises")
-
-
-# MPEG -------------------------------------------------------------------------------------------------------------
-
-_RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
-"""By the code of the version: MPEG-1, 2 and 2.5."""
-_KILOBITS = {
-    (True, 3): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
-    (True, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
-    (True, 1): (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
-    (False, 3): (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
-    (False, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
-    (False, 1): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
-}
-"""By whether it is MPEG-1, and the code of the layer: 3 is layer I, 1 is layer III."""
-_SLACK = 4
-"""Frames by which counts may differ: some writers count the tag, all hide an encoder's delay."""
-MPEG_MISSING = _SLACK * 1152
-"""Samples that make up so many frames."""
-_MARK = re.compile(rb"\xff[\xe0-\xff]|ID3")
-_ID3 = re.compile(rb"ID3[^\xff]{2}.([\x00-\x7f]{4})", re.DOTALL)
-_AFTER = (b"", b"TAG", b"ID3", b"APE", b"LYR")
-"""How what follows the last frame begins."""
-
-
-class _Frame(NamedTuple):
-    """A frame's size in bytes, its samples, and what must stay the same in a stream."""
-
-    size: int
-    samples: int
-    kind: tuple[int, int, int, bool]  # version, layer, rate, mono
-
-
-@lru_cache(4096)
-def _frame(head: bytes) -> _Frame | None:
-    """What a frame's first four bytes say; None where they are none."""
-    if len(head) < 4 or head[0] != 0xFF or head[1] < 0xE0:
-        return None
-    version, layer, bits, rate = head[1] >> 3 & 3, head[1] >> 1 & 3, head[2] >> 4, head[2] >> 2 & 3
-    if version == 1 or layer == 0 or bits in (0, 15) or rate == 3:
-        return None
-    hertz, padding = _RATES[version][rate], head[2] >> 1 & 1
-    samples = 384 if layer == 3 else 576 if layer == 1 and version != 3 else 1152
-    unit = 4 if layer == 3 else 1
-    size = (samples // 8 // unit * 1000 * _KILOBITS[version == 3, layer][bits - 1] // hertz + padding) * unit
-    return _Frame(size, samples, (version, layer, hertz, head[3] >> 6 == 3))
-
-
-def _starts(data: bytes, at: int) -> bool:
-    """Whether three frames of one kind follow on each other, or as many as there are up to the end."""
-    kind = None
-    for _ in range(3):
-        frame = _frame(data[at : at + 4])
-        if frame is None or (kind and frame.kind != kind):
-            return kind is not None and data[at : at + 3] in _AFTER
-        kind, at = frame.kind, at + frame.size
-    return at <= len(data)
-
-
-def _frames(data: bytes) -> Iterator[tuple[int, _Frame]]:
-    """Where frames lie, and what they are, without what stands before, between and behind them."""
-    at, kind = 0, None
-    while at < len(data):
-        frame = _frame(data[at : at + 4])
-        if frame and at + frame.size <= len(data) and (frame.kind == kind or _starts(data, at)):
-            yield at, frame
-            kind, at = frame.kind, at + frame.size
-        elif (tag := _ID3.match(data, at)) and at + (size := _tag_size(tag[1])) < len(data):
-            at, kind = at + size, None
-        else:
-            found = _MARK.search(data, at + 1)
-            at, kind = found.start() if found else len(data), None
-
-
-def _tag_size(size: bytes) -> int:
-    """Of an ID3 tag with its head: four times seven bits."""
-    return 10 + sum(byte << shift for byte, shift in zip(size, (21, 14, 7, 0), strict=True))
-
-
-def _side(head: bytes) -> int:
-    """Where the tag lies in a frame of layer III."""
-    mono = head[3] >> 6 == 3
-    return 4 + ((17 if mono else 32) if head[1] >> 3 & 3 == 3 else (9 if mono else 17))
-
-
-def _tag(data: bytes, at: int) -> int | None:
-    """The frames that a tag counts, in a frame that is one; 0 where it does not say."""
-    xing = at + _side(data[at : at + 4])
-    if data[xing : xing + 4] in (b"Xing", b"Info"):
-        return int.from_bytes(data[xing + 8 : xing + 12]) if data[xing + 7] & 1 else 0
-    return int.from_bytes(data[at + 50 : at + 54]) if data[at + 36 : at + 40] == b"VBRI" else None
-
-
-def mpeg(data: bytes, count: int) -> Parts | None:
-    """MP3 and its elders: None where `count`, what the decoder believes, is about what there is.
-
-    Raises:
-        UncountableError: there is less than a tag promises, or the rate changes on the way.
-    """
-    found = list(_frames(data))
-    tags = [_tag(data, at) for at, _ in found]
-    audio = [(at, frame) for (at, frame), tag in zip(found, tags, strict=True) if tag is None]
-    if not audio:
-        raise UncountableError("holds no frame of MPEG audio that can be counted")
-    if len(kinds := dict.fromkeys(frame.kind for _, frame in audio)) > 1:
-        told = " to ".join(f"{rate} Hz {'mono' if mono else 'stereo'}" for _, _, rate, mono in kinds)
-        raise UncountableError(f"changes on its way from {told}")
-    (_, first), promised = audio[0], tags[0] or 0
-    seconds = first.samples / first.kind[2]
-    if promised > len(audio) + _SLACK and not any(tags[1:]):
-        raise lacks(len(audio) * seconds, promised * seconds)
-    hidden = _SLACK * first.samples if tags[0] is None else MPEG_MISSING
-    if abs(count - len(audio) * first.samples) <= hidden and not any(tag is not None for tag in tags[1:]):
-        return None
-    sound = b"".join(data[at : at + frame.size] for at, frame in audio)
-    if first.kind[1] != 1:  # tags are of layer III only
-        if len({frame.size >> 3 for _, frame in audio}) > 2:
-            raise UncountableError("changes its bit rate, and nothing in it says where it ends")
-        return Parts([sound])
-    head = data[audio[0][0] : audio[0][0] + 4]
-    head = bytes((0xFF, head[1] | 1, head[2] & 0b1100 | 0xE0, head[3]))  # no check sum, and room for the tag
-    size = (_frame(head) or first).size
-    tag = bytes(_side(head) - 4) + b"Xing" + struct.pack(">III", 3, len(audio), size + len(sound))
-    return Parts([(head + tag).ljust(size, b"\0") + sound])
 
 
 # Ogg --------------------------------------------------------------------------------------------------------------
@@ -318,6 +194,8 @@ def chunks(log: str, frames: int, rate: int) -> None:
     Raises:
         UncountableError: samples lack, or more than a second of what is no chunk stands behind them.
     """
+    if not any(mark in log for mark in ("should be", "Frames", "Unknown")):
+        return
     seconds = frames / rate
     for promised, there in ((int(found[1]), int(found[2])) for found in _SHOULD_BE.finditer(log)):
         lacking = (promised / there - 1) * seconds if there else 0.0
