@@ -20,6 +20,7 @@ from kilter.core.names import READ, printable
 from kilter.data.containers import (
     FLAC_TAIL,
     MISSING,
+    UNKNOWN,
     Parts,
     UncountableError,
     chunks,
@@ -44,6 +45,8 @@ SILENT_CHANNEL = 1e-3
 """A channel whose RMS is below this share of the loudest one's (−60 dB) carries no speech."""
 BLOCK = 1 << 24
 """Numbers decoded at once, whatever a header says."""
+ENDLESS = 1 << 48
+"""Frames that no recording has."""
 RATES = 1_000, 1_000_000
 """Samples per second that a recording can have."""
 
@@ -132,6 +135,8 @@ def _files(source: Source) -> "Iterator[tuple[SoundFile, Parts | None]]":
     """What to decode, one after the other, and what it is a part of where the file as it is would not do."""
     import soundfile
 
+    if not isinstance(source, bytes) and not os.path.isfile(source):
+        raise OSError("no file")  # a pipe would be waited for
     try:
         file = soundfile.SoundFile(_open(source))
     except soundfile.SoundFileError as error:
@@ -141,6 +146,8 @@ def _files(source: Source) -> "Iterator[tuple[SoundFile, Parts | None]]":
             if not RATES[0] <= file.samplerate <= RATES[1]:
                 raise UncountableError(f"says that it has {file.samplerate} samples per second")
             mended = _mended(source, file)
+            if mended is None and file.frames > ENDLESS:
+                raise UncountableError("does not say how long it is")
             if mended is None:
                 yield file, None
     for part in mended.files if mended else ():
@@ -152,7 +159,7 @@ def _found(source: Source, error: Exception) -> Parts | None:
     """The frames of an MP3 that libsndfile does not find, as much stands before them."""
     if isinstance(source, bytes) or READ.get(Path(source).suffix.lower().removeprefix(".")) == "MP3":
         with suppress(UncountableError):
-            return mpeg(_bytes(source), 0)
+            return mpeg(_bytes(source), -UNKNOWN)
     raise error
 
 
@@ -164,8 +171,9 @@ def _mended(source: Source, file: "SoundFile") -> Parts | None:
         case "OGG":
             return ogg(_bytes(source))
         case "FLAC":
-            header, tail = flac_header(_bytes(source, 0, 1 << 16)), _bytes(source, -FLAC_TAIL)
-            return None if header is None or flac_counts(tail, header) else flac(_bytes(source), header)
+            header = flac_header(_bytes(source, 0, 1 << 16)) or flac_header(_bytes(source))  # behind a picture
+            counts = header is None or flac_counts(_bytes(source, -FLAC_TAIL), header)
+            return None if header is None or counts else flac(_bytes(source), header)
         case "NIST":
             sphere(_bytes(source, 0, 1024), file.frames, file.samplerate)
         case "WAV" | "WAVEX" if not file.frames:
@@ -183,7 +191,7 @@ def _blocks(file: "SoundFile", mended: Parts | None, size: int) -> Iterator[Samp
         yield block
         if there >= file.frames or not len(block):
             break
-    missing = MPEG_MISSING if file.format == "MP3" else MISSING * file.samplerate
+    missing = MPEG_MISSING if "MPEG" in file.subtype else MISSING * file.samplerate
     if file.frames - there > missing and (mended is None or mended.counted):
         raise lacks(there / file.samplerate, file.frames / file.samplerate)
 
