@@ -218,3 +218,26 @@ def test_a_manifest_in_a_folder_below_gives_what_is_there(tmp_path: Path) -> Non
         ("test/a.wav", "test"),
         ("train/a.wav", "train"),
     ]
+
+
+def test_without_a_split_all_of_a_hub_data_set_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import datasets
+
+    content = wav(tmp_path / "a.wav").read_bytes()
+    audio = [{"bytes": content, "path": "a.wav"}, {"bytes": None, "path": None}]
+    parts = {
+        split: datasets.Dataset.from_dict({"audio": audio[:count]}).cast_column("audio", datasets.Audio())
+        for split, count in (("train", 2), ("test", 1))
+    }
+    monkeypatch.setattr(
+        datasets, "load_dataset", lambda name, config, split: parts[split] if split else datasets.DatasetDict(parts)
+    )
+    found = {}
+    for source, split in (("org/digits", ""), ("org/digits:clean", "test"), ("org/digits:clean:train", "test")):
+        speech = load_speech(source, rate=RATE, split=split, need_text=False, skip_bad=True)
+        found[source] = ids(speech), [where for where, _ in speech.skipped]
+    assert found == {
+        "org/digits": (["train-0", "test-0"], ["org/digits (train), row 1"]),
+        "org/digits:clean": (["test-0"], []),
+        "org/digits:clean:train": (["train-0"], ["org/digits (train), row 1"]),
+    }

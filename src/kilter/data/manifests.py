@@ -229,7 +229,7 @@ def _from_split(
     dataset = dataset.cast_column(audio_column, datasets.Audio(decode=False))
     light = dataset.remove_columns(audio_column)
     for index in range(len(dataset)):
-        values = light[index]
+        values = light[index] if light.column_names else {}  # without a column it has no rows
         where = f"{name} ({split}), row {index}"
         yield Row(
             id=_id(values, f"{split}-{index}"),
@@ -242,7 +242,7 @@ def _from_split(
 
 def _hub_audio(dataset: Any, audio_column: str, index: int) -> Path | bytes:
     audio: dict[str, Any] = dataset[index][audio_column] or {"bytes": b""}
-    return Path(audio["path"]) if audio["bytes"] is None else audio["bytes"]
+    return Path(audio["path"]) if audio["bytes"] is None and audio["path"] else audio["bytes"] or b""
 
 
 def _id(values: Mapping[str, Any], default: str) -> str:
