@@ -230,7 +230,7 @@ def test_without_a_split_all_of_a_hub_data_set_is_taken(monkeypatch: pytest.Monk
         for split, count in (("train", 2), ("test", 1))
     }
     monkeypatch.setattr(
-        datasets, "load_dataset", lambda name, config, split: parts[split] if split else datasets.DatasetDict(parts)
+        datasets, "load_dataset", lambda name, config, split: parts[split] if split else datasets.DatasetDict(**parts)
     )
     found = {}
     for source, split in (("org/digits", ""), ("org/digits:clean", "test"), ("org/digits:clean:train", "test")):

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from math import gcd
 from pathlib import Path
-from typing import TYPE_CHECKING, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -186,7 +186,7 @@ def _blocks(file: "SoundFile", mended: Parts | None, size: int) -> Iterator[Samp
     """Samples `(frames, channels)` up to the end, at least one block."""
     there = 0
     while True:
-        block = file.read(min(size, file.frames - there), dtype="float32", always_2d=True)
+        block = np.asarray(file.read(min(size, file.frames - there), dtype="float32", always_2d=True), dtype=np.float32)
         there += len(block)
         yield block
         if there >= file.frames or not len(block):
@@ -223,7 +223,7 @@ def resample(samples: Samples, rate: int, to: int) -> Samples:
     return resample_poly(samples, to // shared, rate // shared).astype(np.float32)
 
 
-def _open(source: Source) -> str | bytes | io.BytesIO:
+def _open(source: Source) -> Any:
     if isinstance(source, bytes):
         return io.BytesIO(source)
     return os.fspath(source) if os.name == "nt" else os.fsencode(source)  # a name need not be UTF-8

@@ -130,10 +130,10 @@ def _syncs(data: bytes) -> Iterator[int]:
 
 
 class FlacHeader(NamedTuple):
-    """Where the count stands, and what it says; samples in a block, where they are the same in all."""
+    """Where the count of samples stands, and what it says; samples in a block, where they are the same in all."""
 
     at: int
-    count: int
+    samples: int
     block: int
     rate: int
 
@@ -149,7 +149,7 @@ def flac_header(head: bytes) -> FlacHeader | None:
 
 def flac_counts(tail: bytes, header: FlacHeader) -> bool:
     """Whether the last frame ends where the header says."""
-    return any((end := _flac_end(tail, at, header.block)) and end[1] == header.count for at in _syncs(tail))
+    return any((end := _flac_end(tail, at, header.block)) and end[1] == header.samples for at in _syncs(tail))
 
 
 def flac(data: bytes, header: FlacHeader) -> Parts | None:
@@ -164,12 +164,12 @@ def flac(data: bytes, header: FlacHeader) -> Parts | None:
             break
         if not (span := _flac_end(data, at, header.block)):
             continue
-        if span[1] == header.count:  # and a long tag behind it
+        if span[1] == header.samples:  # and a long tag behind it
             return None
         for end in ends:
             if end - at < _LONGEST and _crc16(data[at : end - 2]) == int.from_bytes(data[end - 2 : end]):
-                if span[1] < header.count < UNKNOWN:
-                    raise lacks(span[1] / header.rate, header.count / header.rate)
+                if span[1] < header.samples < UNKNOWN:
+                    raise lacks(span[1] / header.rate, header.samples / header.rate)
                 place = int.from_bytes(data[header.at : header.at + 8])
                 count = (place >> 36 << 36 | span[1]).to_bytes(8)
                 return Parts([data[: header.at] + count + data[header.at + 8 : end]])

@@ -74,7 +74,7 @@ class _Run(NamedTuple):
     first: _Frame
     start: int
     end: int
-    count: int
+    frames: int
 
 
 def _runs(data: bytes) -> list[_Run]:
@@ -129,7 +129,7 @@ def mpeg(data: bytes, count: int) -> Parts | None:
     """
     runs = _runs(data)
     tags = _tags(data, runs)
-    frames = sum(run.count for run in runs) - len(tags)
+    frames = sum(run.frames for run in runs) - len(tags)
     if frames <= 0:
         raise UncountableError("holds no frame of MPEG audio that can be counted")
     first = runs[0].first
