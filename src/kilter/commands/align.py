@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from kilter.core.errors import UsageError
+from kilter.core.names import AUDIO_SUFFIX
 from kilter.core.normalise import TextPart
 from kilter.core.sources import is_pipe
 from kilter.evaluation.latency import Span
 from kilter.evaluation.word_times import (
-    AUDIO_SUFFIX,
     Format,
     ctm,
     decode_text,
@@ -69,7 +69,8 @@ class Align:
     """
 
     source: Annotated[Positional[str], arg(metavar="AUDIO|MANIFEST")]
-    """a recording, a .csv or .jsonl with columns audio and text, a folder of recordings, or a hub dataset"""
+    """a recording, a .csv or .jsonl with columns audio and text, a folder with all recordings below it, or a hub
+    dataset (all its splits, or ORG/NAME:CONFIG:SPLIT)"""
     model: str
     """folder or hub id of a transformers …ForCTC model"""
     text: str | None = None
@@ -100,7 +101,7 @@ class Align:
         """Align and write."""
         if self.format == "textgrid" and self.out is None:
             raise UsageError("--format textgrid writes a file for each recording: add --out FOLDER")
-        if self.text is not None and not AUDIO_SUFFIX.search(self.source):
+        if self.text is not None and (not AUDIO_SUFFIX.search(self.source) or Path(self.source).is_dir()):
             raise UsageError(f"--text is the transcript of one recording, and {self.source} is not one")
         if self.text is not None and not self.text.strip():
             raise UsageError("--text is empty; leave it out for what the model hears")
@@ -131,13 +132,15 @@ def _align(asked: Align) -> int:
         audio_column=asked.audio_column,
         skip_bad=asked.skip_bad,
         need_text=asked.text_column is not None,
+        distinct=True,
     )
     left_out = [f"{where}: {why}" for where, why in speech.skipped]
-    rows = {}
-    for row in speech.rows.headers():
-        if (name := utterance_key(row.id)) in rows:
-            raise ValueError(f"{row.where}: the name {row.id!r} stands twice; give each recording its own in column id")
-        rows[name] = replace(row, text=row.text if asked.text is None else asked.text)
+    rows = {
+        utterance_key(row.id): row if asked.text is None else replace(row, text=asked.text)
+        for row in speech.rows.headers()
+    }
+    if format == "textgrid" and out:
+        _check_case(out, rows)
     if told := recogniser.spelling.normalise.told([row.text for row in rows.values() if row.text]):
         print(told, file=sys.stderr)
     rows = {name: replace(row, text=recogniser.spelling.written(row.text)) for name, row in rows.items()}
@@ -203,6 +206,18 @@ def _check(recogniser: "Recogniser", rows: "Iterable[Row]") -> None:
         check_fit(recogniser, texts)
     except ValueError as error:
         raise ValueError(f"{error} {OR_SKIP}") from error
+
+
+def _check_case(out: Path, names: Iterable[str]) -> None:
+    """A file for each name: where a file system takes A and a for one, the second would be written over the first."""
+    there = next(path for path in (out, *out.absolute().parents) if path.exists())
+    other = there.with_name(there.name.swapcase())
+    if other == there or not (other.exists() and other.samefile(there)):
+        return
+    seen: dict[str, str] = {}
+    for name in names:
+        if (twin := seen.setdefault(name.casefold(), name)) != name:
+            raise ValueError(f"{out}: cannot hold both {twin}.TextGrid and {name}.TextGrid; write jsonl or rename one")
 
 
 def _batches(rows: "Mapping[str, Row]", size: int) -> list[list[str]]:

@@ -1,6 +1,5 @@
 """kilter diversity: how different the outputs of a decoder are, how good the best: table."""
 
-import json
 import statistics
 import sys
 from collections.abc import Mapping, Sequence

@@ -8,21 +8,22 @@ unless kilter wrote the file or the recording's text has them.
 import json
 import re
 import sys
+import unicodedata
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from kilter.core import sources, tables
+from kilter.core.names import AUDIO_SUFFIX, printable
 from kilter.core.options import at_least
 from kilter.evaluation.latency import Span
 from kilter.evaluation.praat import Interval, tiers
 from kilter.evaluation.silence import marks_silence
 
 Format = Literal["jsonl", "ctm", "textgrid"]
-
-AUDIO_SUFFIX = re.compile(r"\.(wav|flac|mp3|ogg)$", re.IGNORECASE)
+T = TypeVar("T")
 
 
 class WordTime(NamedTuple):
@@ -47,9 +48,29 @@ def utterance_key(name: str) -> str:
         >>> utterance_key("day 1/a.wav")
         'day_1/a'
     """
-    path = PurePath(AUDIO_SUFFIX.sub("", name.strip()).replace("\\", "/"))
+    name = unicodedata.normalize("NFC", printable(name).strip())  # file systems differ in the form they keep
+    path = PurePath(name.replace("\\", "/"))
     parts = [part for part in path.parts if part not in (path.anchor, "..")]
-    return re.sub(r"\s+", "_", "/".join(parts))
+    return re.sub(r"^;;|\s+", "_", AUDIO_SUFFIX.sub("", "/".join(parts)))  # ;; begins a comment of a CTM
+
+
+def by_key(found: Iterable[tuple[str, T]], where: str) -> dict[str, T]:
+    """What belongs to each recording, by `utterance_key`.
+
+    Raises:
+        ValueError: two names are one once they are cleaned.
+
+    Example:
+        >>> by_key([("a.wav", 1), ("b c", 2)], "x.ctm")
+        {'a': 1, 'b_c': 2}
+    """
+    names: dict[str, str] = {}
+    kept = {}
+    for name, value in found:
+        if (other := names.setdefault(key := utterance_key(name), name)) != name:
+            raise ValueError(f"{where}: {other!r} and {name!r} are one name without suffix and spaces; rename one")
+        kept[key] = value
+    return kept
 
 
 # Writing ----------------------------------------------------------------------------------------------------------

@@ -20,7 +20,8 @@ def write_whole(path: Path, data: str | bytes) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with temporary.open("wb") as handle:
-            handle.write(data.encode() if isinstance(data, str) else data)
+            # the name of a file need not be UTF-8; so it can be read back from JSON
+            handle.write(data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data)
             handle.flush()
             os.fsync(handle.fileno())
         temporary.replace(path)
