@@ -33,7 +33,7 @@ def load_sentences(kind: Literal["SentenceTransformer", "CrossEncoder"], name: s
 
     with reading(name, f"a {kind} of sentence-transformers"):
         lenient = {"ignore_mismatched_sizes": True}  # and told below, by name
-        found = getattr(library, kind)(str(name), device=device, model_kwargs=lenient)
+        found: Any = getattr(library, kind)(str(name), device=device, model_kwargs=lenient)
         place = _transformer(name)
         inner = next((one for one in found.modules() if isinstance(one, PreTrainedModel)), None)
         if inner is not None and place is not None and not hasattr(inner, "peft_config"):
