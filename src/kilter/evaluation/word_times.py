@@ -224,7 +224,7 @@ def read_jsonl(text: str, where: str, kind: str = ".jsonl") -> dict[str, list[Sp
 
 
 def _recording(row: Any, where: str) -> tuple[str, list[Span]]:
-    words = tables.listed(row.get("words"), f"{where}, column 'words'", "{]") if isinstance(row, Mapping) else None
+    words = tables.listed(row.get("words"), f"{where}, column 'words'", "{]") if isinstance(row, dict) else None
     if not isinstance(words, list) or row.get("id") in (None, ""):
         raise ValueError(_no_recording(where, f"got {tables.shown(row)}"))
     tables.check_id(row["id"], where)
