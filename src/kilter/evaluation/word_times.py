@@ -188,15 +188,17 @@ def span_of(word: Any) -> Span:
     Raises:
         ValueError: it lacks its text or a time, or one of them is of another kind.
     """
-    if isinstance(word, Mapping) and word.keys() >= _WORD:
+    if type(word) is dict and word.keys() >= _WORD:  # the short way, for most are as they should be
         said, start, end = word["word"], word["start"], word["end"]
-        numbers = type(start) in _NUMBERS and type(end) in _NUMBERS
-        if numbers and 0 <= start <= end <= _MOST and isinstance(said, str) and said.strip():
-            return Span(said, float(start), float(end))
-    raise ValueError(f"{tables.shown(word)} in 'words' {_fault(word)}")
+        if type(start) is type(end) is float and 0 <= start <= end <= _MOST and type(said) is str and said.strip():
+            return Span(said, start, end)
+    if why := _fault(word):
+        raise ValueError(f"{tables.shown(word)} in 'words' {why}")
+    return Span(word["word"], float(word["start"]), float(word["end"]))
 
 
 def _fault(word: Any) -> str:
+    """What is wrong with a word; empty if nothing is."""
     if not isinstance(word, Mapping):
         return "is no object with word, start and end"
     if lacking := _WORD - word.keys():
@@ -204,7 +206,7 @@ def _fault(word: Any) -> str:
     if not isinstance(word["word"], str) or not word["word"].strip():
         return f"has {tables.shown(word['word'])} for its word, which must be a text"
     for name in ("start", "end"):
-        if type(word[name]) not in _NUMBERS:
+        if not isinstance(word[name], int | float) or isinstance(word[name], bool):
             return f"has {tables.shown(word[name])} for its {name}, which must be a number of seconds"
     return _impossible(word["start"], word["end"])
 
@@ -217,7 +219,6 @@ def _impossible(start: int | float, end: int | float) -> str:
 
 
 _WORD = frozenset({"word", "start", "end"})
-_NUMBERS = (int, float)
 _MOST = sys.float_info.max
 
 
@@ -245,7 +246,7 @@ def read_jsonl(text: str, where: str, kind: str = ".jsonl") -> dict[str, list[Sp
 
 
 def _recording(row: Any, where: str) -> tuple[str, list[Span]]:
-    words = tables.listed(row.get("words"), f"{where}, column 'words'", "{]") if isinstance(row, Mapping) else None
+    words = tables.listed(row.get("words"), f"{where}, column 'words'", "{]") if isinstance(row, dict) else None
     if not isinstance(words, list) or row.get("id") in (None, ""):
         raise ValueError(_no_recording(where, f"got {tables.shown(row)}"))
     tables.check_id(row["id"], where)
@@ -285,14 +286,15 @@ def read_ctm(text: str, where: str, said: Mapping[str, str] = MappingProxyType({
         if not fields or line.startswith(";;"):
             continue
         try:
-            name, _, start, duration, word, *rest = fields
+            name, _, start, duration, word = fields[:5]
             if "_" in start or "_" in duration:
                 raise ValueError("a number has no _")
-            span = Span(word, float(start), float(start) + float(duration))
-            if why := _impossible(span.start, span.end):
-                raise ValueError(f"{word!r} {why}")
-            if rest and not _CONFIDENCE.fullmatch(rest[0]):
-                raise ValueError(f"{rest[0]!r} is no confidence; a word has no space in it")
+            begin = float(start)
+            span = Span(word, begin, begin + float(duration))
+            if not 0 <= begin <= span.end <= _MOST:
+                raise ValueError(f"{word!r} {_impossible(begin, span.end)}")
+            if len(fields) > 5 and not _CONFIDENCE.match(fields[5]):
+                raise ValueError(f"{fields[5]!r} is no confidence; a word has no space in it")
         except ValueError as error:
             why = f" ({error})" if len(fields) > 4 else ""
             raise ValueError(
@@ -306,7 +308,7 @@ def read_ctm(text: str, where: str, said: Mapping[str, str] = MappingProxyType({
 
 _OURS = re.compile(r"\S+ \S+ \d+\.\d{3} \d+\.\d{3} \S+ [01]\.\d{4}")
 """A line of a CTM as `ctm` writes it."""
-_CONFIDENCE = re.compile(r"[-+]?[\d.]+([eE][-+]?\d+)?|NA|<NA>|-", re.ASCII)
+_CONFIDENCE = re.compile(r"(?:[-+]?[\d.]+(?:[eE][-+]?\d+)?|NA|<NA>|-)\Z", re.ASCII)
 """A number, or what others write where they have none."""
 
 
