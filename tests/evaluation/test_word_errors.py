@@ -47,7 +47,7 @@ def test_any_white_space_parts_words(gap: str) -> None:
     assert word_error_counts([gap], [f"one{gap}two"]) == (2, 0)
 
 
-@pytest.mark.parametrize("text", ["tiếng việt", "çöğüt", "한글", "क़लम", "άλφα", "été où"])
+@pytest.mark.parametrize("text", ["tiếng việt", "çöğüt", "한글", "ऩमक", "άλφα", "été où"])
 def test_letters_are_the_same_in_every_form(text: str) -> None:
     apart = unicodedata.normalize("NFD", text)
     assert apart != unicodedata.normalize("NFC", text)
