@@ -92,7 +92,9 @@ def test_a_training_without_memory_says_what_helps_and_goes_on(fresh: Path, tmp_
         if done == 3:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    said = r"^step 4 of the training in .* does not fit into memory; .*the same command goes on .*--batch-size, which is "
+    said = (
+        r"^step 4 of the training in .* does not fit into memory; .*the same command goes on .*--batch-size, which is "
+    )
     with pytest.raises(ValueError, match=said):
         train(Recogniser.load(fresh), tmp_path / "work", advance=full)
     resumed = Recogniser.load(fresh)
