@@ -451,6 +451,7 @@ def lora(tmp_path: Path) -> tuple[Path, Any]:
     return tmp_path / "lora", made
 
 
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # peft's own call
 def test_a_lora_is_its_base_with_it(lora: tuple[Path, Any], tmp_path: Path) -> None:
     folder, made = lora
     found = text_model(folder)

@@ -38,8 +38,8 @@ def load_sentences(kind: Literal["SentenceTransformer", "CrossEncoder"], name: s
         inner = next((one for one in found.modules() if isinstance(one, PreTrainedModel)), None)
         if inner is not None and place is not None and not hasattr(inner, "peft_config"):
             asked: Any = {"config": inner.config, "device_map": "meta", **lenient}
-            _, report = type(inner).from_pretrained(place, output_loading_info=True, **asked)  # the names alone
-            check_whole(name, inner, report, unused=() if kind == "CrossEncoder" else _POOLER)
+            names: Any = type(inner).from_pretrained(place, output_loading_info=True, **asked)  # and no numbers
+            check_whole(name, inner, names[1], unused=() if kind == "CrossEncoder" else _POOLER)
     return found
 
 
