@@ -171,7 +171,7 @@ def _mended(source: Source, file: "SoundFile") -> Parts | None:
         case "OGG":
             return ogg(_bytes(source))
         case "FLAC":
-            header = flac_header(_bytes(source, 0, 1 << 16)) or flac_header(_bytes(source))  # behind a picture
+            header = flac_header(_bytes(source, 0, 256)) or flac_header(_bytes(source))  # behind a tag
             counts = header is None or flac_counts(_bytes(source, -FLAC_TAIL), header)
             return None if header is None or counts else flac(_bytes(source), header)
         case "NIST":
@@ -191,9 +191,10 @@ def _blocks(file: "SoundFile", mended: Parts | None, size: int) -> Iterator[Samp
         yield block
         if there >= file.frames or not len(block):
             break
-    missing = MPEG_MISSING if "MPEG" in file.subtype else MISSING * file.samplerate
-    if file.frames - there > missing and (mended is None or mended.counted):
-        raise lacks(there / file.samplerate, file.frames / file.samplerate)
+    if there < file.frames and (mended is None or mended.counted):
+        missing = MPEG_MISSING if "MPEG" in file.subtype else MISSING * file.samplerate
+        if file.frames - there > missing:
+            raise lacks(there / file.samplerate, file.frames / file.samplerate)
 
 
 def _bytes(source: Source, start: int = 0, stop: int | None = None) -> bytes:
@@ -209,6 +210,8 @@ def _bytes(source: Source, start: int = 0, stop: int | None = None) -> bytes:
 
 def mix(samples: Samples) -> Samples:
     """Mean over channels, `(samples, channels)` to `(samples,)`, without the channels that are silent."""
+    if samples.shape[1] == 1:
+        return samples[:, 0]
     level = np.sqrt(np.square(samples, dtype=np.float64).mean(axis=0))
     return samples[:, level >= SILENT_CHANNEL * level.max()].mean(axis=1)
 

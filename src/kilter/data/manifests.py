@@ -111,7 +111,7 @@ def load_speech(
     path = Path(source)
     columns = text_column, audio_column, need_text
     found: Iterable[Row | Left]
-    if path.is_dir():
+    if folder := path.is_dir():
         found = _from_folder(path / split if (path / split).is_dir() else path, *columns)
     elif path.is_file() and path.suffix.lower() in unreadable():
         raise ValueError(f"{source}: {why_unreadable(path)}")
@@ -134,16 +134,16 @@ def load_speech(
         if isinstance(row, tuple):
             skipped.append(row)
             continue
-        row = replace(row, id=printable(row.id), where=printable(row.where))
-        key = utterance_key(row.id) if distinct or path.is_dir() else str(len(rows))
+        name, where = printable(row.id), printable(row.where)
+        key = utterance_key(name) if distinct or folder else str(len(rows))
         try:
-            row = replace(row, seconds=check_audio(row.encoded(), name=row.where))
+            row = replace(row, id=name, where=where, seconds=check_audio(row.encoded(), name=where))
             if key in rows or not key:
-                raise ValueError(f"{row.where}: {_not_distinct(row, rows.get(key), path.is_dir())}")
+                raise ValueError(f"{where}: {_not_distinct(row, rows.get(key), folder)}")
         except ValueError as error:
             if not skip_bad:
                 raise ValueError(f"{error} (or skip such recordings with --skip-bad)") from error
-            skipped.append((row.where, str(error).removeprefix(f"{row.where}: ")))
+            skipped.append((where, str(error).removeprefix(f"{where}: ")))
         else:
             rows[key] = row
     if not rows:

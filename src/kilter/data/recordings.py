@@ -72,20 +72,22 @@ def below(folder: Path, tables: Container[str] = ()) -> list[tuple[Path, str]]:
 
 
 def _walk(folder: Path, tables: Container[str], seen: set[tuple[int, int]]) -> Iterator[tuple[Path, str]]:
-    for path in folder.iterdir():
-        suffix = path.suffix.lower()
-        if path.is_dir():
-            if path.name.startswith(".") or (place := _place(path)) in seen:
+    with os.scandir(folder) as listing:
+        entries = [*listing]
+    for entry in entries:
+        path, suffix, hidden = Path(entry.path), os.path.splitext(entry.name)[1].lower(), entry.name.startswith(".")
+        if entry.is_dir():
+            if hidden or (place := _place(path)) in seen:
                 continue
             seen.add(place)
             table = next((file for file in sorted(path.iterdir()) if file.name in tables and file.is_file()), None)
             yield from _walk(path, tables, seen) if table is None else [(table, "")]
         elif suffix not in readable() and suffix not in unreadable():
             continue
-        elif path.name.startswith("."):
-            if not path.name.startswith("._"):  # those are no recordings
+        elif hidden:
+            if not entry.name.startswith("._"):  # those are no recordings
                 yield path, "is hidden; rename it if it is to be read"
-        elif not path.is_file() and not path.is_symlink():
+        elif not entry.is_file() and not entry.is_symlink():
             yield path, "is a device or a pipe and no file"
         else:
             yield path, why_unreadable(path) if suffix in unreadable() else ""
