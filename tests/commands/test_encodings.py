@@ -63,8 +63,7 @@ def recognised(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return ["align", str(folder / "день.wav"), "--model", str(folder / "model"), "--text", "добрый день"]
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-16", "koi8-r"])
-@pytest.mark.parametrize("format", ["jsonl", "ctm"])
+@pytest.mark.parametrize(("format", "encoding"), [("jsonl", "ascii"), ("ctm", "cp1252"), ("ctm", "utf-16")])
 def test_word_times_are_utf_8(recognised: list[str], format: str, encoding: str) -> None:
     done = kilter(*recognised, "--format", format, encoding=encoding)
     assert "добрый" in done.stdout.decode()
@@ -73,15 +72,16 @@ def test_word_times_are_utf_8(recognised: list[str], format: str, encoding: str)
         assert [word["word"] for word in json.loads(done.stdout)["words"]] == ["добрый", "день"]
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-16"])
+@pytest.mark.parametrize("encoding", ["ascii", "utf-16"])
 def test_json_is_utf_8(encoding: str, tmp_path: Path) -> None:
     file = tmp_path / "−λ.jsonl"
     file.write_text(json.dumps({"prompt": "a", "texts": ["é b"], "references": ["é b"]}) + "\n")
     done = kilter("diversity", str(file), "--json", encoding=encoding)
     assert json.loads(done.stdout.decode())["files"][0]["label"] == "−λ"
-    for command in ("list", "list --claims", "show rankgen"):
+    for command in ("list --claims", "show rankgen"):
         printed = kilter(*command.split(), "--json", encoding=encoding).stdout
-        assert "é" in printed.decode() or "–" in printed.decode() or json.loads(printed)
+        assert not printed.decode().isascii()
+        assert json.loads(printed)
 
 
 def test_half_a_surrogate_pair_is_an_escape() -> None:
@@ -115,11 +115,10 @@ def test_a_reader_that_leaves_is_no_error(command: str, stream: str) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a pipe without a reader is another error there")
-@pytest.mark.parametrize("format", ["jsonl", "ctm"])
-def test_a_reader_of_data_may_leave(recognised: list[str], format: str) -> None:
+def test_a_reader_of_data_may_leave(recognised: list[str]) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    done = kilter(*recognised, "--format", format, stdout=writer, stderr=subprocess.PIPE)
+    done = kilter(*recognised, stdout=writer, stderr=subprocess.PIPE)
     os.close(writer)
     assert done.returncode == 0
     assert b"Traceback" not in done.stderr
