@@ -691,6 +691,8 @@ def test_a_model_trained_further_is_another(prompts: Path, tmp_path: Path, capsy
         ("[1]\n", "line 2: is no row of kilter generate"),
         ('{"index": 9, "prompt": "rain"}\n', "line 2: belongs to none of the prompts"),
         ('{"index": 1, "prompt": "rain"}\n', "line 2: belongs to none of the prompts"),
+        (json.dumps({"index": 1, "prompt": PROMPTS[1]}) + "\n", "line 2: belongs to none of the prompts"),
+        ("[" * 100_000 + "\n", "line 2: not JSON"),
     ],
 )
 def test_what_is_no_row_is_named_and_left_alone(

@@ -336,7 +336,8 @@ def _earlier(kept: "GrowingRows", rows: Sequence["TextPrompt"]) -> dict[int, Row
     found = {}
     for number, row in enumerate(kept.earlier(), start=1):
         index = row.get("index")
-        if not (isinstance(index, int) and 0 <= index < len(rows) and row.get("prompt") == rows[index].text):
+        known = isinstance(index, int) and 0 <= index < len(rows) and row.get("prompt") == rows[index].text
+        if not (known and isinstance(row.get("outputs"), list)):
             raise ValueError(f"{kept.out}, line {number}: belongs to none of the prompts; remove it, or {ELSEWHERE}")
         found[index] = row
     return found
