@@ -27,7 +27,7 @@ test: setup  ## run the suite: torch.compile first, then all else and the docstr
 	$(BIN)/python -m pytest -m "not compile and not slow" -n $(WORKERS)
 
 slow: setup  ## run the tests that take long: kills, several processes, every decoder and every extra
-	$(BIN)/python -m pytest tests -m "slow and not compile" -n $(WORKERS)
+	$(BIN)/python -m pytest tests -m "slow and not compile" -n $(WORKERS) --timeout 1200
 
 lint: tools  ## check style, spelling and the direction of imports
 	$(BIN)/ruff check

@@ -89,7 +89,8 @@ def demo(folder: Path) -> dict[str, Any]:
     strings = DigitStrings(takes, count=200, seed=0, split="test")
     arms = {name: run / "arms" / name / "seed-0" for name in summary["arms"]}
     rows = []
-    for index, row in enumerate(strings):
+    for index in range(len(strings)):
+        row = strings[index]
         soundfile.write(folder / f"test-{index}.wav", row["audio"], RATE, subtype="PCM_16")
         rows.append({"audio": f"test-{index}.wav", "text": row["text"], "words": row["words"]})
     write_rows(folder / "test.jsonl", rows)

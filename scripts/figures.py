@@ -1,6 +1,6 @@
-"""Draw the figures of the documentation that evidence gives: python scripts/figures.py.
+"""Draw the figures of the documentation from what is kept in evidence/: python scripts/figures.py.
 
-A test says when one is out of date. The other images are of single runs and inputs.
+A test says when one is out of date. The spectrogram's sound is that of the data.
 """
 
 import json
@@ -20,9 +20,44 @@ FIGURES = {
 }
 
 
+def utterance() -> str:
+    """When three models emit the words of one string of digits, below its spectrogram.
+
+    Raises:
+        FileNotFoundError: The recordings are not here.
+    """
+    from kilter.data.assets import locate
+    from kilter.data.fsdd import RATE, DigitStrings, load_takes
+    from kilter.lab.timeline import timeline
+
+    demo = example("demo")
+    takes = load_takes(locate("fsdd", allow_generated=False, progress=False).path)
+    row = DigitStrings(takes, count=demo["spoken"] + 1, seed=0, split="test")[demo["spoken"]]
+    heard = {label: [(word, seconds) for word, seconds in words] for label, words in demo["heard"].items()}
+    return timeline(row["audio"], RATE, row.get("words", []), heard)
+
+
+def latency() -> str:
+    """Share of words emitted by a given delay after their end, for the same models."""
+    from kilter.lab.delays import delay_curves
+
+    delays = {name: [*map(float, found)] for name, found in example("demo")["delays"].items()}
+    return delay_curves(delays, "the end of the word")
+
+
+SINGLE = {"align-with-purpose-utterance": utterance, "word-times-latency": latency}
+
+
+def example(name: str) -> dict[str, Any]:
+    return json.loads((ROOT / "evidence" / "examples" / f"{name}.json").read_text(encoding="utf-8"))
+
+
 def draw(name: str) -> str:
-    """One of `FIGURES` as SVG."""
+    """One of `FIGURES` or `SINGLE` as SVG."""
     from kilter.lab.plots import tradeoff
+
+    if name in SINGLE:
+        return SINGLE[name]()
 
     file, x, y = FIGURES[name]
     summary = json.loads((ROOT / "evidence" / f"{file}.json").read_text(encoding="utf-8"))
@@ -47,7 +82,7 @@ def tried(summary: dict[str, Any], x: str, y: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    for name in FIGURES:
+    for name in [*FIGURES, *SINGLE]:
         (IMAGES / f"{name}.svg").write_text(draw(name), encoding="utf-8")
 
 

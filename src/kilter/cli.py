@@ -41,26 +41,38 @@ def commands() -> dict[str, str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code."""
+    """Run one command; returns its exit code, which is 0 where the reader of what it prints has left."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started this
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 (open to the end)
+        if isinstance(stream := getattr(sys, name), io.TextIOWrapper):
+            stream.reconfigure(errors=LOOK_ALIKES)  # a terminal without − or α is no reason to fail
+    try:
+        try:
+            return _run(arguments)
+        finally:
+            sys.stdout.flush()  # here, where it may fail
+    except (BrokenPipeError, SystemExit) as stop:
+        if not isinstance(stop, BrokenPipeError) and not isinstance(stop.__context__, BrokenPipeError):
+            raise  # rich ends the process by itself
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered has no reader
+        return 0
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given or _DEBUG in os.environ
     if "--debug" in given and arguments is None:
         os.environ[_DEBUG] = "1"  # the pieces of a run that have a process of their own
     given = [argument for argument in given if argument != "--debug"]
     os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")  # CTC has no kernel for Apple's GPUs
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors=LOOK_ALIKES)  # a terminal without − or α is no reason to fail
     try:
         return _dispatch(given)
     except KeyboardInterrupt:
         print("\ninterrupted; run the same command again and it goes on where it stopped", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered has no reader
-        return 0
     except Exception as error:
-        if debug:
+        if debug or isinstance(error, BrokenPipeError):
             raise
         ours = not isinstance(error, ValueError | TypeError | OSError | ImportError)
         said = missing(error) if isinstance(error, ModuleNotFoundError) else str(error)

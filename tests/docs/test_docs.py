@@ -42,15 +42,21 @@ def said(svg: str) -> dict[str, list[str]]:
     return found
 
 
-@pytest.mark.parametrize("name", script("figures").FIGURES)
+DRAWN = [*script("figures").FIGURES, *script("figures").SINGLE]
+
+
+@pytest.mark.parametrize("name", DRAWN)
 def test_figures_are_those_of_the_evidence(name: str) -> None:
     kept = (ROOT / "docs" / "images" / f"{name}.svg").read_text(encoding="utf-8")
-    assert said(kept) == said(script("figures").draw(name)), "run: .venv/bin/python scripts/figures.py"
+    try:
+        drawn = script("figures").draw(name)
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    assert said(kept) == said(drawn), "run: .venv/bin/python scripts/figures.py"
 
 
-def test_every_figure_has_a_script_or_is_of_a_single_input() -> None:
-    of_runs = {"align-with-purpose-utterance", "word-times-latency"}
-    assert {file.stem for file in (ROOT / "docs" / "images").glob("*.svg")} == of_runs | {*script("figures").FIGURES}
+def test_every_figure_has_a_script() -> None:
+    assert {file.stem for file in (ROOT / "docs" / "images").glob("*.svg")} == {*DRAWN}
 
 
 def test_numbers_of_the_evidence_have_a_minus_and_end_where_they_can(builder: ModuleType) -> None:

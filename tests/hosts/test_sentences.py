@@ -83,7 +83,8 @@ def test_both_sides_fit_in_the_end(before: int, after: int, cross_encoder: Any) 
     room = 32 - 3
     lengths = [len(text.split()) for text in (prefix, continuation)]
     assert sum(lengths) == room
-    assert first[0].endswith(prefix) and then[0].startswith(continuation)
+    assert first[0].endswith(prefix)
+    assert then[0].startswith(continuation)
     assert lengths[1] == min(after + 2, max(room // 2, room - (before + 2)))
     ids = cross_encoder.tokenizer(prefix, continuation)["input_ids"]
     assert len(ids) == 32
@@ -125,7 +126,8 @@ def test_a_cut_keeps_to_its_side_and_to_whole_words(text: str, fast: bool) -> No
         for cut in (end, begin):
             assert len(tokenizer(cut, add_special_tokens=False)["input_ids"]) <= most
         if fast:
-            assert text.endswith(end) and text.startswith(begin)
+            assert text.endswith(end)
+            assert text.startswith(begin)
             whole = set(text.split())
             assert most < 2 or len(whole) == 1 or {*end.split(), *begin.split()} <= whole
         if most >= length:

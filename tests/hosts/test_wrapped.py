@@ -54,7 +54,8 @@ def test_the_model_inside_is_found(how: str) -> None:
     for inside in (nn.Linear(2, 2), nn.Sequential(nn.Linear(2, 2)), tiny.model("gpt2")):
         assert unwrapped(WRAPPERS[how](inside)) is inside
         assert unwrapped(inside) is inside
-    assert unwrapped(None) is None and unwrapped(len) is len
+    assert unwrapped(None) is None
+    assert unwrapped(len) is len
 
 
 @pytest.mark.parametrize("how", WRAPPERS)
@@ -82,7 +83,8 @@ def test_outputs_of_a_ctc_model(how: str, tmp_path: Path) -> None:
     inputs = {"input_values": torch.stack([row["input_values"] for row in spoken.rows(count=2)])}
     log_probs, lengths = ctc_outputs(model, inputs)
     again = ctc_outputs(WRAPPERS[how](model), inputs)
-    assert torch.equal(log_probs, again[0]) and torch.equal(lengths, again[1])
+    assert torch.equal(log_probs, again[0])
+    assert torch.equal(lengths, again[1])
     assert "_loss_function" not in vars(model)
 
 
@@ -110,7 +112,8 @@ def test_an_objective_beside_the_loss(how: str, tmp_path: Path) -> None:
 
     model = Tiny(tmp_path)("wav2vec2")
     handle = align_ctc(WRAPPERS[how](model), AlignWithPurpose(LowLatency()), weight=0.5)
-    assert handle.model is model and model.loss_function is handle
+    assert handle.model is model
+    assert model.loss_function is handle
     handle.detach()
 
 

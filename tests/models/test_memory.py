@@ -1,4 +1,4 @@
-"""What does not fit into memory: batches are halved, a recording that does not fit alone is named, and the rest goes on."""
+"""What does not fit into memory: batches are halved, a recording that does not fit alone is named, the rest goes on."""
 
 import json
 from pathlib import Path
@@ -102,7 +102,7 @@ def test_a_recording_that_cannot_even_be_read_is_named(recogniser: Recogniser) -
                 raise MemoryError
             return super().__getitem__(place)
 
-    with pytest.raises(ValueError, match="^file r1: does not fit into memory"):
+    with pytest.raises(ValueError, match=r"^file r1: does not fit into memory"):
         list(align(recogniser, Read(rows(1.0, 1.0))))
 
 
@@ -140,5 +140,5 @@ def test_a_scorer_is_given_fewer_texts() -> None:
 
     assert scores(scorer, *given) == scores(word_overlap, *given)
     assert max(most) <= 2
-    with pytest.raises(ValueError, match="^'a0 b0' and 'a0 c' do not fit into memory even alone"):
+    with pytest.raises(ValueError, match=r"^'a0 b0' and 'a0 c' do not fit into memory even alone"):
         scores(lambda a, b: (_ for _ in ()).throw(MemoryError()), *given)

@@ -142,6 +142,7 @@ def test_an_alignment_in_blocks_is_that_of_the_whole(held: int, monkeypatch: pyt
         whole = ctc_viterbi.best_alignments(log_probs, lengths, targets, counts, 0)
         with monkeypatch.context() as patch:
             patch.setattr(ctc_viterbi, "_WHOLE", held)
+            patch.setattr(ctc_viterbi, "_CHUNK", held)
             parts = ctc_viterbi.best_alignments(log_probs, lengths, targets, counts, 0)
         assert torch.equal(whole[0], parts[0])
         assert torch.equal(whole[1], parts[1])

@@ -116,5 +116,5 @@ def test_inputs_that_do_not_fit_into_memory_together_are_parted(text: TextModel)
     whole = write_texts(text, write, ITEMS, **how)
     parts = write_texts(text, lambda rows, seeds: little(rows, seeds, 1), ITEMS, **how)
     assert [[one["text"] for one in found] for found in parts] == [[one["text"] for one in found] for found in whole]
-    with pytest.raises(ValueError, match="^input 0: does not fit into memory even alone; choose fewer beams"):
+    with pytest.raises(ValueError, match=r"^input 0: does not fit into memory even alone; choose fewer beams"):
         write_texts(text, lambda rows, seeds: little(rows, seeds, 0), ITEMS, **how)

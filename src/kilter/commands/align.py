@@ -4,7 +4,6 @@ What is on disk is whole batches and perhaps a line cut short: the same command 
 and does the rest. What it was made with stands in a hidden file beside it, so that nothing else is taken up.
 """
 
-import io
 import json
 import math
 import sys
@@ -18,11 +17,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from kilter.core.errors import UsageError
+from kilter.core.names import AUDIO_SUFFIX
 from kilter.core.normalise import TextPart
 from kilter.core.sources import is_pipe
 from kilter.evaluation.latency import Span
 from kilter.evaluation.word_times import (
-    AUDIO_SUFFIX,
     Format,
     ctm,
     decode_text,
@@ -36,6 +35,7 @@ from kilter.evaluation.word_times import (
 from kilter.lab.files import write_json, write_whole
 from kilter.lab.growing import ELSEWHERE, check_settings
 from kilter.lab.options import above, at_least
+from kilter.lab.output import write_data
 from kilter.models.windows import Windows
 
 if TYPE_CHECKING:
@@ -69,7 +69,8 @@ class Align:
     """
 
     source: Annotated[Positional[str], arg(metavar="AUDIO|MANIFEST")]
-    """a recording, a .csv or .jsonl with columns audio and text, a folder of recordings, or a hub dataset"""
+    """a recording, a .csv or .jsonl with columns audio and text, a folder with all recordings below it, or a hub
+    dataset (all its splits, or ORG/NAME:CONFIG:SPLIT)"""
     model: str
     """folder or hub id of a transformers …ForCTC model"""
     text: str | None = None
@@ -100,7 +101,7 @@ class Align:
         """Align and write."""
         if self.format == "textgrid" and self.out is None:
             raise UsageError("--format textgrid writes a file for each recording: add --out FOLDER")
-        if self.text is not None and not AUDIO_SUFFIX.search(self.source):
+        if self.text is not None and (not AUDIO_SUFFIX.search(self.source) or Path(self.source).is_dir()):
             raise UsageError(f"--text is the transcript of one recording, and {self.source} is not one")
         if self.text is not None and not self.text.strip():
             raise UsageError("--text is empty; leave it out for what the model hears")
@@ -111,6 +112,9 @@ COMMAND = Align
 
 
 def _align(asked: Align) -> int:
+    from kilter.models.names import check_model_name
+
+    check_model_name(asked.model, "a transformers …ForCTC model")  # before what takes seconds to import
     from kilter.data.manifests import Utterances, load_speech
     from kilter.lab.progress import bar, quiet_hosts
     from kilter.models.aligning import align
@@ -128,13 +132,15 @@ def _align(asked: Align) -> int:
         audio_column=asked.audio_column,
         skip_bad=asked.skip_bad,
         need_text=asked.text_column is not None,
+        distinct=True,
     )
     left_out = [f"{where}: {why}" for where, why in speech.skipped]
-    rows = {}
-    for row in speech.rows.headers():
-        if (name := utterance_key(row.id)) in rows:
-            raise ValueError(f"{row.where}: the name {row.id!r} stands twice; give each recording its own in column id")
-        rows[name] = replace(row, text=row.text if asked.text is None else asked.text)
+    rows = {
+        utterance_key(row.id): row if asked.text is None else replace(row, text=asked.text)
+        for row in speech.rows.headers()
+    }
+    if format == "textgrid" and out:
+        _check_case(out, rows)
     if told := recogniser.spelling.normalise.told([row.text for row in rows.values() if row.text]):
         print(told, file=sys.stderr)
     rows = {name: replace(row, text=recogniser.spelling.written(row.text)) for name, row in rows.items()}
@@ -180,7 +186,7 @@ def _align(asked: Align) -> int:
         raise ValueError(stop or f"{asked.source}: no recording could be aligned")
     ordered = "".join(done[name] for name in rows if name in done)
     if out is None:
-        _print(ordered, format)
+        write_data(ordered)
     else:
         if format != "textgrid":
             write_whole(out, ordered)  # in the order of the recordings, no longer of their lengths
@@ -188,17 +194,6 @@ def _align(asked: Align) -> int:
     if stop:
         raise ValueError(stop)
     return 0
-
-
-def _print(text: str, format: Format) -> None:
-    """In UTF-8 where the stream's encoding lacks letters of a CTM, which has no escapes as JSON has."""
-    try:
-        text.encode(sys.stdout.encoding or "utf-8")
-    except UnicodeEncodeError:
-        if format == "ctm" and isinstance(sys.stdout, io.TextIOWrapper):
-            print(f"printed in UTF-8: {sys.stdout.encoding} lacks letters of it", file=sys.stderr)
-            sys.stdout.reconfigure(encoding="utf-8")
-    sys.stdout.write(text)
 
 
 def _check(recogniser: "Recogniser", rows: "Iterable[Row]") -> None:
@@ -211,6 +206,18 @@ def _check(recogniser: "Recogniser", rows: "Iterable[Row]") -> None:
         check_fit(recogniser, texts)
     except ValueError as error:
         raise ValueError(f"{error} {OR_SKIP}") from error
+
+
+def _check_case(out: Path, names: Iterable[str]) -> None:
+    """A file for each name: where a file system takes A and a for one, the second would be written over the first."""
+    there = next(path for path in (out, *out.absolute().parents) if path.exists())
+    other = there.with_name(there.name.swapcase())
+    if other == there or not (other.exists() and other.samefile(there)):
+        return
+    seen: dict[str, str] = {}
+    for name in names:
+        if (twin := seen.setdefault(name.casefold(), name)) != name:
+            raise ValueError(f"{out}: cannot hold both {twin}.TextGrid and {name}.TextGrid; write jsonl or rename one")
 
 
 def _batches(rows: "Mapping[str, Row]", size: int) -> list[list[str]]:

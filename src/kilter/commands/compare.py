@@ -1,11 +1,12 @@
 """kilter compare: two runs side by side, or a run and evidence."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import Positional, arg
+
+from kilter.lab.output import print_json
 
 PLACE = 100
 
@@ -30,7 +31,7 @@ class Compare:
 
         table, found = compare(self.a, self.b)
         if self.json:
-            print(json.dumps(found, indent=2, ensure_ascii=False))
+            print_json(found)
         else:
             from rich.console import Console
 

@@ -1,6 +1,5 @@
 """kilter diversity: how different the outputs of a decoder are, how good the best: table."""
 
-import json
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from kilter.core.errors import UsageError
 from kilter.core.normalise import tidy
 from kilter.core.normalise import words as words_of
 from kilter.lab.numbers import fixed
+from kilter.lab.output import print_json
 
 if TYPE_CHECKING:
     from kilter.evaluation.intervals import Interval
@@ -135,7 +135,7 @@ def _measure(asked: Diversity) -> int:
     for one in found:
         _say_what_is_missing(one)
     if asked.json:
-        print(json.dumps({"files": [asdict(one) for one in found]}, indent=2, ensure_ascii=False, allow_nan=False))
+        print_json({"files": [asdict(one) for one in found]})
     else:
         _show(found)
     return 0

@@ -1,6 +1,5 @@
 """kilter doctor: what is installed, what is missing, how to get it."""
 
-import json
 import os
 import platform
 import sys
@@ -10,6 +9,7 @@ from typing import Any
 
 import kilter
 from kilter.core.installed import hint, needs, numbers
+from kilter.lab.output import print_json
 
 PLACE = 120
 
@@ -25,7 +25,7 @@ class Doctor:
         """Print the state of things; 1 if a method cannot run."""
         found = examine()
         if self.json:
-            print(json.dumps(found, indent=2))
+            print_json(found)
         else:
             show(found)
         return 0 if found["ok"] else 1

@@ -1,12 +1,12 @@
 """kilter fetch: get a data set into the cache."""
 
-import json
 from dataclasses import dataclass
 from typing import Annotated
 
 from tyro.conf import Positional, arg
 
 from kilter.core.errors import UsageError, suggest
+from kilter.lab.output import print_json
 
 PLACE = 110
 
@@ -31,7 +31,7 @@ class Fetch:
             raise UsageError(f"there is no asset {self.name!r}{suggest(self.name, ASSETS)}")
         found = locate(self.name)
         if self.json:
-            print(json.dumps({"name": found.asset.name, "path": str(found.path), "source": found.source}, indent=2))
+            print_json({"name": found.asset.name, "path": str(found.path), "source": found.source})
         else:
             print(f"{found.asset.title}: {found.path}\n{found.asset.licence}; {found.asset.attribution}")
         if found.asset.name != self.name:

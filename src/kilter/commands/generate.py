@@ -252,15 +252,15 @@ def _say_copies(rows: Collection[Row], options: Mapping[str, Any], unique: bool)
 def _print(work: Work) -> Collection[Row]:
     """On a terminal a table for each prompt, in the end; else lines in the order of the prompts, as they come."""
     from kilter.lab.files import json_line
+    from kilter.lab.output import write_data
 
     show, done, printed = sys.stdout.isatty(), dict[int, Row](), 0
     try:
         for new in work(()):
             done |= {row["index"]: row for row in new}
             while not show and printed in done:
-                sys.stdout.write(json_line(done[printed]))
+                write_data(json_line(done[printed]))
                 printed += 1
-            sys.stdout.flush()
     finally:
         if show:
             from kilter.lab.side_by_side import show_texts

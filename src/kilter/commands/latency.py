@@ -16,10 +16,11 @@ from kilter.core.errors import UsageError
 from kilter.core.normalise import TextPart
 from kilter.core.tables import SUFFIXES
 from kilter.evaluation.latency import Drift, Emission, Span, drift_between, drift_to_reference, total_latency
-from kilter.evaluation.word_times import decode_text, read_ctm, read_jsonl, read_textgrid, utterance_key
+from kilter.evaluation.word_times import by_key, decode_text, read_ctm, read_jsonl, read_textgrid, utterance_key
 from kilter.lab.files import write_json, write_whole
 from kilter.lab.numbers import fixed
 from kilter.lab.options import above, at_least
+from kilter.lab.output import print_json
 from kilter.models.windows import Windows
 
 if TYPE_CHECKING:
@@ -48,8 +49,8 @@ class Latency:
     """
 
     data: Annotated[Positional[str | None], arg(metavar="DATA")] = None
-    """a .csv or .jsonl with columns audio and (for word errors) text, a folder of recordings, or a hub dataset; may be
-    left out where REF is one that has the column words"""
+    """a .csv or .jsonl with columns audio and (for word errors) text, a folder with all recordings below it, or a hub
+    dataset (all its splits, or ORG/NAME:CONFIG:SPLIT); may be left out where REF is one that has the column words"""
     model: UseAppendAction[tuple[str, ...]] = ()
     """folder or hub id of a transformers …ForCTC model; repeat it to compare several"""
     against: Annotated[str, arg(metavar="REF")] = OWN
@@ -124,6 +125,10 @@ class Measured:
 
 
 def _measure(asked: Latency) -> int:
+    from kilter.models.names import check_model_name
+
+    for name in asked.model:
+        check_model_name(name, "a transformers …ForCTC model")  # before what takes seconds to import
     from kilter.data.manifests import Utterances, load_speech
     from kilter.evaluation.word_errors import word_error_counts
     from kilter.lab.delays import delay_curves
@@ -141,11 +146,12 @@ def _measure(asked: Latency) -> int:
     speech = load_speech(
         data,
         rate=1,  # that of each model, once it is loaded
-        split="test",
+        split="",  # as kilter align takes them, whose word times must fit
         text_column=asked.text_column,
         audio_column=asked.audio_column,
         skip_bad=asked.skip_bad,
         need_text=asked.text_column != "text",
+        distinct=True,
     )
     rows, spans = _reference(against, speech.rows.headers(), data)
     folder = asked.out or Path("runs", f"latency-{_digest(data, against, *model, *look_ahead_ms)}")
@@ -207,7 +213,7 @@ def _measure(asked: Latency) -> int:
     curves = {one.label: [delay for row in one.delays.values() for delay in row] for one in found}
     write_whole(folder / "latency.svg", delay_curves(curves, "the end of the word" if spans else f"{other} had it"))
     if asked.json:
-        print((folder / "latency.json").read_text("utf-8"), end="")
+        print_json(about)
         return 0
     _show(found, f"{len(rows)} utterances, {found[0].words} words; times in ms after {after}", spans is not None)
     print(f"figure: {folder / 'latency.svg'}")
@@ -231,14 +237,18 @@ def _reference(against: str, rows: "Sequence[Row]", data: str) -> "tuple[Sequenc
                 "model, or word times: a .jsonl or .ctm file or a folder of TextGrids, e.g. from kilter align"
             )
     elif path.is_dir() and not (path / "config.json").exists():
-        files = sorted(file for file in path.rglob("*") if file.suffix.lower() == ".textgrid")
+        files = sorted(file for file in path.rglob("[!.]*") if file.suffix.lower() == ".textgrid" and file.is_file())
         if not files:
             raise ValueError(f"{against}: holds neither a model (config.json) nor TextGrids")
-        names = {utterance_key(file.relative_to(path).with_suffix("").as_posix()): file for file in files}
-        given = {name: read_textgrid(_text(file), str(file), texts.get(name, "")) for name, file in names.items()}
+        names = [file.relative_to(path).with_suffix("").as_posix() for file in files]
+        read_grids = (
+            (name, read_textgrid(_text(file), str(file), texts.get(utterance_key(name), "")))
+            for name, file in zip(names, files, strict=True)
+        )
+        given = by_key(read_grids, against)
     elif path.is_file() and path.suffix.lower() in _READERS:
         read = partial(read_ctm, said=texts) if path.suffix.lower() == ".ctm" else _READERS[path.suffix.lower()]
-        given = {utterance_key(name): words for name, words in read(_text(path), against).items()}
+        given = by_key(read(_text(path), against).items(), against)
     elif path.is_dir() or (not path.exists() and path.suffix.lower() not in _READERS and HUB_ID.fullmatch(against)):
         return rows, None
     else:

@@ -1,9 +1,9 @@
 """kilter list: every method with its lever, its paper and its verdict; --claims for what was found of each claim."""
 
-import json
 from dataclasses import asdict, dataclass
 
 from kilter.core.paper import cards
+from kilter.lab.output import print_json
 
 PLACE = 20
 
@@ -25,7 +25,7 @@ class List:
         """Print the table."""
         rows = _claims() if self.claims else _methods()
         if self.json:
-            print(json.dumps(rows, indent=2, ensure_ascii=False))
+            print_json(rows)
             return 0
         _print_claims(rows) if self.claims else _print_methods(rows)
         print("\nkilter show METHOD tells more; kilter run METHOD --help lists its options.")

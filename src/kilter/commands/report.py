@@ -1,11 +1,12 @@
 """kilter report: print the table of a run or of evidence again, write its report.html."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import Positional, arg
+
+from kilter.lab.output import print_json
 
 PLACE = 90
 
@@ -30,7 +31,7 @@ class Report:
 
         summary = load_summary(self.run)
         if self.json:
-            print(json.dumps(summary, indent=2, ensure_ascii=False))
+            print_json(summary)
             return 0
         recorded = self.run.suffix == ".json"
         out = self.out or (Path("runs", f"{self.run.stem}-evidence") if recorded else self.run)

@@ -1,6 +1,5 @@
 """kilter show: one method: paper, names, claims, evidence; --bibtex for the citation."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from kilter.core.paper import Paper, method_card
+from kilter.lab.output import print_json
 
 if TYPE_CHECKING:
     from kilter.lab.evidence import Line
@@ -38,7 +38,7 @@ class Show:
         if self.json:
             records = {name: {**record, "changed": changed(record)} for name, record in found.items()}
             told = {**asdict(card), "ledger": [asdict(line) for line in claims_of(card)], "evidence": records}
-            print(json.dumps(told, indent=2, ensure_ascii=False))
+            print_json(told)
             return 0
         print("\n".join(_about(card)))
         print("\n".join(_claims(claims_of(card))))

@@ -98,14 +98,10 @@ def look_alike(letter: str) -> str:
 
 
 def _encode(error: UnicodeError) -> tuple[str, int]:
-    """The error handler: JSON keeps every letter, by its escape; all else gets what looks like it."""
+    """The error handler."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    missing = error.object[error.start : error.end]
-    if error.object[:1] in ("{", "[") and error.object[-2:].rstrip()[-1:] in ("}", "]"):
-        units = missing.encode("utf-16-be", "surrogatepass").hex()
-        return "".join(f"\\u{units[i : i + 4]}" for i in range(0, len(units), 4)), error.end
-    return "".join(map(look_alike, missing)), error.end
+    return "".join(map(look_alike, error.object[error.start : error.end])), error.end
 
 
 codecs.register_error(LOOK_ALIKES, _encode)

@@ -154,8 +154,9 @@ def _simple(line: str, colon: str) -> dict[str, Any] | None:
         return None
     if type(row) is not dict or end != len(line):
         return None
-    if (pairs := line.count(colon)) != len(row):
-        pairs -= sum(len(one) for value in row.values() if type(value) is list for one in value if type(one) is dict)
+    if (pairs := line.count(colon)) != len(row):  # words, outputs: lists of rows
+        lists = [value for value in row.values() if type(value) is list and {*map(type, value)} == {dict}]
+        pairs -= sum(sum(map(len, value)) for value in lists)
     return row if pairs == len(row) else None
 
 

@@ -6,17 +6,20 @@ decoded when asked for.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from kilter.core import sources, tables
+from kilter.core.names import printable
 from kilter.data.audio import Utterance, Word, check_audio, read_audio
-from kilter.evaluation.word_times import span_of
+from kilter.data.recordings import below, readable, unreadable, why_unreadable
+from kilter.evaluation.word_times import span_of, utterance_key
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg")
+Left = tuple[str, str]
+"""Where, and why it is left out."""
 HUB_ID = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(:(?P<config>[\w.-]+))?(:(?P<split>[\w.-]+))?")
 
 
@@ -69,7 +72,7 @@ class SpeechRows:
     """What `load_speech` found, and what it left out: pairs of where and why."""
 
     rows: Utterances
-    skipped: list[tuple[str, str]]
+    skipped: list[Left]
 
 
 def load_speech(
@@ -81,63 +84,98 @@ def load_speech(
     audio_column: str = "audio",
     skip_bad: bool = False,
     need_text: bool = True,
+    distinct: bool = False,
 ) -> SpeechRows:
     """Read the user's recordings and transcripts.
 
     Args:
         source: A `.csv`, `.json`, `.jsonl` or `.ndjson` manifest, whose audio paths are relative to it, or one of
             them through a pipe (`-` is standard input), with paths relative to where one is; a folder with
-            `metadata.csv` or `metadata.jsonl` (column `file_name`), or with a `.txt` beside each recording; one
+            `metadata.csv` or another table (column `file_name`), or with a `.txt` beside each recording; one
             recording; or a hub id, `org/name`, `org/name:config` or `org/name:config:split`.
         rate: Samples per second that the model wants.
-        split: The hub's split, or the sub-folder of that name where the folder has one; empty for all of a folder.
+        split: The hub's split, or the sub-folder of that name where the folder has one; empty for all of a folder,
+            whatever it has in it, and for all splits.
         text_column: Where the transcript stands.
         audio_column: Where the audio stands.
         skip_bad: Leave out recordings that cannot be read or are empty, instead of raising.
         need_text: Whether a recording without a transcript is an error; else its text is empty.
+        distinct: Whether two recordings of one `utterance_key` are an error; in a folder they always are.
+
+    Recordings in a folder that are of a kind that cannot be read (m4a, …) are left out, and told in `skipped`.
 
     Raises:
-        ValueError: A row lacks a column, a recording is missing, unreadable or empty, or nothing is left. The
-            message names the file or row and what to do.
+        ValueError: A row lacks a column, a recording is missing, unreadable, empty or cut short, or nothing is left.
+            The message names the file or row and what to do.
     """
     path = Path(source)
     columns = text_column, audio_column, need_text
-    if path.is_dir():
+    found: Iterable[Row | Left]
+    if folder := path.is_dir():
         found = _from_folder(path / split if (path / split).is_dir() else path, *columns)
-    elif path.is_file() and path.suffix.lower() in AUDIO_SUFFIXES:
-        found = iter([_from_recording(path, path.parent, need_text)])
+    elif path.is_file() and path.suffix.lower() in unreadable():
+        raise ValueError(f"{source}: {why_unreadable(path)}")
+    elif path.is_file() and path.suffix.lower() in readable():
+        found = [_from_recording(path, path.parent, need_text)]
     elif sources.is_source(source):
         found = _from_table(path, *columns)
-    elif path.suffix not in (*tables.SUFFIXES, *AUDIO_SUFFIXES) and (hub := HUB_ID.fullmatch(source)):
-        found = _from_hub(hub["name"], hub["config"], hub["split"] or split or "train", *columns)
+    elif path.suffix.lower() not in {*tables.SUFFIXES, *readable(), *unreadable()} and (
+        hub := HUB_ID.fullmatch(source)
+    ):
+        found = _from_hub(hub["name"], hub["config"], hub["split"] or split, *columns)
     else:
         raise ValueError(
             f"{source}: no such file or folder, and not a hub id like 'org/name' or 'org/name:config:split'"
         )
 
-    rows, skipped = [], []
+    rows: dict[str, Row] = {}
+    skipped: list[Left] = []
     for row in found:
+        if isinstance(row, tuple):
+            skipped.append(row)
+            continue
+        name, where = printable(row.id), printable(row.where)
+        key = utterance_key(name) if distinct or folder else str(len(rows))
         try:
-            seconds = check_audio(row.encoded(), name=row.where)
+            row = replace(row, id=name, where=where, seconds=check_audio(row.encoded(), name=where))
+            if key in rows or not key:
+                raise ValueError(f"{where}: {_not_distinct(row, rows.get(key), folder)}")
         except ValueError as error:
             if not skip_bad:
                 raise ValueError(f"{error} (or skip such recordings with --skip-bad)") from error
-            skipped.append((row.where, str(error).removeprefix(f"{row.where}: ")))
+            skipped.append((where, str(error).removeprefix(f"{where}: ")))
         else:
-            rows.append(replace(row, seconds=seconds))
+            rows[key] = row
     if not rows:
-        raise ValueError(f"{source}: nothing to learn from, {len(skipped)} recordings skipped and none left")
-    return SpeechRows(Utterances(rows, rate), skipped)
+        first = f": {skipped[0][0]}: {skipped[0][1]}" if skipped else ""
+        raise ValueError(f"{source}: nothing to learn from, {len(skipped)} recordings skipped and none left{first}")
+    return SpeechRows(Utterances([*rows.values()], rate), skipped)
 
 
-def _from_folder(folder: Path, text_column: str, audio_column: str, need_text: bool) -> Iterator[Row]:
-    for table in (folder / "metadata.csv", folder / "metadata.jsonl"):
-        if table.is_file():
-            yield from _from_table(table, text_column, audio_column, need_text)
+def _not_distinct(row: Row, other: Row | None, folder: bool) -> str:
+    mend = "rename one" if folder else "give each recording its own in column id"
+    if other is None:
+        return f"the name {row.id!r} is none that a file can have; {mend}"
+    return f"the name {row.id!r} stands twice, as {other.where} is called so without suffix and spaces; {mend}"
+
+
+def _from_folder(folder: Path, text_column: str, audio_column: str, need_text: bool) -> Iterator[Row | Left]:
+    for name in _IN_FOLDER:
+        if (folder / name).is_file():
+            yield from _from_table(folder / name, text_column, audio_column, need_text)
             return
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in AUDIO_SUFFIXES:
+    for path, why in below(folder, _IN_FOLDER):
+        if why:
+            yield printable(str(path)), why
+        elif path.name in _IN_FOLDER:
+            top = path.parent.relative_to(folder).as_posix()
+            for row in _from_table(path, text_column, audio_column, need_text):
+                yield replace(row, id=f"{top}/{row.id}")
+        else:
             yield _from_recording(path, folder, need_text)
+
+
+_IN_FOLDER = tuple(f"metadata{suffix}" for suffix in tables.SUFFIXES)
 
 
 def _from_recording(path: Path, folder: Path, need_text: bool) -> Row:
@@ -179,9 +217,18 @@ def _from_hub(
     import datasets
 
     try:
-        dataset = datasets.load_dataset(name, config, split=split)
+        loaded: Any = datasets.load_dataset(name, config, split=split or None)
     except (OSError, RuntimeError, ValueError) as error:
         raise ValueError(f"{name}: no such file or folder, and the hub gives no such data set ({error})") from error
+    for part, dataset in ({split: loaded} if split else loaded).items():
+        yield from _from_split(dataset, name, part, text_column, audio_column, need_text)
+
+
+def _from_split(
+    dataset: Any, name: str, split: str, text_column: str, audio_column: str, need_text: bool
+) -> Iterator[Row]:
+    import datasets
+
     needed = ((audio_column, "--audio-column"), *[(text_column, "--text-column")] * need_text)
     for column, option in needed:
         if column not in dataset.column_names:
@@ -189,7 +236,7 @@ def _from_hub(
     dataset = dataset.cast_column(audio_column, datasets.Audio(decode=False))
     light = dataset.remove_columns(audio_column)
     for index in range(len(dataset)):
-        values = light[index]
+        values = light[index] if light.column_names else {}  # without a column it has no rows
         where = f"{name} ({split}), row {index}"
         yield Row(
             id=_id(values, f"{split}-{index}", where),
@@ -202,7 +249,7 @@ def _from_hub(
 
 def _hub_audio(dataset: Any, audio_column: str, index: int) -> Path | bytes:
     audio: dict[str, Any] = dataset[index][audio_column] or {"bytes": b""}
-    return Path(audio["path"]) if audio["bytes"] is None else audio["bytes"]
+    return Path(audio["path"]) if audio["bytes"] is None and audio["path"] else audio["bytes"] or b""
 
 
 def _id(values: Mapping[str, Any], default: str, where: str) -> str:

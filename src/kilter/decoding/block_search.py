@@ -88,7 +88,7 @@ def decode_blocks(
         chosen = chosen.take(again.expand(inputs, -1))
         chosen.scores[:, -missing:] = -torch.inf
     longest = start + int(chosen.lengths.max())
-    scores = chosen.scores.flatten()
+    scores = chosen.scores.flatten().float()
     return returned(
         config,
         sequences=chosen.ids.flatten(0, 1)[:, :longest],

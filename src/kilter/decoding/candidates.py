@@ -41,7 +41,8 @@ class Beams:
         """Nothing yet but the prompts, `rows` of each."""
         ids = prompts[:, None].expand(-1, rows, -1)
         nothing = torch.zeros(ids.shape[:2], device=prompts.device)
-        return cls(ids, nothing, nothing.long(), nothing.bool(), nothing.clone(), fill)
+        precise = nothing if prompts.device.type == "mps" else nothing.double()  # Apple's GPUs have no such numbers
+        return cls(ids, nothing, nothing.long(), nothing.bool(), precise.clone(), fill)
 
     def append(self, tokens: Tensor, log_probs: Tensor) -> None:
         """Add `tokens (N, W)`, of which `log_probs (N, W, V)` knows the probability."""
@@ -90,9 +91,9 @@ class Ranker:
 
     def _score(self, prefixes: list[Any], continuations: list[Any]) -> Any:
         if isinstance(self.scorer, PairScorer):
-            from kilter.hosts.sentences import fitting_pairs
+            from kilter.hosts.sentences import pair_scores
 
-            return self.scorer.predict(fitting_pairs(self.scorer, prefixes, continuations))
+            return pair_scores(self.scorer, prefixes, continuations)
         assert callable(self.scorer)
         return self.scorer(prefixes, continuations)
 
@@ -111,7 +112,7 @@ class Ranker:
         if scores.isnan().any():
             at = int(scores.isnan().nonzero()[0])
             raise ValueError(f"scorer: the score of pair {at} is NaN; return a number for every pair, such as -inf")
-        return scores.float()
+        return scores
 
     def _texts(self, rows: Sequence[Tensor]) -> list[str]:
         return self.tokenizer.batch_decode([row.tolist() for row in rows], skip_special_tokens=True)

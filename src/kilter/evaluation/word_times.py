@@ -8,21 +8,22 @@ unless kilter wrote the file or the recording's text has them.
 import json
 import re
 import sys
+import unicodedata
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from kilter.core import sources, tables
+from kilter.core.names import AUDIO_SUFFIX, printable
 from kilter.core.options import at_least
 from kilter.evaluation.latency import Span
 from kilter.evaluation.praat import Interval, tiers
 from kilter.evaluation.silence import marks_silence
 
 Format = Literal["jsonl", "ctm", "textgrid"]
-
-AUDIO_SUFFIX = re.compile(r"\.(wav|flac|mp3|ogg)$", re.IGNORECASE)
+T = TypeVar("T")
 
 
 class WordTime(NamedTuple):
@@ -47,9 +48,29 @@ def utterance_key(name: str) -> str:
         >>> utterance_key("day 1/a.wav")
         'day_1/a'
     """
-    path = PurePath(AUDIO_SUFFIX.sub("", name.strip()).replace("\\", "/"))
+    name = unicodedata.normalize("NFC", printable(name).strip())  # file systems differ in the form they keep
+    path = PurePath(name.replace("\\", "/"))
     parts = [part for part in path.parts if part not in (path.anchor, "..")]
-    return re.sub(r"\s+", "_", "/".join(parts))
+    return re.sub(r"^;;|\s+", "_", AUDIO_SUFFIX.sub("", "/".join(parts)))  # ;; begins a comment of a CTM
+
+
+def by_key(found: Iterable[tuple[str, T]], where: str) -> dict[str, T]:
+    """What belongs to each recording, by `utterance_key`.
+
+    Raises:
+        ValueError: two names are one once they are cleaned.
+
+    Example:
+        >>> by_key([("a.wav", 1), ("b c", 2)], "x.ctm")
+        {'a': 1, 'b_c': 2}
+    """
+    names: dict[str, str] = {}
+    kept = {}
+    for name, value in found:
+        if (other := names.setdefault(key := utterance_key(name), name)) != name:
+            raise ValueError(f"{where}: {other!r} and {name!r} are one name without suffix and spaces; rename one")
+        kept[key] = value
+    return kept
 
 
 # Writing ----------------------------------------------------------------------------------------------------------
@@ -167,15 +188,17 @@ def span_of(word: Any) -> Span:
     Raises:
         ValueError: it lacks its text or a time, or one of them is of another kind.
     """
-    if isinstance(word, Mapping) and word.keys() >= _WORD:
+    if type(word) is dict and word.keys() >= _WORD:  # the short way, for most are as they should be
         said, start, end = word["word"], word["start"], word["end"]
-        numbers = type(start) in _NUMBERS and type(end) in _NUMBERS
-        if numbers and 0 <= start <= end <= _MOST and isinstance(said, str) and said.strip():
-            return Span(said, float(start), float(end))
-    raise ValueError(f"{tables.shown(word)} in 'words' {_fault(word)}")
+        if type(start) is type(end) is float and 0 <= start <= end <= _MOST and type(said) is str and said.strip():
+            return Span(said, start, end)
+    if why := _fault(word):
+        raise ValueError(f"{tables.shown(word)} in 'words' {why}")
+    return Span(word["word"], float(word["start"]), float(word["end"]))
 
 
 def _fault(word: Any) -> str:
+    """What is wrong with a word; empty if nothing is."""
     if not isinstance(word, Mapping):
         return "is no object with word, start and end"
     if lacking := _WORD - word.keys():
@@ -183,7 +206,7 @@ def _fault(word: Any) -> str:
     if not isinstance(word["word"], str) or not word["word"].strip():
         return f"has {tables.shown(word['word'])} for its word, which must be a text"
     for name in ("start", "end"):
-        if type(word[name]) not in _NUMBERS:
+        if not isinstance(word[name], int | float) or isinstance(word[name], bool):
             return f"has {tables.shown(word[name])} for its {name}, which must be a number of seconds"
     return _impossible(word["start"], word["end"])
 
@@ -196,7 +219,6 @@ def _impossible(start: int | float, end: int | float) -> str:
 
 
 _WORD = frozenset({"word", "start", "end"})
-_NUMBERS = (int, float)
 _MOST = sys.float_info.max
 
 
@@ -224,7 +246,7 @@ def read_jsonl(text: str, where: str, kind: str = ".jsonl") -> dict[str, list[Sp
 
 
 def _recording(row: Any, where: str) -> tuple[str, list[Span]]:
-    words = tables.listed(row.get("words"), f"{where}, column 'words'", "{]") if isinstance(row, Mapping) else None
+    words = tables.listed(row.get("words"), f"{where}, column 'words'", "{]") if isinstance(row, dict) else None
     if not isinstance(words, list) or row.get("id") in (None, ""):
         raise ValueError(_no_recording(where, f"got {tables.shown(row)}"))
     tables.check_id(row["id"], where)
@@ -264,14 +286,15 @@ def read_ctm(text: str, where: str, said: Mapping[str, str] = MappingProxyType({
         if not fields or line.startswith(";;"):
             continue
         try:
-            name, _, start, duration, word, *rest = fields
+            name, _, start, duration, word = fields[:5]
             if "_" in start or "_" in duration:
                 raise ValueError("a number has no _")
-            span = Span(word, float(start), float(start) + float(duration))
-            if why := _impossible(span.start, span.end):
-                raise ValueError(f"{word!r} {why}")
-            if rest and not _CONFIDENCE.fullmatch(rest[0]):
-                raise ValueError(f"{rest[0]!r} is no confidence; a word has no space in it")
+            begin = float(start)
+            span = Span(word, begin, begin + float(duration))
+            if not 0 <= begin <= span.end <= _MOST:
+                raise ValueError(f"{word!r} {_impossible(begin, span.end)}")
+            if len(fields) > 5 and not _CONFIDENCE.match(fields[5]):
+                raise ValueError(f"{fields[5]!r} is no confidence; a word has no space in it")
         except ValueError as error:
             why = f" ({error})" if len(fields) > 4 else ""
             raise ValueError(
@@ -285,7 +308,7 @@ def read_ctm(text: str, where: str, said: Mapping[str, str] = MappingProxyType({
 
 _OURS = re.compile(r"\S+ \S+ \d+\.\d{3} \d+\.\d{3} \S+ [01]\.\d{4}")
 """A line of a CTM as `ctm` writes it."""
-_CONFIDENCE = re.compile(r"[-+]?[\d.]+([eE][-+]?\d+)?|NA|<NA>|-", re.ASCII)
+_CONFIDENCE = re.compile(r"(?:[-+]?[\d.]+(?:[eE][-+]?\d+)?|NA|<NA>|-)\Z", re.ASCII)
 """A number, or what others write where they have none."""
 
 

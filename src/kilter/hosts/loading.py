@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -75,13 +76,11 @@ def load_model(
         model, report = auto.from_pretrained(name, **asked)
         check_whole(name, model, report, new_head=new_head, unused=unused)
         return model
-    import peft
-
     model, report = auto.from_pretrained(base, **asked)
     brings = {*_keys(folder_of(name))}
     lacks = {*report["missing_keys"]} - brings
     check_whole(base, model, report | {"missing_keys": lacks}, new_head=new_head, unused=unused)
-    return peft.PeftModel.from_pretrained(model, str(name)).merge_and_unload()
+    return import_module("peft").PeftModel.from_pretrained(model, str(name)).merge_and_unload()
 
 
 def check_whole(
@@ -150,7 +149,7 @@ def base_of(name: str | PathLike[str]) -> str | None:
     with reading(name, "a LoRA"):
         base = json.loads((place / _ADAPTER).read_text(encoding="utf-8"))["base_model_name_or_path"]
     try:
-        import peft  # noqa: F401
+        import_module("peft")
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             f"{name}: a LoRA of {base}, and peft is missing: pip install peft brings it (or name the model with the "

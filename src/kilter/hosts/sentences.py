@@ -1,4 +1,4 @@
-"""Models of sentence-transformers as scorers: loaded whole, and given texts that fit, cut at the side that matters less.
+"""Models of sentence-transformers as scorers: loaded whole, and given texts that fit, cut where it matters less.
 
 The library cuts every text at its end, and of a pair the longer one. Where a text goes on from a prompt, the end of the
 prompt and the beginning of the text are what tells.
@@ -33,13 +33,13 @@ def load_sentences(kind: Literal["SentenceTransformer", "CrossEncoder"], name: s
 
     with reading(name, f"a {kind} of sentence-transformers"):
         lenient = {"ignore_mismatched_sizes": True}  # and told below, by name
-        found = getattr(library, kind)(str(name), device=device, model_kwargs=lenient)
+        found: Any = getattr(library, kind)(str(name), device=device, model_kwargs=lenient)
         place = _transformer(name)
         inner = next((one for one in found.modules() if isinstance(one, PreTrainedModel)), None)
         if inner is not None and place is not None and not hasattr(inner, "peft_config"):
             asked: Any = {"config": inner.config, "device_map": "meta", **lenient}
-            _, report = type(inner).from_pretrained(place, output_loading_info=True, **asked)  # the names alone
-            check_whole(name, inner, report, unused=() if kind == "CrossEncoder" else _POOLER)
+            names: Any = type(inner).from_pretrained(place, output_loading_info=True, **asked)  # and no numbers
+            check_whole(name, inner, names[1], unused=() if kind == "CrossEncoder" else _POOLER)
     return found
 
 
@@ -52,8 +52,21 @@ def _transformer(name: str | PathLike[str]) -> Path | None:
     return place / first["path"]
 
 
+def pair_scores(scorer: Any, prefixes: Sequence[str], continuations: Sequence[str]) -> Any:
+    """What a cross-encoder, or another scorer with its `predict`, says of pairs, cut to fit; see `fitting_pairs`.
+
+    A cross-encoder's sigmoid is taken in double precision: in single, scores near 1 are all the same.
+    """
+    pairs, model = fitting_pairs(scorer, prefixes, continuations), unwrapped(scorer)
+    if not _is_cross_encoder(model):
+        return scorer.predict(pairs)
+    return model.predict(
+        pairs, activation_fn=lambda logits: model.activation_fn(logits.cpu().double()), convert_to_tensor=True
+    )
+
+
 def fitting_pairs(scorer: Any, prefixes: Sequence[str], continuations: Sequence[str]) -> list[tuple[str, str]]:
-    """The pairs as a cross-encoder should read them: what is too long loses the beginning of its prefix, with a warning.
+    """Pairs as a cross-encoder should read them: a prefix that is too long loses its beginning, with a warning.
 
     A continuation of more than half of what the model holds loses its end too, if its prefix needs the room. Any other
     scorer gets its pairs as they are.
@@ -85,7 +98,7 @@ def fitting_pairs(scorer: Any, prefixes: Sequence[str], continuations: Sequence[
 
 
 def cut_text(tokenizer: Any, text: str, most: int, *, keep: Literal["beginning", "end"]) -> str:
-    """So much of a text's end, or beginning, as makes at most `most` tokens without special ones; whole words if it can.
+    """The end of a text, or its beginning, of at most `most` tokens, special ones not counted; whole words if it can.
 
     Example:
         >>> from transformers import BertTokenizer
@@ -128,12 +141,16 @@ def _length(tokenizer: Any, text: str) -> int:
 
 def _limit(scorer: Any) -> int | None:
     """Tokens that a cross-encoder reads; None of anything else, or where there is no limit."""
-    library = sys.modules.get("sentence_transformers")
     model = unwrapped(scorer)
-    if library is None or not isinstance(model, library.CrossEncoder):
+    if not _is_cross_encoder(model):
         return None
     limit = model.max_seq_length if hasattr(model, "max_seq_length") else model.max_length  # the newer name first
     return limit if limit and limit < _UNBOUNDED else None
+
+
+def _is_cross_encoder(model: Any) -> bool:
+    library = sys.modules.get("sentence_transformers")
+    return library is not None and isinstance(model, library.CrossEncoder)
 
 
 def _frame(model: Any, tokenizer: Any) -> int:

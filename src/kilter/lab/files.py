@@ -20,7 +20,8 @@ def write_whole(path: Path, data: str | bytes) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with temporary.open("wb") as handle:
-            handle.write(data.encode() if isinstance(data, str) else data)
+            # the name of a file need not be UTF-8; so it can be read back from JSON
+            handle.write(data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data)
             handle.flush()
             os.fsync(handle.fileno())
         temporary.replace(path)
@@ -42,7 +43,12 @@ def full_disk_said(folder: Path) -> Iterator[None]:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON that any reader takes: NaN and infinity become null."""
-    write_whole(path, json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_whole(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """A value as the JSON of a file: indented, with every letter, NaN and infinity as null."""
+    return json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def read_json(path: Path) -> Any:

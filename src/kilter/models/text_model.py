@@ -57,7 +57,7 @@ class TextModel:
         if gguf:
             extra("gguf", "generation")
             extra("accelerate", "generation")
-        source = {"gguf_file": gguf} if gguf else {}
+        source: dict[str, Any] = {"gguf_file": gguf} if gguf else {}
         with reading(name, f"{what} with its tokenizer, nor a GGUF"):
             config = AutoConfig.from_pretrained(source_of(name, "config.json"), **source)
             auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM

@@ -47,8 +47,8 @@ class Windows:
         Example:
             >>> from kilter.models.frames import Frames
             >>> frames = Frames(shift=100.0, first=100, least=100, step=100, span=100)
-            >>> [(part.start, part.stop, kept) for part, kept in Windows(4.0, 1.0).cut(6000, frames, 1000)]
-            [(0, 3300, slice(0, 16, None)), (0, 4900, slice(16, 32, None)), (1600, 6000, slice(16, None, None))]
+            >>> [(part.start, part.stop, kept) for part, kept in Windows(4.0, 0.8).cut(6000, frames, 1000)]
+            [(0, 3300, slice(0, 24, None)), (1600, 5700, slice(8, 32, None)), (4000, 6000, slice(8, None, None))]
         """
         if not frames.foretold:
             raise ValueError("the model's frames are not evenly spaced; cut the recording into shorter ones")

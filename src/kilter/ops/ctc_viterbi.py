@@ -115,6 +115,8 @@ def _trace(
 ) -> Int[Tensor, "batch time"]:
     """State of each frame, from the last back."""
     frames, (batch, states) = len(lattice), jump.shape
+    if jump.numel() > _CHUNK:
+        return _trace_one(lattice, jump, state, input_lengths)
     first = torch.arange(0, batch * states, states, device=state.device)  # of each utterance, in a flattened frame
     path = state.new_empty(frames, batch)
     path[-1] = state + first
@@ -127,6 +129,23 @@ def _trace(
         for t in range(end - 1, start - 1, -1):
             torch.take(before[t - start], here[t], out=here[t - 1])
     return (path - first).T
+
+
+def _trace_one(
+    lattice: Float[Tensor, "time batch padded"],
+    jump: Float[Tensor, "batch states"],
+    state: Int[Tensor, " batch"],
+    input_lengths: Int[Tensor, " batch"],
+) -> Int[Tensor, "batch time"]:
+    """The same where there are many states: only those on the way are looked at."""
+    path = [state]
+    back = torch.arange(2, -1, -1, device=state.device)  # columns of the state itself and of the two before it
+    for t in range(len(lattice) - 1, 0, -1):
+        stay, step, skip = lattice[t - 1].gather(1, state[:, None] + back).unbind(1)
+        two = skip + jump.gather(1, state[:, None])[:, 0] > torch.maximum(stay, step)
+        state = state - (t < input_lengths) * (((step > stay) | two).long() + two.long())
+        path.append(state)
+    return torch.stack(path[::-1], 1)
 
 
 def _before(
