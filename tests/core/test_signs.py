@@ -30,6 +30,7 @@ LATIN = "abcdefghijklmnopqrstuvwxyz'- "
         ("\x07", LATIN, "it cannot be seen"),
         (" ", "abc", "U+0020 SPACE; there is no sign between words"),
         ("а", LATIN, "U+0430 CYRILLIC SMALL LETTER A)"),
+        ("λ", LATIN, "U+03BB GREEK SMALL LETTER LAMDA)"),
         ("elf", LATIN, "'elf'"),
     ],
 )

@@ -93,7 +93,7 @@ class Normaliser:
         self._by_first: dict[str, set[str]] = defaultdict(set)
         for token in tokens:
             self._learn(token, *_clusters(token))
-        self._apart = any(unicodedata.combining(sign) or "\u1100" <= sign <= "\u11ff" for sign in self.signs)
+        self._apart = any(unicodedata.combining(sign) or 0x1100 <= ord(sign) <= 0x11FF for sign in self.signs)
         self._unseen, self._breaks = (_UNSEEN | _JOINERS) - self.signs, {_BREAK} - self.signs
 
     def __call__(self, text: str) -> str:

@@ -56,7 +56,8 @@ def _cause(sign: str, known: Collection[str]) -> str:
     base = unicodedata.normalize("NFD", sign)[0]
     if base != sign:
         return f"{base} without its mark is there" if base in known else ""
-    if (plain := look_alike(sign)) != sign and plain != "?" and plain and all(one in known for one in plain):
+    plain = look_alike(sign) if kind[0] != "L" or "LATIN" in unicodedata.name(sign, "") else ""  # λ only sounds it
+    if plain not in ("", "?", sign) and all(one in known for one in plain):
         return f"it looks like {plain}, which is there"
     if sign.isnumeric():
         return "write numbers as words"
