@@ -79,7 +79,7 @@ def _forward(
 
     The first frame's are `before`, where it is not the first of all.
     """
-    lattice = log_probs.transpose(0, 1).gather(2, columns.expand(log_probs.shape[1], -1, -1)).to(jump.dtype)
+    lattice = log_probs.to(jump.dtype).transpose(0, 1).gather(2, columns.expand(log_probs.shape[1], -1, -1))
     lattice[..., :2] = -torch.inf
     if before is None:
         lattice[0, :, 4:] = -torch.inf  # an alignment starts in the first blank or the first token
