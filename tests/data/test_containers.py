@@ -221,7 +221,7 @@ def test_wav_from_a_pipe_is_read_to_its_end(size: int, riff: int) -> None:
     np.testing.assert_array_equal(samples, read_audio(encoded("WAV"), RATE))
 
 
-@pytest.mark.parametrize("behind", [b"LIST\x04\0\0\0INFO", b"\0", b"IST\x1a\0\0\0INFO", bytes(3_000)])
+@pytest.mark.parametrize("behind", [b"LIST\x04\0\0\0INFO", b"\0", b"LIST\x1a\0\0\0INFO"[1:], bytes(3_000)])
 def test_what_stands_behind_the_samples_is_no_sound(behind: bytes) -> None:
     whole(sized(TRUE, TRUE + 36) + behind, within=0)
 

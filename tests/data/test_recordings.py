@@ -185,6 +185,11 @@ def test_a_manifest_may_name_a_recording_twice_where_names_do_not_matter(tmp_pat
     manifest = tmp_path / "t.jsonl"
     manifest.write_text('{"audio": "a.wav"}\n' * 2)
     assert ids(load(manifest)) == ["a.wav", "a.wav"]
+    (tmp_path / "sub").mkdir()
+    wav(tmp_path / "sub" / "a.wav")
+    (tmp_path / "sub" / "metadata.jsonl").write_text('{"file_name": "a.wav"}\n' * 2)
+    assert ids(load(tmp_path)) == ["a", "sub/a.wav", "sub/a.wav"]
+    assert ids(load(tmp_path / "sub")) == ["a.wav", "a.wav"]
     with pytest.raises(ValueError, match=r"stands twice, .*; give each recording its own in column id"):
         load(manifest, distinct=True)
     manifest.write_text('{"audio": "a.wav", "id": ".."}\n')

@@ -100,7 +100,8 @@ def load_speech(
         audio_column: Where the audio stands.
         skip_bad: Leave out recordings that cannot be read or are empty, instead of raising.
         need_text: Whether a recording without a transcript is an error; else its text is empty.
-        distinct: Whether two recordings of one `utterance_key` are an error; in a folder they always are.
+        distinct: Whether two recordings of one `utterance_key` are an error; where files are listed and no
+            manifest is read they always are.
 
     Recordings in a folder that are of a kind that cannot be read (m4a, …) are left out, and told in `skipped`.
 
@@ -108,13 +109,13 @@ def load_speech(
         ValueError: A row lacks a column, a recording is missing, unreadable, empty or cut short, or nothing is left.
             The message names the file or row and what to do.
     """
-    path = Path(source)
+    path, said = Path(source), printable(source)
     columns = text_column, audio_column, need_text
     found: Iterable[Row | Left]
-    if folder := path.is_dir():
+    if path.is_dir():
         found = _from_folder(path / split if (path / split).is_dir() else path, *columns)
     elif path.is_file() and path.suffix.lower() in unreadable():
-        raise ValueError(f"{source}: {why_unreadable(path)}")
+        raise ValueError(f"{said}: {why_unreadable(path)}")
     elif path.is_file() and path.suffix.lower() in readable():
         found = [_from_recording(path, path.parent, need_text)]
     elif sources.is_source(source):
@@ -124,39 +125,43 @@ def load_speech(
     ):
         found = _from_hub(hub["name"], hub["config"], hub["split"] or split, *columns)
     else:
-        raise ValueError(
-            f"{source}: no such file or folder, and not a hub id like 'org/name' or 'org/name:config:split'"
-        )
+        raise ValueError(f"{said}: no such file or folder, and not a hub id like 'org/name' or 'org/name:config:split'")
 
-    rows: dict[str, Row] = {}
+    rows, skipped = _checked(found, skip_bad=skip_bad, distinct=distinct)
+    if not rows:
+        first = f": {skipped[0][0]}: {skipped[0][1]}" if skipped else ""
+        raise ValueError(f"{said}: nothing to learn from, {len(skipped)} recordings skipped and none left{first}")
+    return SpeechRows(Utterances(rows, rate), skipped)
+
+
+def _checked(found: Iterable[Row | Left], *, skip_bad: bool, distinct: bool) -> tuple[list[Row], list[Left]]:
+    """Rows that can be read, with their lengths, and what is left out."""
+    rows: dict[str | int, Row] = {}
     skipped: list[Left] = []
     for row in found:
         if isinstance(row, tuple):
             skipped.append(row)
             continue
-        name, where = printable(row.id), printable(row.where)
-        key = utterance_key(name) if distinct or folder else str(len(rows))
+        name, where, listed = printable(row.id), printable(row.where), row.where == str(row.audio)
+        key = utterance_key(name) if distinct or listed else len(rows)
         try:
             row = replace(row, id=name, where=where, seconds=check_audio(row.encoded(), name=where))
-            if key in rows or not key:
-                raise ValueError(f"{where}: {_not_distinct(row, rows.get(key), folder)}")
+            if key in rows or key == "":
+                raise ValueError(f"{where}: {_not_distinct(name, rows.get(key), listed)}")
         except ValueError as error:
             if not skip_bad:
                 raise ValueError(f"{error} (or skip such recordings with --skip-bad)") from error
             skipped.append((where, str(error).removeprefix(f"{where}: ")))
         else:
             rows[key] = row
-    if not rows:
-        first = f": {skipped[0][0]}: {skipped[0][1]}" if skipped else ""
-        raise ValueError(f"{source}: nothing to learn from, {len(skipped)} recordings skipped and none left{first}")
-    return SpeechRows(Utterances([*rows.values()], rate), skipped)
+    return [*rows.values()], skipped
 
 
-def _not_distinct(row: Row, other: Row | None, folder: bool) -> str:
-    mend = "rename one" if folder else "give each recording its own in column id"
+def _not_distinct(name: str, other: Row | None, listed: bool) -> str:
+    mend = "rename one" if listed else "give each recording its own in column id"
     if other is None:
-        return f"the name {row.id!r} is none that a file can have; {mend}"
-    return f"the name {row.id!r} stands twice, as {other.where} is called so without suffix and spaces; {mend}"
+        return f"the name {name!r} is none that a file can have; {mend}"
+    return f"the name {name!r} stands twice, as {other.where} is called so without suffix and spaces; {mend}"
 
 
 def _from_folder(folder: Path, text_column: str, audio_column: str, need_text: bool) -> Iterator[Row | Left]:
