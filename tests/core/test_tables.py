@@ -113,7 +113,7 @@ ROWS = [{"id": 1, "text": 'a\u2028"b": c', "words": [{"word": "a"}]}, {"id": "ä
 def test_json_lines_of_many_makers(end, escaped, tmp_path):
     for start in ("", "\ufeff", end):
         text = start + "".join(json.dumps(row, ensure_ascii=escaped) + end for row in ROWS)
-        for name in ("t.jsonl", "t.JSONL", "t.ndjson", "t.NDJson"):
+        for name in ("t.jsonl", "t.JSONL", "t.ndjson", "t.Ndjson"):
             assert values(tmp_path, name, text) == ROWS
     assert values(tmp_path, "t.Json", json.dumps(ROWS, indent=1, ensure_ascii=escaped)) == ROWS
 
