@@ -51,7 +51,9 @@ def align_ctc(
     `target_lengths`, `references`; see `kilter.core.glossary`). It uses the model's own blank, and follows
     `config.ctc_loss_reduction`: with "sum" the term is multiplied by the batch size, with "mean" it is the batch
     mean, and the model is then marked as not scaling its loss for gradient accumulation, which its own code does
-    not do (call this before building the Trainer). Weight 0 draws nothing and, with
+    not do (call this before building the Trainer). `input_lengths` are the frames that the model's own CTC loss counts:
+    behind adapters and features too, and without an attention mask those of the padding as well, which such a model
+    hears. Weight 0 draws nothing and, with
     `ctc_weight` 1, leaves the CTC loss untouched. With `ctc_zero_infinity`, an objective that asks for targets or
     references is not given the utterances whose labels need more frames than there are.
 
