@@ -367,12 +367,33 @@ def test_a_file_beside_that_nobody_reads_is_not_blamed(tmp_path: Path) -> None:
         text_model(folder)
 
 
-@pytest.mark.parametrize("content", [POINTER.encode(), b"", b"<html>not found</html>"])
-def test_a_gguf_that_is_none(content: bytes, tmp_path: Path) -> None:
-    pytest.importorskip("gguf")
-    (tmp_path / "small.gguf").write_bytes(content)
-    with pytest.raises(ValueError, match=r"small\.gguf: (a Git LFS pointer|an empty file|no GGUF)"):
-        text_model(tmp_path / "small.gguf")
+def small_gguf(file: Path) -> bytes:
+    """A file with a few settings and a tensor, as the library for them writes it."""
+    import numpy as np
+
+    gguf = pytest.importorskip("gguf")
+    writer = gguf.GGUFWriter(str(file), "llama")
+    writer.add_name("small")
+    writer.add_tensor("output_norm.weight", np.ones(64, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return file.read_bytes()
+
+
+def test_a_gguf_that_is_none_or_not_whole(tmp_path: Path) -> None:
+    whole = small_gguf(tmp_path / "small.gguf")
+    for content, said in (
+        (POINTER.encode(), "a Git LFS pointer"),
+        (b"", "an empty file"),
+        (b"<html>not found</html>", "no GGUF"),
+        (whole[:-40], "cut short or damaged"),
+        (whole[:60], "cut short or damaged"),
+    ):
+        (tmp_path / "small.gguf").write_bytes(content)
+        with pytest.raises(ValueError, match=rf"small\.gguf: {said}.*(fetch|download) the file"):
+            text_model(tmp_path / "small.gguf")
 
 
 def test_what_is_no_model_keeps_its_message(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
-"""Which file of a model is at fault, looked for once a host could not load it. Standard library only."""
+"""Which file of a model is at fault, looked for once a host could not load it. Standard library, for a GGUF gguf."""
 
 import json
+import struct
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,8 +48,8 @@ def _fault(file: Path) -> str:
         said = _safetensors(file, size)
     elif file.suffix == ".bin" and not zipfile.is_zipfile(file):
         said = "cut short" if start.startswith(b"PK") else "" if start.startswith(b"\x80") else "no weights of torch"
-    elif file.suffix == ".gguf" and not start.startswith(b"GGUF"):
-        said = "no GGUF"
+    elif file.suffix == ".gguf":
+        said = _gguf(file) if start.startswith(b"GGUF") else "no GGUF"
     elif file.suffix == ".json" and size < _MOST:
         said = _json(file)
     return f"{said}; {again}" if said else ""
@@ -67,6 +68,18 @@ def _safetensors(file: Path, size: int) -> str:
             return "no safetensors"
     whole = 8 + length + max(ends, default=0)
     return "" if size == whole else f"cut short, {size} of {whole} bytes" if size < whole else "damaged"
+
+
+def _gguf(file: Path) -> str:
+    try:
+        from gguf import GGUFReader
+    except ModuleNotFoundError:
+        return ""
+    try:
+        GGUFReader(file)
+    except (ValueError, IndexError, KeyError, struct.error) as error:  # what numpy says where the bytes end
+        return f"cut short or damaged ({error!s:.80})"
+    return ""
 
 
 def _json(file: Path) -> str:
