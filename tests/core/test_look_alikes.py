@@ -2,7 +2,6 @@
 
 import ast
 import codecs
-import json
 from pathlib import Path
 
 import pytest
@@ -47,16 +46,6 @@ def test_in_ascii(text: str, plain: str) -> None:
 
 def test_what_the_encoding_has_stays() -> None:
     assert written("– “café” − ā", "cp1252") == "– “café” - a"
-
-
-@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "koi8-r"])
-@pytest.mark.parametrize("indent", [None, 2])
-def test_json_keeps_every_letter(encoding: str, indent: int | None) -> None:
-    rows = [{"text": "добрый − é λ 你 \U0001f600 \ud83d", "ключ": ["…"]}, {"x": "―"}]
-    one = json.dumps(rows, ensure_ascii=False, indent=indent)
-    assert json.loads(written(one + "\n", encoding)) == rows
-    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    assert [json.loads(line) for line in written(lines, encoding).splitlines()] == rows
 
 
 def test_it_is_for_writing_only() -> None:

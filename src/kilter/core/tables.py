@@ -17,7 +17,7 @@ from kilter.core.sources import Source, lines
 
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 _ESCAPED = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
-_NO_TEXT = re.compile("[\0\ud800-\udfff]")
+_NO_TEXT = re.compile(r"[\0\ud800-\udfff]")
 _OBJECT = re.compile(r'\s*\{\s*["}]')
 _OBJECTS = re.compile(r"\s*\[\s*\{")
 _LIST = re.compile(r"\s*\[\s*(\S)")

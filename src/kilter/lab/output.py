@@ -12,8 +12,8 @@ def write_data(text: str) -> None:
     Half of a surrogate pair, which UTF-8 has no bytes for, becomes its escape in JSON.
 
     Example:
-        >>> write_data("день\n")
-        день
+        >>> write_data("Łódź\n")
+        Łódź
     """
     sys.stdout.flush()
     if (raw := getattr(sys.stdout, "buffer", None)) is None:  # a notebook's
