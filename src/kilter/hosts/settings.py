@@ -15,12 +15,14 @@ def generate_as_asked(model: Any, *, tokenizer: Any = None, **asked: Any) -> Any
     """`model.generate(**asked)`, as if the model came without settings; its `generation_config` is left as it is.
 
     Args:
-        model: a model of transformers that generates, perhaps wrapped.
+        model: a model of transformers that generates, perhaps wrapped; what has no settings is called as it is.
         tokenizer: if given, nothing is written that it has no entry for (padded vocabularies).
         asked: of `generate`.
     """
     model = unwrapped(model)
-    own = model.generation_config
+    own = getattr(model, "generation_config", None)
+    if own is None:
+        return model.generate(**asked)
     if tokenizer is not None and (silent := unwritable(model, tokenizer)):
         asked["suppress_tokens"] = [*(asked.get("suppress_tokens") or own.suppress_tokens or ()), *silent]
     model.generation_config = own_tokens(own, stateful=getattr(model, "_is_stateful", False))
