@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kilter.evaluation.copying import overlap
-from kilter.hosts.sentences import cut_text, load_sentences
+from kilter.hosts.sentences import load_sentences
 from kilter.models.batches import Batch, within_memory
 
 TextScorer = Callable[[Sequence[str], Sequence[str]], Any]
@@ -70,20 +70,11 @@ class Similarity:
 
     def __call__(self, prefixes: Sequence[str], continuations: Sequence[str]) -> Float[Tensor, " texts"]:
         """Cosine of each pair, `(n,)`."""
-        prefixes = self._fitting(prefixes)
         texts = [*dict.fromkeys([*prefixes, *continuations])]
         vectors = self._model.encode(texts, convert_to_tensor=True, normalize_embeddings=True, show_progress_bar=False)
         place = {text: row for row, text in enumerate(texts)}
         left, right = ([place[text] for text in side] for side in (prefixes, continuations))
         return (vectors[left] * vectors[right]).sum(-1)
-
-    def _fitting(self, prefixes: Sequence[str]) -> list[str]:
-        """Of a prefix that is too long the end, as the scorers that are trained here read it."""
-        limit, tokenizer = self._model.max_seq_length, self._model.tokenizer
-        if limit is None:
-            return [*prefixes]
-        most = limit - tokenizer.num_special_tokens_to_add()
-        return [cut_text(tokenizer, prefix, most, keep="end") for prefix in prefixes]
 
 
 def scores(scorer: TextScorer, prefixes: Sequence[str], continuations: Sequence[str]) -> list[float]:
