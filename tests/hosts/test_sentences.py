@@ -150,21 +150,6 @@ class Slow:
         return self._tokenizer.decode(ids, **how)
 
 
-def test_an_encoder_as_given_reads_the_end_of_a_prefix(tmp_path: Path) -> None:
-    from kilter.decoding import RankGenScorer
-    from kilter.tasks.continuations.ranking import Similarity
-
-    pytest.importorskip("sentence_transformers")
-    RankGenScorer(encoders.encoder("bert"), encoders.tokenizer("bert")).save_pretrained(tmp_path)
-    scorer = Similarity(str(tmp_path))
-    ends = [f"{LONG} {word}" for word in ("rain", "night")]
-    one, other = scorer(ends, ["the dog", "the dog"])
-    assert one != other
-    begins = [f"{word} {LONG}" for word in ("rain", "night")]
-    one, other = scorer(begins, ["the dog", "the dog"])
-    assert one == other
-
-
 def test_the_command_says_so_once(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     from kilter.cli import main
     from tests.own_text import writing_model
