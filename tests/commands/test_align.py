@@ -215,7 +215,7 @@ def test_killed_in_the_middle(model: Path, tmp_path: Path) -> None:
     process.wait()
     begun = out.read_bytes()
     assert 4 < begun.count(b"\n") < 40
-    assert main(arguments) == 0
+    assert main([*arguments, "--batch-size", "3"]) == 0
     whole = out.read_bytes()
     assert set(begun.rpartition(b"\n")[0].splitlines()) < set(whole.splitlines())
     assert whole.count(b"\n") == 40
