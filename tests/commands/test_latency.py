@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,25 @@ def test_a_reference_of_some(own: Path, tmp_path: Path, capsys: pytest.CaptureFi
     found = measure(own, tmp_path / "out", "--against", some)
     assert found["utterances"] == 2
     assert "left out: 4 of 6 recordings, without a reference" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["words", "times.jsonl", "times.ctm", "grids"])
+def test_a_word_after_the_end_is_named(name: str, own: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Times in milliseconds would give delays of a quarter of an hour."""
+    data, times = tmp_path / "data", shutil.copytree(own, tmp_path / "own")
+    files = {"words": "data/full.jsonl", "grids": "grids/f.TextGrid"}
+    file = times / files.get(name, name)
+    text = file.read_text()
+    number = re.compile(r"(?<=[ =])\d+\.\d+(?= 0| *\n)|(?<=t\": )\d+\.\d+|(?<=d\": )\d+\.\d+")
+    file.write_text(number.sub(lambda found: str(1000 * float(found[0])), text))
+    assert file.read_text() != text
+    with pytest.raises(AssertionError):
+        measure(times, data, *against(times, name))
+    said = capsys.readouterr().err
+    assert re.search(
+        r": '\w(\.wav)?' has '\w+' at \d+ s, and .*\w\.wav\)? ends at 1\.\d+ s; give times in seconds", said
+    )
+    assert not data.exists()
 
 
 def test_nothing_in_common_to_time(own: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,7 @@ def test_times_just_written_fit(
         assert main(command) == 0
         said = capsys.readouterr().err
         assert "talk.m4a: .m4a cannot be read" in said
-        assert said.count("left out") == 1
+        assert said.count("left out: ") == 2, "the recording, and how many there are"
         assert f"word times of {len(IDS)} of {len(IDS)} recordings" in said
     against = ["--model", str(model), "--against", str(tmp_path / out), "--out", str(tmp_path / "latency")]
     assert main(["latency", str(folder), *against]) == 0
@@ -68,16 +69,15 @@ def test_times_just_written_fit(
     assert one["onset_ms"] == pytest.approx(30, abs=0.1)  # a frame of the small recogniser
 
 
-def test_run_takes_train_and_test_of_it(folder: Path) -> None:
+def test_run_takes_train_and_test_of_it(folder: Path, model: Path, tmp_path: Path) -> None:
+    from kilter.models.recogniser import Recogniser
     from kilter.tasks.recognition.sources import OwnRecordings
 
-    class Recogniser:
-        rate = RATE
-
-        def check_texts(self, texts: object) -> None:
-            """All of them are right."""
-
-    own = OwnRecordings(Recogniser(), str(folder), str(folder), need_text=False)  # pyright: ignore[reportArgumentType]
+    copy = shutil.copytree(folder, tmp_path / "in")
+    for part in ("train", "test"):
+        for file in [file for file in (copy / part).rglob("*") if file.is_file()]:
+            file.with_suffix(".txt").write_text("one")
+    own = OwnRecordings(Recogniser.load(model), str(copy), str(copy), skip_bad=False)
     assert [row.id for row in own.training(0, 0, 0).headers()] == ["a", "b c"]
     assert [row.id for row in own.judged("test", 0).headers()] == ["a", "deep/1.2"]
 
@@ -109,7 +109,8 @@ def test_two_of_one_name_are_refused_everywhere(
         assert all(name in said for name in names)
         assert main([*command, "--skip-bad"]) == 0
         said = capsys.readouterr().err
-        assert said.count("left out: ") == 1
+        assert said.count("left out: ") == 2
+        assert "left out: 1 of 3 recordings" in said
 
 
 def test_references_of_one_name_are_refused(tmp_path: Path) -> None:

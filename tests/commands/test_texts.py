@@ -129,7 +129,7 @@ def test_align_leaves_out_what_is_bad_and_counts_it(bad: tuple[Path, Path], caps
     captured = capsys.readouterr()
     assert [json.loads(line)["id"] for line in captured.out.splitlines()] == ["good.wav"]
     for name in (*BAD, "short"):
-        assert captured.err.count(f"left out: {name}.wav:") == (name != "good")
+        assert captured.err.count(f"({name}.wav): ") == (name != "good")
     assert "left out: 6 of 7 recordings" in captured.err
 
 

@@ -155,6 +155,48 @@ def test_pipes_hidden_and_empty_files_are_named(tmp_path: Path) -> None:
         (tmp_path / name).unlink()
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "has no transcript; write b.txt beside it, or a metadata.csv"),
+        (b"caf\xe9", "b.txt: is not UTF-8: line 1"),
+        (b"a\0b", "b.txt: is not UTF-8: line 1"),
+    ],
+)
+def test_a_transcript_that_is_no_text_or_not_there_is_left_out_with_its_recording(
+    content: bytes | None, said: str, tmp_path: Path
+) -> None:
+    for name in "ab":
+        wav(tmp_path / f"{name}.wav")
+    (tmp_path / "a.txt").write_text("yes")
+    if content is not None:
+        (tmp_path / "b.txt").write_bytes(content)
+    with pytest.raises(ValueError, match=r"b\.\w+: .*\(or skip such recordings with --skip-bad\)") as raised:
+        load_speech(str(tmp_path), rate=RATE)
+    assert said in str(raised.value)
+    speech = load_speech(str(tmp_path), rate=RATE, skip_bad=True)
+    ((where, why),) = speech.skipped
+    assert (ids(speech), where) == (["a"], str(tmp_path / "b.wav"))
+    assert said in why
+
+
+@pytest.mark.parametrize("name", ["A.TXT", "Metadata.csv", "METADATA.CSV"])
+def test_texts_are_found_in_upper_case_too(name: str, tmp_path: Path) -> None:
+    wav(tmp_path / "sub" / "A.WAV")
+    (tmp_path / "sub" / name).write_text("yes" if name == "A.TXT" else "file_name,text\nA.WAV,yes\n")
+    for folder in (tmp_path, tmp_path / "sub"):
+        assert [row.text for row in load(folder).rows.headers()] == ["yes"]
+
+
+def test_of_two_manifests_in_a_folder_none_is_passed_over(tmp_path: Path) -> None:
+    wav(tmp_path / "sub" / "a.wav")
+    (tmp_path / "sub" / "metadata.csv").write_text("file_name,text\na.wav,yes\n")
+    (tmp_path / "sub" / "metadata.jsonl").write_text('{"file_name": "a.wav", "text": "no"}\n')
+    for folder in (tmp_path, tmp_path / "sub"):
+        with pytest.raises(ValueError, match=r"sub: has both metadata\.csv and metadata\.jsonl; keep one"):
+            load(folder)
+
+
 TWINS = [
     ("a.flac", "a.wav"),
     ("a b.wav", "a_b.wav"),

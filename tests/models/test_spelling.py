@@ -47,6 +47,14 @@ def test_letters(text: str, spelling: Any) -> None:
     assert read(spelling(LETTERS), text) == list(zip(words, ["YES", "I", "DO"], strict=True))
 
 
+@pytest.mark.parametrize("change", [str.lower, str.upper])
+def test_a_tokenizer_that_lowers_case_spells_as_the_vocabulary_does(change: Any, spelling: Any) -> None:
+    """What transformers calls `do_lower_case` makes upper case of texts: all of a vocabulary in lower case is lost."""
+    found = spelling([*SPECIAL, "|", *map(change, "ABCDEFGHIJKLMNOPQRSTUVWXYZ'"), "ß"], do_lower_case=True)
+    assert read(found, "Yes daß")[0] == ("Yes", change("yes"))
+    assert read(found, "daß")[0][1].endswith("ß")
+
+
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
 @pytest.mark.parametrize("spells", ["NFC", "NFD"])
 @pytest.mark.parametrize("text", ["tiếng việt", "şöğüt", "straße übel", "οδός άλφα", "한글 각", "बढ़िया क़लम", "آبَّ"])

@@ -18,7 +18,7 @@ from tyro.conf import Positional, arg
 
 from kilter.core.errors import UsageError
 from kilter.core.names import AUDIO_SUFFIX
-from kilter.core.normalise import TextPart
+from kilter.core.normalise import TextPart, tidy
 from kilter.core.sources import is_pipe
 from kilter.evaluation.latency import Span
 from kilter.evaluation.word_times import (
@@ -103,7 +103,7 @@ class Align:
             raise UsageError("--format textgrid writes a file for each recording: add --out FOLDER")
         if self.text is not None and (not AUDIO_SUFFIX.search(self.source) or Path(self.source).is_dir()):
             raise UsageError(f"--text is the transcript of one recording, and {self.source} is not one")
-        if self.text is not None and not self.text.strip():
+        if self.text is not None and not tidy(self.text):
             raise UsageError("--text is empty; leave it out for what the model hears")
         return _align(self)
 
@@ -163,7 +163,8 @@ def _align(asked: Align) -> int:
     with bar("aligning", sum(row.seconds for row in rows.values()), "seconds of audio") as advance:
         for batch in _batches(rows, asked.batch_size):
             if not all(name in done for name in batch):
-                few = Utterances([rows[name] for name in batch], recogniser.rate)
+                named = [replace(rows[name], id=rows[name].where) for name in batch]  # as problems are told
+                few = Utterances(named, recogniser.rate)
                 new, bad = {}, []
                 for name, found in zip(batch, align(recogniser, few, len(few), skip_bad=True), strict=True):
                     if found.problem:

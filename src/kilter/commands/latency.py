@@ -257,6 +257,8 @@ def _reference(against: str, rows: "Sequence[Row]", data: str) -> "tuple[Sequenc
             f"TextGrids), nor `{OWN}`, the recordings' own column"
         )
     common = [row for row in rows if utterance_key(row.id) in given]
+    for row in common:
+        _check_within(given[utterance_key(row.id)], row, data if against == OWN else against)
     if not common:
         theirs, ours = (", ".join(map(repr, names[:3])) for names in ([*given], [row.id for row in rows]))
         raise ValueError(
@@ -266,6 +268,15 @@ def _reference(against: str, rows: "Sequence[Row]", data: str) -> "tuple[Sequenc
     if len(common) < len(rows):
         print(f"left out: {len(rows) - len(common)} of {len(rows)} recordings, without a reference", file=sys.stderr)
     return common, [given[utterance_key(row.id)] for row in common]
+
+
+def _check_within(spans: Sequence[Span], row: "Row", against: str) -> None:
+    late = next((span for span in spans if span.start > row.seconds), None)
+    if late is not None:
+        raise ValueError(
+            f"{against}: {row.id!r} has {late.token!r} at {late.start:g} s, and {row.where} ends at "
+            f"{row.seconds:.2f} s; give times in seconds, and those of this recording"
+        )
 
 
 _READERS: Mapping[str, Callable[[str, str], Mapping[str, list[Span]]]] = {

@@ -76,12 +76,14 @@ def _csv(text: str, name: str) -> Iterator[tuple[str, dict[str, str]]]:
     csv.field_size_limit(max(len(text), before))
     try:
         line, header = next((line, cells) for line, cells in _cells(text, name) if cells)
+        spaced = any(cell.startswith(" ") for cell in header[1:])  # then `, "a text"` has its quotes after the space
+        padded = spaced or any(cell != cell.strip() for cell in header)
+        if spaced:
+            header = next(cells for at, cells in _cells(text, name, spaced) if at == line)
         names = [cell.strip() for cell in header]
         _check_header(names, f"{name}, line {line}")
         while names and not names[-1]:
             names.pop()
-        spaced = any(cell.startswith(" ") for cell in header[1:])  # then `, "a text"` has its quotes after the space
-        padded = names != header[: len(names)]
         width = len(names)
         for at, cells in _cells(text, name, spaced):
             if at <= line or (len(cells) != 1 and not any(cells)):  # blank, or the commas of an empty row
@@ -117,6 +119,8 @@ def _check_header(names: list[str], where: str) -> None:
 
 def _too_many(cells: list[str], width: int, where: str) -> str:
     text = ",".join(cells[max(width - 1, 0) :])
+    if any(cell.startswith(' "') for cell in cells):
+        return f"{where}: has a space between comma and quote, which then does not quote; take it out: {text[:60]}"
     return (
         f"{where}: has more fields ({len(cells)}) than the header has columns ({width}); "
         f'put a text with commas into double quotes: "{text[:60]}"'

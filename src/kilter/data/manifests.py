@@ -15,7 +15,7 @@ from typing import Any
 from kilter.core import sources, tables
 from kilter.core.names import printable
 from kilter.data.audio import Utterance, Word, check_audio, read_audio
-from kilter.data.recordings import below, readable, unreadable, why_unreadable
+from kilter.data.recordings import below, readable, table_of, unreadable, why_unreadable
 from kilter.evaluation.word_times import span_of, utterance_key
 
 Left = tuple[str, str]
@@ -98,7 +98,7 @@ def load_speech(
             whatever it has in it, and for all splits.
         text_column: Where the transcript stands.
         audio_column: Where the audio stands.
-        skip_bad: Leave out recordings that cannot be read or are empty, instead of raising.
+        skip_bad: Leave out recordings that cannot be read, are empty or lack their `.txt`, instead of raising.
         need_text: Whether a recording without a transcript is an error; else its text is empty.
         distinct: Whether two recordings of one `utterance_key` are an error; where files are listed and no
             manifest is read they always are.
@@ -113,7 +113,7 @@ def load_speech(
     columns = text_column, audio_column, need_text
     found: Iterable[Row | Left]
     if path.is_dir():
-        found = _from_folder(path / split if (path / split).is_dir() else path, *columns)
+        found = _from_folder(path / split if (path / split).is_dir() else path, *columns, skip_bad)
     elif path.is_file() and path.suffix.lower() in unreadable():
         raise ValueError(f"{said}: {why_unreadable(path)}")
     elif path.is_file() and path.suffix.lower() in readable():
@@ -149,12 +149,17 @@ def _checked(found: Iterable[Row | Left], *, skip_bad: bool, distinct: bool) -> 
             if key in rows or key == "":
                 raise ValueError(f"{where}: {_not_distinct(name, rows.get(key), listed)}")
         except ValueError as error:
-            if not skip_bad:
-                raise ValueError(f"{error} (or skip such recordings with --skip-bad)") from error
-            skipped.append((where, str(error).removeprefix(f"{where}: ")))
+            skipped.append(_left_out(where, error, skip_bad))
         else:
             rows[key] = row
     return [*rows.values()], skipped
+
+
+def _left_out(where: str, error: ValueError, skip_bad: bool) -> Left:
+    said = printable(str(error))
+    if not skip_bad:
+        raise ValueError(f"{said} (or skip such recordings with --skip-bad)") from error
+    return where, said.removeprefix(f"{where}: ")
 
 
 def _not_distinct(name: str, other: Row | None, listed: bool) -> str:
@@ -164,20 +169,24 @@ def _not_distinct(name: str, other: Row | None, listed: bool) -> str:
     return f"the name {name!r} stands twice, as {other.where} is called so without suffix and spaces; {mend}"
 
 
-def _from_folder(folder: Path, text_column: str, audio_column: str, need_text: bool) -> Iterator[Row | Left]:
-    for name in _IN_FOLDER:
-        if (folder / name).is_file():
-            yield from _from_table(folder / name, text_column, audio_column, need_text)
-            return
+def _from_folder(
+    folder: Path, text_column: str, audio_column: str, need_text: bool, skip_bad: bool
+) -> Iterator[Row | Left]:
+    if table := table_of(folder, _IN_FOLDER):
+        yield from _from_table(table, text_column, audio_column, need_text)
+        return
     for path, why in below(folder, _IN_FOLDER):
         if why:
             yield printable(str(path)), why
-        elif path.name in _IN_FOLDER:
+        elif path.name.lower() in _IN_FOLDER:
             top = path.parent.relative_to(folder).as_posix()
             for row in _from_table(path, text_column, audio_column, need_text):
                 yield replace(row, id=f"{top}/{row.id}")
         else:
-            yield _from_recording(path, folder, need_text)
+            try:
+                yield _from_recording(path, folder, need_text)
+            except ValueError as error:
+                yield _left_out(printable(str(path)), error, skip_bad)
 
 
 _IN_FOLDER = tuple(f"metadata{suffix}" for suffix in tables.SUFFIXES)
@@ -185,10 +194,11 @@ _IN_FOLDER = tuple(f"metadata{suffix}" for suffix in tables.SUFFIXES)
 
 def _from_recording(path: Path, folder: Path, need_text: bool) -> Row:
     """One recording, with the `.txt` beside it for its text."""
-    transcript = path.with_suffix(".txt")
-    if need_text and not transcript.is_file():
-        raise ValueError(f"{path}: has no transcript; write {transcript.name} beside it, or a metadata.csv")
-    text = sources.read_source(transcript).text.strip() if transcript.is_file() else ""
+    transcripts = path.with_suffix(".txt"), path.with_suffix(".TXT")
+    transcript = next((file for file in transcripts if file.is_file()), None)
+    if need_text and transcript is None:
+        raise ValueError(f"{path}: has no transcript; write {transcripts[0].name} beside it, or a metadata.csv")
+    text = sources.read_source(transcript).text.strip() if transcript else ""
     return Row(path.relative_to(folder).with_suffix("").as_posix(), path, text, str(path))
 
 

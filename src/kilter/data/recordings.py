@@ -58,6 +58,18 @@ def why_unreadable(path: Path) -> str:
     return f"{path.suffix} cannot be read ({common()} can); convert it: {conversion(path)}"
 
 
+def table_of(folder: Path, tables: Container[str]) -> Path | None:
+    """The manifest that lies in a folder, in upper or lower case; None where there is none.
+
+    Raises:
+        ValueError: There are two, of which one would be passed over.
+    """
+    found = sorted(file for file in folder.iterdir() if file.name.lower() in tables and file.is_file())
+    if len(found) > 1:
+        raise ValueError(f"{folder}: has both {found[0].name} and {found[1].name}; keep one, or name the one to read")
+    return found[0] if found else None
+
+
 def below(folder: Path, tables: Container[str] = ()) -> list[tuple[Path, str]]:
     """Recordings in a folder and the folders in it, in order, each with why it has to be left out, or an empty text.
 
@@ -80,7 +92,7 @@ def _walk(folder: Path, tables: Container[str], seen: set[tuple[int, int]]) -> I
             if hidden or (place := _place(path)) in seen:
                 continue
             seen.add(place)
-            table = next((file for file in sorted(path.iterdir()) if file.name in tables and file.is_file()), None)
+            table = table_of(path, tables)
             yield from _walk(path, tables, seen) if table is None else [(table, "")]
         elif suffix not in readable() and suffix not in unreadable():
             continue

@@ -5,6 +5,7 @@ The one door for texts of recordings: training, alignment, latency and judging s
 
 import re
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from itertools import accumulate, chain, pairwise
 from typing import Any
@@ -75,6 +76,9 @@ class Spelling:
         self.strings, self.reader = strings, Vocabulary(strings, blank)
         pieces = [piece.strip() for piece in strings]
         self.normalise = Normaliser([one for one in pieces if not _FOR_MACHINES.fullmatch(one)], keep)
+        if getattr(tokenizer, "do_lower_case", False) and self.normalise.case and "case" not in keep:
+            self.tokenizer = copy(tokenizer)
+            self.tokenizer.do_lower_case = False  # it makes upper case, whatever the vocabulary has
         self._written = Normaliser("\u200c\u200d", ["unicode", "case", *keep])  # joiners shape letters, also unheard
         self._delimiter = word_delimiter(tokenizer).strip() if self._parted else ""
         self._entry = {piece: i for i, piece in reversed([*enumerate(pieces)]) if piece and i != blank}
