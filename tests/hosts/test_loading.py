@@ -490,3 +490,54 @@ def test_a_lora_is_its_base_with_it(lora: tuple[Path, Any], tmp_path: Path) -> N
     shutil.rmtree(tmp_path / "base")
     with pytest.raises(ValueError, match=r"lora: a LoRA of .*base: there is no such folder"):
         text_model(folder)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+@pytest.mark.filterwarnings("ignore:Found missing adapter keys:UserWarning")  # said here as an error
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_lora_that_is_not_whole_or_of_another_model(beside: bool, lora: tuple[Path, Any], tmp_path: Path) -> None:
+    """Where peft goes on with random numbers, or without the LoRA."""
+    from safetensors.torch import load_file, save_file
+
+    folder = lora[0]
+    if beside:
+        shutil.copytree(tmp_path / "base", folder, dirs_exist_ok=True)
+    file = folder / "adapter_model.safetensors"
+    text_model(folder)
+    state = load_file(file)
+    changes: dict[str, tuple[dict[str, Any], str]] = {
+        "lacks": ({name: tensor for name, tensor in state.items() if "layers.1" not in name}, r"lora: the (LoRA lacks|weights lack) model\.layers\.1"),
+        "more": (
+            state | {name.replace("layers.1", "layers.2"): tensor for name, tensor in state.items()},
+            r"(the model has not|more layers than config\.json says) \(model\.layers\.2",
+        ),
+        "shape": (state | {name: state[name][:, :1] for name in state if "lora_A" in name}, r"(size mismatch for|another shape:) \S+lora_A"),
+    }
+    for changed, said in changes.values():
+        save_file({name: tensor.clone().contiguous() for name, tensor in changed.items()}, file)
+        with pytest.raises(ValueError, match=said):
+            text_model(folder)
+    file.unlink()
+    with pytest.raises(ValueError, match=r"lora: has adapter_config\.json and no adapter_model\.safetensors"):
+        text_model(folder)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+def test_an_adapter_that_is_no_part_of_the_weights_is_named(tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    from transformers import AutoModelForCausalLM
+
+    base = AutoModelForCausalLM.from_pretrained(llama(tmp_path / "base"))
+    peft.get_peft_model(base, peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)).save_pretrained(
+        tmp_path / "prompt"
+    )
+    with pytest.raises(ValueError, match="prompt: PROMPT_TUNING of peft cannot be merged"):
+        text_model(tmp_path / "prompt")
+
+
+@pytest.mark.parametrize("base", [None, "", 3])
+def test_a_lora_that_names_no_base(base: Any, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))
+    with pytest.raises(ValueError, match=r"adapter_config\.json: base_model_name_or_path is .*; write the base"):
+        text_model(tmp_path)

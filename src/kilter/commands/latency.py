@@ -298,7 +298,7 @@ def _text(path: Path) -> str:
 
 def _few(rows: Sequence[Sequence[Span | Emission]]) -> str:
     tokens = dict.fromkeys(word.token for words in rows for word in words)
-    return ", ".join(map(repr, [*tokens][:5])) or "nothing"
+    return ", ".join(repr(token if len(token) < 40 else f"{token[:39]}…") for token in [*tokens][:5]) or "nothing"
 
 
 def _measured(

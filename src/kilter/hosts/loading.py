@@ -41,7 +41,8 @@ def reading(name: str | PathLike[str], what: str) -> Iterator[None]:
     except (ImportError, MemoryError, torch.OutOfMemoryError, Unloadable):
         raise
     except Exception as error:  # each format of weights, vocabularies and settings has errors of its own
-        said = (str(error) or type(error).__name__).splitlines()[0]
+        lines = (str(error) or type(error).__name__).splitlines()
+        said = " ".join(line.strip() for line in lines[: 1 + lines[0].endswith(":")])  # a heading says nothing yet
         if isinstance(error, RuntimeError) and ("memory" in said or "allocate" in said):
             raise
         place = folder_of(name)
@@ -77,10 +78,15 @@ def load_model(
         check_whole(name, model, report, new_head=new_head, unused=unused)
         return model
     model, report = auto.from_pretrained(base, **asked)
-    brings = {*_keys(folder_of(name))}
+    brings = _adapter_keys(name)
     lacks = {*report["missing_keys"]} - brings
     check_whole(base, model, report | {"missing_keys": lacks}, new_head=new_head, unused=unused)
-    return import_module("peft").PeftModel.from_pretrained(model, str(name)).merge_and_unload()
+    found = import_module("peft").PeftModel.from_pretrained(model, str(name))
+    if not hasattr(found.base_model, "merge_and_unload"):
+        kind = found.active_peft_config.peft_type.value
+        raise Unloadable(f"{name}: {kind} of peft cannot be merged into its base model; take a LoRA, or the whole model")
+    _check_adapter(name, found, brings)
+    return found.merge_and_unload()
 
 
 def check_whole(
@@ -141,6 +147,7 @@ def base_of(name: str | PathLike[str]) -> str | None:
     """The model under a LoRA that is saved without it; None for any other model.
 
     Raises:
+        Unloadable: there are settings of a LoRA without its weights.
         ModuleNotFoundError: there is a LoRA, alone or beside its model, and peft is not installed.
     """
     place = folder_of(name)
@@ -156,7 +163,19 @@ def base_of(name: str | PathLike[str]) -> str | None:
             "LoRA merged into it)",
             name="peft",
         ) from error
+    if Path(name).is_dir() and not any(place.glob("adapter_model.*")):  # beside its model the host would go without
+        raise Unloadable(f"{name}: has {_ADAPTER} and no adapter_model.safetensors; fetch the LoRA again")
     return None if (place / "config.json").is_file() else base  # beside its model the host puts the two together
+
+
+def _check_adapter(name: str | PathLike[str], model: Any, brings: Iterable[str]) -> None:
+    """Check that a LoRA has what its settings say, and that all of it is in the model: peft would only warn."""
+    wanted = {*map(_bare, import_module("peft").get_peft_model_state_dict(model, save_embedding_layers=False))}
+    mend = "fetch it again, or name its own base model in adapter_config.json"
+    if lacks := sorted(wanted - {*brings}):
+        raise Unloadable(f"{name}: the LoRA lacks {_some(lacks)}; it is not whole, or another model's: {mend}")
+    if foreign := sorted(key for key in {*brings} - wanted if "lora_" in key):
+        raise Unloadable(f"{name}: the LoRA is for parts that the model has not ({_some(foreign)}); {mend}")
 
 
 def source_of(name: str | PathLike[str], *files: str) -> str | PathLike[str]:
@@ -183,14 +202,13 @@ def folder_of(name: str | PathLike[str]) -> Path | None:
     return None
 
 
-def _keys(place: Path | None) -> Iterator[str]:
-    """Names of the weights of the base model that a LoRA has whole, such as a head that was trained with it."""
-    if place is None or not (file := place / "adapter_model.safetensors").is_file():
-        return
-    from safetensors import safe_open
+def _adapter_keys(name: str | PathLike[str]) -> set[str]:
+    """Names of the weights of a LoRA, and of what it has whole, such as a head that was trained with it."""
+    return {*map(_bare, import_module("peft.utils").load_peft_weights(str(name), device="cpu"))}
 
-    with safe_open(file, framework="pt") as opened:
-        yield from (key.removeprefix("base_model.model.") for key in opened.keys())  # noqa: SIM118
+
+def _bare(key: str) -> str:
+    return key.removeprefix("base_model.model.")
 
 
 def _layerless(key: str) -> str:

@@ -56,7 +56,7 @@ def within_memory(
             continue
         try:
             found = write(batch)
-        except (RuntimeError, MemoryError) as error:
+        except Exception as error:
             if not out_of_memory(error):
                 raise
             if len(batch) == 1:

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 _CGROUP = Path("/sys/fs/cgroup")
+_TOO_LITTLE = ("can't allocate", "out of memory", "not enough memory", "bad_alloc")
 
 
 def find_device(name: str) -> torch.device:
@@ -57,7 +58,9 @@ def out_of_memory(error: BaseException) -> bool:
         >>> out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"))
         True
     """
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    said = str(error)
-    return isinstance(error, RuntimeError) and ("can't allocate" in said or "out of memory" in said)
+    said, within = str(error), error.__cause__ or error.__context__
+    return (
+        isinstance(error, MemoryError | torch.OutOfMemoryError)
+        or (isinstance(error, RuntimeError) and any(words in said for words in _TOO_LITTLE))
+        or (within is not None and out_of_memory(within))  # a host's own error about it
+    )
