@@ -204,7 +204,7 @@ def test_a_gguf(models: Path, prompts: Path, capsys: pytest.CaptureFixture, tmp_
     (tmp_path / "a.gguf").write_bytes(b"GGUF, but no more than that")
     for model, options in ((tmp_path, ()), (tmp_path / "a.gguf", ()), (tmp_path, ("--gguf", "a.gguf"))):
         assert run("--model", model, "--prompts", prompts, *options) == 1
-        assert f"{tmp_path}: not a folder or hub id of a causal" in capsys.readouterr().err
+        assert f"{tmp_path / 'a.gguf'}: cut short or damaged" in capsys.readouterr().err
     (tmp_path / "b.gguf").touch()
     assert run("--model", tmp_path, "--prompts", prompts) == 1
     assert "holds a.gguf, b.gguf; say which with --gguf" in capsys.readouterr().err

@@ -41,6 +41,8 @@ def compiled(model: nn.Module) -> Any:
     return torch.compile(model, backend="eager")
 
 
+pytestmark = pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`")  # of the host
+
 WRAPPERS: dict[str, Callable[[Any], Any]] = {
     "compiled": compiled,
     "data parallel": nn.DataParallel,
