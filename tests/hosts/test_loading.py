@@ -506,12 +506,18 @@ def test_a_lora_that_is_not_whole_or_of_another_model(beside: bool, lora: tuple[
     text_model(folder)
     state = load_file(file)
     changes: dict[str, tuple[dict[str, Any], str]] = {
-        "lacks": ({name: tensor for name, tensor in state.items() if "layers.1" not in name}, r"lora: the (LoRA lacks|weights lack) model\.layers\.1"),
+        "lacks": (
+            {name: tensor for name, tensor in state.items() if "layers.1" not in name},
+            r"lora: the (LoRA lacks|weights lack) model\.layers\.1",
+        ),
         "more": (
             state | {name.replace("layers.1", "layers.2"): tensor for name, tensor in state.items()},
             r"(the model has not|more layers than config\.json says) \(model\.layers\.2",
         ),
-        "shape": (state | {name: state[name][:, :1] for name in state if "lora_A" in name}, r"(size mismatch for|another shape:) \S+lora_A"),
+        "shape": (
+            state | {name: state[name][:, :1] for name in state if "lora_A" in name},
+            r"(size mismatch for|another shape:) \S+lora_A",
+        ),
     }
     for changed, said in changes.values():
         save_file({name: tensor.clone().contiguous() for name, tensor in changed.items()}, file)

@@ -13,7 +13,10 @@ from tests.decoding import encoders, tiny
 from tests.hosts.tiny import Tiny
 from tests.own import RATE, letter_model
 
-pytestmark = pytest.mark.host
+pytestmark = [
+    pytest.mark.host,
+    pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`"),  # in the host's own code
+]
 
 
 class Adapted(nn.Module):
@@ -40,8 +43,6 @@ class Adapted(nn.Module):
 def compiled(model: nn.Module) -> Any:
     return torch.compile(model, backend="eager")
 
-
-pytestmark = pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`")  # of the host
 
 WRAPPERS: dict[str, Callable[[Any], Any]] = {
     "compiled": compiled,
