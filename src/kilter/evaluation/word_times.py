@@ -296,7 +296,7 @@ def read_ctm(text: str, where: str, said: Mapping[str, str] = MappingProxyType({
             if len(fields) > 5 and not _CONFIDENCE.match(fields[5]):
                 raise ValueError(f"{tables.shown(fields[5])} is no confidence; a word has no space in it")
         except ValueError as error:
-            why = f" ({str(error):.100})" if len(fields) > 4 else ""
+            why = f" ({error!s:.100})" if len(fields) > 4 else ""
             raise ValueError(
                 f"{where}, line {number}: expected `file channel start duration word [confidence]`, "
                 f"got {tables.shown(line)}{why}"
