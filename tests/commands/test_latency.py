@@ -61,6 +61,8 @@ def test_after_its_own_word_times(reference: str, own: Path, tmp_path: Path) -> 
     ]
     delays = [SHIFT - length for length in lengths]
     assert found["delay_ms"] == pytest.approx(sum(delays) / len(delays), abs=0.5)
+    early = sum(delay < -0.5 for delay in delays) / len(delays)
+    assert found["early_share"] == early < 1, "a word of one frame comes at its end, not before it"
     assert found["delay_low"] <= found["delay_ms"] <= found["delay_high"]
     assert [*found["delays"]] == [f"{name}.wav" for name in "abcdef"]
     assert found["wer"] == 0.0

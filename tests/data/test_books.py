@@ -166,6 +166,15 @@ def test_a_folder_of_texts_as_people_have_it(tmp_path):
         load_texts(tmp_path)
 
 
+def test_a_name_that_is_no_utf8_can_be_written_down(tmp_path):
+    for name, text in ((b"caf\xe9.txt", "one"), (b"caf\xe8.txt", "two")):
+        try:
+            (tmp_path / os.fsdecode(name)).write_text(text)
+        except OSError:  # a file system that takes none
+            pytest.skip("names are UTF-8 here")
+    assert load_texts(tmp_path) == {"caf%E8": "two", "caf%E9": "one"}
+
+
 def test_short_texts_are_left_out_and_named_unless_none_is_long_enough(tmp_path):
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "short.txt").write_text("It is so. It was so.")

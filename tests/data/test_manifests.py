@@ -352,3 +352,10 @@ def test_a_text_that_would_be_cut_is_not(clips, tmp_path):
     (tmp_path / "t.csv").write_text("audio,text\nclips/a.wav,YES\nclips/b.wav,YES, I WENT HOME\n")
     with pytest.raises(ValueError, match=r't\.csv, line 3: has more fields \(3\).*quotes: "YES, I WENT HOME"'):
         load_speech(str(tmp_path / "t.csv"), rate=RATE, skip_bad=True)
+
+
+@pytest.mark.parametrize("row", [{"audio": 4000 * "YES "}, {4000 * "YES ": "a.wav"}, {"audio": [4000 * "YES "]}])
+def test_no_message_is_as_long_as_what_is_wrong(row, tmp_path):
+    with pytest.raises(ValueError, match=r"t\.jsonl, line 1.*YES YES") as error:
+        load_speech(write_jsonl(tmp_path / "t.jsonl", [row]), rate=RATE, need_text=False)
+    assert len(str(error.value)) < 700

@@ -285,13 +285,17 @@ def test_a_row_of_the_wrong_kind(line: str, said: str) -> None:
         ("a 1 -0.5 0.5 yes", "has a time that is not in seconds"),
         ("a 1 0.5 -0.25 yes", "ends before it starts"),
         ("a 1 1_0 0.5 yes", "a number has no _"),
+        pytest.param(f"a 1 {4000 * '5x'} 0.5 yes", "could not convert string to float: '5x5x", id="long time"),
+        pytest.param(f"a 1 0.5 0.25 ice {4000 * 'x'}", "xxx' is no confidence", id="long confidence"),
+        pytest.param(f"a 1 0.5 -1 {4000 * 'x'}", "xxx' ends before it starts", id="long word"),
         ("a 1 None 0.5 yes", "could not convert string to float: 'None'"),
         ("a 1 0.5 0.25 ice cream 0.9", "'cream' is no confidence; a word has no space in it"),
     ],
 )
 def test_a_line_of_a_ctm_of_the_wrong_kind(line: str, said: str) -> None:
-    with pytest.raises(ValueError, match=rf"^x, line 2: expected `file .*{re.escape(said)}"):
+    with pytest.raises(ValueError, match=rf"^x, line 2: expected `file .*{re.escape(said)}") as error:
         read_ctm(f"a 1 0 0.5 7 NA\n{line}", "x")
+    assert len(str(error.value)) < 400
 
 
 def test_lines_of_old_macs() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kilter.core import sources, tables
+from kilter.core.names import printable
 from kilter.data.download import download
 from kilter.data.passages import first_words, last_words, sentences, whole
 
@@ -137,7 +138,7 @@ def _from_folder(folder: Path) -> Iterator[tuple[str, str, str]]:
             text = sources.decode(file.read_bytes())
         except UnicodeDecodeError as error:
             raise ValueError(f"{file}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from error
-        yield file.relative_to(folder).with_suffix("").as_posix(), str(file), text
+        yield printable(file.relative_to(folder).with_suffix("").as_posix()), str(file), text
 
 
 def _from_table(table: Path) -> Iterator[tuple[str, str, str]]:

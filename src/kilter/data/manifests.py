@@ -221,7 +221,7 @@ def _from_table(table: Path, text_column: str, audio_column: str, need_text: boo
             id=_id(values, audio, where),
             audio=folder / audio,
             text=_text(values, text_column, where, "--text-column", need_text),
-            where=f"{where} ({audio})",
+            where=f"{where} ({audio:.200})",  # a text that has come into this column may be long
             words=None if values.get("words") is None else _words(values["words"], where),
         )
 
@@ -288,7 +288,7 @@ def _text(values: Mapping[str, Any], column: str, where: str, option: str, need:
 
 
 def _no_column(column: str, present: Sequence[str], where: str, option: str) -> str:
-    return f"{where}: no text in column {column!r}; there are {', '.join(present)}; choose one with {option}"
+    return f"{where}: no text in column {column!r}; there are {', '.join(present):.200}; choose one with {option}"
 
 
 def _words(words: Any, where: str) -> list[Word] | None:

@@ -292,11 +292,11 @@ def read_ctm(text: str, where: str, said: Mapping[str, str] = MappingProxyType({
             begin = float(start)
             span = Span(word, begin, begin + float(duration))
             if not 0 <= begin <= span.end <= _MOST:
-                raise ValueError(f"{word!r} {_impossible(begin, span.end)}")
+                raise ValueError(f"{tables.shown(word)} {_impossible(begin, span.end)}")
             if len(fields) > 5 and not _CONFIDENCE.match(fields[5]):
-                raise ValueError(f"{fields[5]!r} is no confidence; a word has no space in it")
+                raise ValueError(f"{tables.shown(fields[5])} is no confidence; a word has no space in it")
         except ValueError as error:
-            why = f" ({error})" if len(fields) > 4 else ""
+            why = f" ({error!s:.100})" if len(fields) > 4 else ""
             raise ValueError(
                 f"{where}, line {number}: expected `file channel start duration word [confidence]`, "
                 f"got {tables.shown(line)}{why}"

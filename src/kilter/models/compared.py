@@ -58,5 +58,5 @@ def alike(keep: Sequence[TextPart], *listeners: Listener | None) -> Callable[[st
 
 
 def words_by(made_alike: Callable[[str], str], words: Sequence[Any]) -> list[Any]:
-    """Emissions or spans with their words made alike."""
-    return [word._replace(token=made_alike(word.token)) for word in words]
+    """Emissions or spans with their words made alike, and times to the microsecond, so that equal ones are equal."""
+    return [type(word)(made_alike(word.token), *(round(time, 6) for time in word[1:])) for word in words]
