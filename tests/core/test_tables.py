@@ -86,6 +86,8 @@ def test_a_field_as_long_as_it_likes_and_the_limit_of_others_untouched(tmp_path)
         (",\na,b\n", "line 2: has more fields (2) than the header has columns (0)"),
         ("text, text\na,b\n", "line 1: column 'text' stands twice"),
         ("audio;text\na.wav;YES\n", "line 1: the columns stand between semicolons; save the table with commas"),
+        ('"audio";"text"\n"a.wav";"YES"\n', "line 1: the columns stand between semicolons"),
+        ('"audio"\t"text"\n"a.wav"\t"YES"\n', "line 1: the columns stand between tabs"),
         ("audio\ttext\na.wav\tYES\n", "line 1: the columns stand between tabs"),
         ('text\n"ok"\n"never\nclosed\n', "line 3: not CSV (unexpected end of data); close each quote"),
         ('text\n"YES" I SAID\n', "line 2: not CSV ("),

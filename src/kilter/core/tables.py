@@ -105,6 +105,8 @@ def _cells(text: str, name: str, spaced: bool = False) -> Iterator[tuple[int, li
             yield line, cells
             line = reader.line_num + 1
     except csv.Error as error:
+        if line == 1 and (sign := re.match(r'\s*"[^"\n]*"([;\t|])', text)):
+            raise ValueError(_other_separator(sign[1], f"{name}, line 1")) from error
         raise ValueError(
             f"{name}, line {line}: not CSV ({error}); close each quote, and double those inside a text"
         ) from error
@@ -112,9 +114,13 @@ def _cells(text: str, name: str, spaced: bool = False) -> Iterator[tuple[int, li
 
 def _check_header(names: list[str], where: str) -> None:
     if len(names) == 1 and (found := next((sign for sign in _SEPARATORS if sign in names[0]), None)):
-        raise ValueError(f"{where}: the columns stand between {_SEPARATORS[found]}; save the table with commas")
+        raise ValueError(_other_separator(found, where))
     if twice := next((one for place, one in enumerate(names) if one and one in names[:place]), None):
         raise ValueError(f"{where}: column {twice!r} stands twice; rename or remove one")
+
+
+def _other_separator(sign: str, where: str) -> str:
+    return f"{where}: the columns stand between {_SEPARATORS[sign]}; save the table with commas"
 
 
 def _too_many(cells: list[str], width: int, where: str) -> str:
