@@ -357,6 +357,32 @@ def test_weights_of_torch(spoil: Any, said: str, tmp_path: Path) -> None:
         text_model(folder)
 
 
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.99])
+def test_weights_of_torch_from_before_it_wrote_archives(share: float, tmp_path: Path) -> None:
+    folder = llama(tmp_path / "m")
+    torch.save(weights(folder), folder / "pytorch_model.bin", _use_new_zipfile_serialization=False)
+    (folder / "model.safetensors").unlink()
+    text_model(folder)
+    _cut(share)(folder / "pytorch_model.bin")
+    with pytest.raises(ValueError, match=r"m/pytorch_model\.bin: cut short or damaged \(.*fetch the file again"):
+        text_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("gone", "said"),
+    [
+        (("preprocessor_config.json",), "a feature extractor"),
+        (("vocab.json", "tokenizer_config.json"), "a tokenizer"),
+    ],
+)
+def test_a_part_of_a_recogniser_that_is_not_there(gone: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    folder = letter_model(tmp_path / "m")
+    for file in gone:
+        (folder / file).unlink()
+    with pytest.raises(ValueError, match=rf"m: not a folder or hub id of {said} \(.*{gone[0]}.* beside its model"):
+        recogniser(folder)
+
+
 def test_a_file_beside_that_nobody_reads_is_not_blamed(tmp_path: Path) -> None:
     folder = llama(tmp_path / "m")
     (folder / "pytorch_model.bin").write_text(POINTER)

@@ -80,12 +80,12 @@ class Recogniser:
         what = "a transformers …ForCTC model"
         check_model_name(name, what)
         with reading(name, f"{what} with its feature extractor and tokenizer"):
-            return cls(
-                load_model(AutoModelForCTC, name, new_head=new_head, dtype=torch.float32),
-                AutoFeatureExtractor.from_pretrained(source_of(name, "preprocessor_config.json")),
-                AutoTokenizer.from_pretrained(source_of(name, "tokenizer_config.json", "tokenizer.json")),
-                keep,
-            )
+            model = load_model(AutoModelForCTC, name, new_head=new_head, dtype=torch.float32)
+        with reading(name, "a feature extractor (preprocessor_config.json) beside its model"):
+            features = AutoFeatureExtractor.from_pretrained(source_of(name, "preprocessor_config.json"))
+        with reading(name, "a tokenizer (tokenizer_config.json, and vocab.json or tokenizer.json) beside its model"):
+            tokens = source_of(name, "tokenizer_config.json", "tokenizer.json")
+            return cls(model, features, AutoTokenizer.from_pretrained(tokens), keep)
 
     @classmethod
     def small(
