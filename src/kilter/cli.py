@@ -75,11 +75,29 @@ def _run(arguments: Sequence[str] | None) -> int:
         if debug or isinstance(error, BrokenPipeError):
             raise
         ours = not isinstance(error, ValueError | TypeError | OSError | ImportError)
+        if _out_of_memory(error):
+            print(
+                f"kilter: out of memory ({_first_line(error)}); free some, or choose another --device", file=sys.stderr
+            )
+            return 1
         said = missing(error) if isinstance(error, ModuleNotFoundError) else str(error)
         print(f"kilter: {said if not ours else f'{type(error).__name__}: {said}'}", file=sys.stderr)
         if ours:
             print("kilter: this looks like a bug of ours; add --debug for the traceback", file=sys.stderr)
         return 3 if ours else 2 if isinstance(error, UsageError) else 1
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether it was raised because an allocation failed where no smaller batch could help."""
+    if isinstance(error, ValueError | MemoryError) or "torch" not in sys.modules:
+        return isinstance(error, MemoryError)
+    from kilter.models.devices import out_of_memory
+
+    return out_of_memory(error)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 def _dispatch(given: list[str]) -> int:

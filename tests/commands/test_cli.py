@@ -117,6 +117,34 @@ def test_an_unknown_flag_is_wrong_usage() -> None:
     assert stopped.value.code == 2
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 17.1 MiB for an array"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("could not create a primitive"),
+        RuntimeError("std::bad_alloc"),
+    ],
+)
+def test_memory_that_runs_out_is_no_bug(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Where no batch is halved, as while a model is loaded."""
+    import torch  # noqa: F401 (which says some of it)
+
+    import kilter.cli
+
+    def short(_: list[str]) -> int:
+        raise error
+
+    monkeypatch.setattr(kilter.cli, "_dispatch", short)
+    assert main(["doctor"]) == 1
+    assert capsys.readouterr().err == f"kilter: out of memory ({error}); free some, or choose another --device\n"
+    error = RuntimeError("no kernel for this")
+    assert main(["doctor"]) == 3
+    assert "looks like a bug of ours" in capsys.readouterr().err
+
+
 def test_debug_shows_the_traceback() -> None:
     with pytest.raises(ValueError, match="no method"):
         main(["show", "nothing", "--debug"])

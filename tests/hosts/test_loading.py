@@ -357,6 +357,32 @@ def test_weights_of_torch(spoil: Any, said: str, tmp_path: Path) -> None:
         text_model(folder)
 
 
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.99])
+def test_weights_of_torch_from_before_it_wrote_archives(share: float, tmp_path: Path) -> None:
+    folder = llama(tmp_path / "m")
+    torch.save(weights(folder), folder / "pytorch_model.bin", _use_new_zipfile_serialization=False)
+    (folder / "model.safetensors").unlink()
+    text_model(folder)
+    _cut(share)(folder / "pytorch_model.bin")
+    with pytest.raises(ValueError, match=r"m/pytorch_model\.bin: cut short or damaged \(.*fetch the file again"):
+        text_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("gone", "said"),
+    [
+        (("preprocessor_config.json",), "a feature extractor"),
+        (("vocab.json", "tokenizer_config.json"), "a tokenizer"),
+    ],
+)
+def test_a_part_of_a_recogniser_that_is_not_there(gone: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    folder = letter_model(tmp_path / "m")
+    for file in gone:
+        (folder / file).unlink()
+    with pytest.raises(ValueError, match=rf"m: not a folder or hub id of {said} \(.*{gone[0]}.* beside its model"):
+        recogniser(folder)
+
+
 def test_a_file_beside_that_nobody_reads_is_not_blamed(tmp_path: Path) -> None:
     folder = llama(tmp_path / "m")
     (folder / "pytorch_model.bin").write_text(POINTER)
@@ -505,21 +531,14 @@ def test_a_lora_that_is_not_whole_or_of_another_model(beside: bool, lora: tuple[
     file = folder / "adapter_model.safetensors"
     text_model(folder)
     state = load_file(file)
-    changes: dict[str, tuple[dict[str, Any], str]] = {
-        "lacks": (
-            {name: tensor for name, tensor in state.items() if "layers.1" not in name},
-            r"lora: the (LoRA lacks|weights lack) model\.layers\.1",
-        ),
-        "more": (
-            state | {name.replace("layers.1", "layers.2"): tensor for name, tensor in state.items()},
-            r"(the model has not|more layers than config\.json says) \(model\.layers\.2",
-        ),
-        "shape": (
-            state | {name: state[name][:, :1] for name in state if "lora_A" in name},
-            r"(size mismatch for|another shape:) \S+lora_A",
-        ),
-    }
-    for changed, said in changes.values():
+    fewer = {name: tensor for name, tensor in state.items() if "layers.1" not in name}
+    more = state | {name.replace("layers.1", "layers.2"): tensor for name, tensor in state.items()}
+    narrow = {name: tensor[:, :1] if "lora_A" in name else tensor for name, tensor in state.items()}
+    for changed, said in (
+        (fewer, r"lora: the (LoRA|weights) lacks? model\.layers\.1"),
+        (more, r"(the model has not|more layers than config\.json says) \(model\.layers\.2"),
+        (narrow, r"(size mismatch for|another shape:) \S+lora_A"),
+    ):
         save_file({name: tensor.clone().contiguous() for name, tensor in changed.items()}, file)
         with pytest.raises(ValueError, match=said):
             text_model(folder)

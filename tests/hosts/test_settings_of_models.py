@@ -99,6 +99,12 @@ def written(folder: Path, prompts: Path, decoder: str, capsys: pytest.CaptureFix
     return [json.loads(line)["outputs"] for line in found.out.splitlines()]
 
 
+def text_model(folder: Path) -> Any:
+    from kilter.models.text_model import TextModel
+
+    return TextModel.load(str(folder), device="cpu")
+
+
 def with_settings(folder: Path, target: Path, own: dict[str, Any], file: str = "generation_config.json") -> Path:
     shutil.copytree(folder, target)
     path = target / file
@@ -145,6 +151,39 @@ def test_all_of_them_in_the_file_of_a_model(
     for place, own in enumerate((few, {"stop_strings": ["train"]}, {"output_attentions": True, "max_time": 1e-9})):
         folder = with_settings(models / "t5", tmp_path / f"own{place}", own)
         assert written(folder, models / "p.txt", decoder, capsys) == plain
+
+
+@pytest.mark.filterwarnings("ignore")  # of the host, about what nobody asked for
+def test_each_of_them_alone_in_a_file(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Some the host refuses without others beside them, and with them the model."""
+    folder, refused = with_settings(models / "gpt2", tmp_path / "own", {}), 0
+    file, plain = folder / "generation_config.json", written(models / "gpt2", models / "p.txt", "beam", capsys)
+    before = json.loads(file.read_text())
+    for name, value in {**fields(), "early_stopping": "maybe", "temperature": "hot", "num_beams": None}.items():
+        file.write_text(json.dumps(before | {name: value}))
+        found = text_model(folder).model.generation_config
+        assert (found.eos_token_id, found.bos_token_id) == (before["eos_token_id"], before["bos_token_id"]), name
+        if getattr(found, name, None) != value:
+            refused += 1
+            assert written(folder, models / "p.txt", "beam", capsys) == plain
+    assert refused
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("[]", "no JSON object"),
+        ('{"eos_token', "no JSON"),
+        ("version https://git-lfs.github.com/spec/v1", "a Git LFS pointer"),
+        ('{"eos_token_id": "</s>"}', "eos_token_id is '</s>', which is no token's number"),
+        ('{"forced_bos_token_id": [2, null]}', r"forced_bos_token_id is \[2, None\]"),
+    ],
+)
+def test_a_file_of_settings_that_is_none(content: str, said: str, models: Path, tmp_path: Path) -> None:
+    """The host would pass over some of them, and take other tokens for the model's."""
+    (with_settings(models / "gpt2", tmp_path / "own", {}) / "generation_config.json").write_text(content)
+    with pytest.raises(ValueError, match=rf"own/generation_config\.json: {said}"):
+        text_model(tmp_path / "own")
 
 
 def test_old_models_have_them_in_their_config(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -159,3 +159,26 @@ def test_a_real_model_gives_frames_within_the_recording(letters: Recogniser) -> 
     assert 0 <= times[0] < times[-1] <= 1.0
     assert all(0 < word.score <= 1 for word in found.words)
     assert json.dumps(found.words)
+
+
+@pytest.mark.parametrize("text", ["AB", ""])
+def test_a_model_that_says_nan_is_not_heard_as_silence(text: str, letters: Recogniser) -> None:
+    class Broken(Scripted):
+        def outputs(self, rows: Any) -> Any:
+            log_probs, *rest = super().outputs(rows)
+            for place, one in enumerate(rows):
+                if one["id"] == "1":
+                    log_probs[place, 2] = torch.nan
+            return log_probs, *rest
+
+    broken = Broken(letters, [spell(".AB."), spell(".AB."), spell(".AB.")])
+    rows = [row(place, text) for place in range(3)]
+    found = [*align(broken, rows, skip_bad=True)]
+    assert [edges(one) for one in found] == [[("AB", 1, 3)], [], [("AB", 1, 3)]]
+    assert found[1].problem.startswith("1: the model says NaN of it; its weights are damaged")
+    heard = [*broken.hear(rows, skip_bad=True)]
+    assert [one.text for one in heard] == ["AB", "", "AB"]
+    assert heard[1].problem == found[1].problem
+    for raising in (align(broken, rows), broken.hear(rows)):
+        with pytest.raises(ValueError, match=r"^1: the model says NaN"):
+            list(raising)

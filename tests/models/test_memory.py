@@ -23,7 +23,10 @@ LACK = {
     "cuda": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
     "mps": RuntimeError("MPS backend out of memory (MPS allocated: 8.00 GB)"),
     "python": MemoryError(),
+    "c++": RuntimeError("std::bad_alloc"),
+    "host": ValueError("Unable to convert output 'input_values' to tensor"),  # raised from numpy's
 }
+LACK["host"].__cause__ = MemoryError()
 
 
 @pytest.fixture

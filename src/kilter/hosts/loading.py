@@ -84,9 +84,7 @@ def load_model(
     found = import_module("peft").PeftModel.from_pretrained(model, str(name))
     if not hasattr(found.base_model, "merge_and_unload"):
         kind = found.active_peft_config.peft_type.value
-        raise Unloadable(
-            f"{name}: {kind} of peft cannot be merged into its base model; take a LoRA, or the whole model"
-        )
+        raise Unloadable(f"{name}: {kind} of peft cannot be merged into its base; take a LoRA, or the whole model")
     _check_adapter(name, found, brings)
     return found.merge_and_unload()
 

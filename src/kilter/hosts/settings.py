@@ -1,10 +1,15 @@
 """Generate with what is asked, whatever settings came with a model: of these only the tokens are the model's own."""
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from transformers import GenerationConfig
 
+from kilter.hosts.loading import Unloadable
+from kilter.hosts.weight_files import fault_in
 from kilter.hosts.wrapped import unwrapped
 
 _FORBIDDEN = ("suppress_tokens", "begin_suppress_tokens", "bad_words_ids")
@@ -32,7 +37,32 @@ def generate_as_asked(model: Any, *, tokenizer: Any = None, **asked: Any) -> Any
         model.generation_config = own
 
 
-def own_tokens(settings: GenerationConfig, *, stateful: bool = False) -> GenerationConfig:
+def loadable_settings(folder: Path | None) -> dict[str, Any]:
+    """What `from_pretrained` needs where the host refuses a model for its settings: their tokens alone.
+
+    Raises:
+        Unloadable: the file is no JSON object, which the host would pass over, or a token in it no number.
+    """
+    if folder is None or not (file := folder / "generation_config.json").is_file():
+        return {}
+    try:
+        found = json.loads(file.read_bytes())
+    except ValueError as error:
+        raise Unloadable(fault_in(folder) or f"{file}: no JSON; fetch the file again") from error
+    if not isinstance(found, dict):
+        raise Unloadable(f"{file}: no JSON object; fetch the file again")
+    for name, value in found.items():
+        ids = value if isinstance(value, list) else [0 if value is None else value]
+        if name.endswith("_token_id") and not all(isinstance(one, int) for one in ids):
+            raise Unloadable(f"{file}: {name} is {value!r}, which is no token's number; fetch the file again")
+    try:
+        GenerationConfig.from_pretrained(folder)
+    except (ValueError, TypeError, AttributeError, KeyError):  # as each setting is checked
+        return {"generation_config": own_tokens(SimpleNamespace(**found))}
+    return {}
+
+
+def own_tokens(settings: GenerationConfig | SimpleNamespace, *, stateful: bool = False) -> GenerationConfig:
     """Of generation settings those that say which tokens a model has; all others, also ones yet unknown, are unset.
 
     Args:

@@ -1,4 +1,4 @@
-"""Which file of a model is at fault, looked for once a host could not load it. Standard library, for a GGUF gguf."""
+"""Which file of a model is at fault, looked for once a host could not load it. Little beyond the standard library."""
 
 import json
 import struct
@@ -47,7 +47,8 @@ def _fault(file: Path) -> str:
     if file.suffix == ".safetensors":
         said = _safetensors(file, size)
     elif file.suffix == ".bin" and not zipfile.is_zipfile(file):
-        said = "cut short" if start.startswith(b"PK") else "" if start.startswith(b"\x80") else "no weights of torch"
+        old = start.startswith(b"\x80")
+        said = _old_torch(file) if old else "cut short" if start.startswith(b"PK") else "no weights of torch"
     elif file.suffix == ".gguf":
         said = _gguf(file) if start.startswith(b"GGUF") else "no GGUF"
     elif file.suffix == ".json" and size < _MOST:
@@ -68,6 +69,17 @@ def _safetensors(file: Path, size: int) -> str:
             return "no safetensors"
     whole = 8 + length + max(ends, default=0)
     return "" if size == whole else f"cut short, {size} of {whole} bytes" if size < whole else "damaged"
+
+
+def _old_torch(file: Path) -> str:
+    """Of a file as torch wrote them before it took to zip archives; only reading it to the end tells."""
+    import torch
+
+    try:
+        torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # of torch or of what it reads with, by where the bytes end
+        return f"cut short or damaged ({error!s:.80})"
+    return ""
 
 
 def _gguf(file: Path) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor
 from kilter.evaluation.word_times import WordTime
 from kilter.models.fitting import Given, lack, problems
 from kilter.models.frames import until
-from kilter.models.recogniser import Recogniser, Rows
+from kilter.models.recogniser import Recogniser, Rows, no_numbers
 from kilter.models.recordings import Row, in_batches
 from kilter.ops.vocabulary import Word
 from kilter.speech.ctc_align import ctc_forced_align
@@ -96,7 +96,10 @@ def _align(recogniser: Recogniser, rows: Sequence[Row]) -> Iterator[Aligned]:
     log_probs = recogniser.spelling.named(log_probs)
     texts = [recogniser.spelling.spell(row["text"]) for row in rows]
     spelt = [text.ids for text in texts]
-    wrong = [lack(_name(row), ids, int(frames), shift) for row, ids, frames in zip(rows, spelt, lengths, strict=True)]
+    wrong = [
+        no_numbers(row, said[:frames]) or lack(_name(row), ids, int(frames), shift)
+        for row, said, ids, frames in zip(rows, log_probs, spelt, lengths, strict=True)
+    ]
     fits = [i for i, ids in enumerate(spelt) if ids and not wrong[i]]
     path = log_probs.argmax(-1)
     if fits:

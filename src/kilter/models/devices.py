@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 
 _CGROUP = Path("/sys/fs/cgroup")
-_TOO_LITTLE = ("can't allocate", "out of memory", "not enough memory", "bad_alloc")
+_TOO_LITTLE = ("can't allocate", "out of memory", "not enough memory", "bad_alloc", "could not create a primitive")
+"""What torch, C++ and oneDNN say of an allocation that failed."""
 
 
 def find_device(name: str) -> torch.device:

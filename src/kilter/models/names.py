@@ -58,9 +58,7 @@ def _check_base(folder: Path, known: Sequence[str]) -> None:
     except (ValueError, LookupError, TypeError) as error:
         raise ValueError(f"{settings}: names no base_model_name_or_path; fetch the file again") from error
     if not (isinstance(base, str) and base):
-        raise ValueError(
-            f"{settings}: base_model_name_or_path is {base!r}; write the base model's folder or hub id there"
-        )
+        raise ValueError(f"{settings}: base_model_name_or_path is {base!r}; write the base's folder or hub id there")
     if not Path(base).is_dir() and (reason := _why_not(base, "config.json")):
         raise ValueError(f"{folder}: a LoRA of {base}: {reason}{_nearest(Path(base), known)}")
 

@@ -80,12 +80,12 @@ class Recogniser:
         what = "a transformers …ForCTC model"
         check_model_name(name, what)
         with reading(name, f"{what} with its feature extractor and tokenizer"):
-            return cls(
-                load_model(AutoModelForCTC, name, new_head=new_head, dtype=torch.float32),
-                AutoFeatureExtractor.from_pretrained(source_of(name, "preprocessor_config.json")),
-                AutoTokenizer.from_pretrained(source_of(name, "tokenizer_config.json", "tokenizer.json")),
-                keep,
-            )
+            model = load_model(AutoModelForCTC, name, new_head=new_head, dtype=torch.float32)
+        with reading(name, "a feature extractor (preprocessor_config.json) beside its model"):
+            features = AutoFeatureExtractor.from_pretrained(source_of(name, "preprocessor_config.json"))
+        with reading(name, "a tokenizer (tokenizer_config.json, and vocab.json or tokenizer.json) beside its model"):
+            tokens = source_of(name, "tokenizer_config.json", "tokenizer.json")
+            return cls(model, features, AutoTokenizer.from_pretrained(tokens), keep)
 
     @classmethod
     def small(
@@ -191,17 +191,19 @@ class Recogniser:
     def _hear(self, batch: Sequence[Row], fuse: Fuse | None) -> Iterator[Heard]:
         log_probs, lengths, shift, offset = self.outputs(batch)
         log_probs = self.spelling.named(log_probs)
+        wrong = [no_numbers(row, said[:frames]) for row, said, frames in zip(batch, log_probs, lengths, strict=True)]
+        lengths = lengths * torch.tensor([not problem for problem in wrong])  # of these nothing is decoded
         if fuse is None:
             best = ctc_greedy(log_probs, lengths, blank=self.blank)
         else:
             beams = ctc_prefix_beam_search(log_probs, lengths, blank=self.blank, fuse=fuse)
             best = [beam[0] if beam else Hypothesis([], -math.inf, []) for beam in beams]
-        for row, found in zip(batch, best, strict=True):
+        for row, found, problem in zip(batch, best, wrong, strict=True):
             words = []
             for word in self.spelling.reader.words(found.tokens):
                 time = emission_time(found.times[word.stop - 1], frame_shift=shift, offset=offset)
                 words.append(Emission(word.text, until(time, len(row["audio"]) / self.rate)))
-            yield Heard(" ".join(word.token for word in words), words)
+            yield Heard(" ".join(word.token for word in words), words, problem)
 
     def is_long(self, row: Row) -> bool:
         """Whether a recording goes through in windows."""
@@ -319,3 +321,13 @@ class Recogniser:
             self.model, {name: value.to(self.model.device) for name, value in inputs.items()}
         )
         return log_probs.cpu(), lengths.cpu().long().clamp(0, log_probs.shape[1])
+
+
+def no_numbers(row: Row, log_probs: Tensor) -> str:
+    """What is wrong where a model says NaN of a recording's frames `(T, V)`, which would read as silence."""
+    if not log_probs.isnan().any():
+        return ""
+    return (
+        f"{row.get('id', 'a recording')}: the model says NaN of it; its weights are damaged, or its training went "
+        "astray: fetch or train it again"
+    )

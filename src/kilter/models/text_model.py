@@ -17,7 +17,8 @@ from transformers import (
 )
 
 from kilter.core.errors import extra
-from kilter.hosts.loading import load_model, reading, source_of
+from kilter.hosts.loading import base_of, folder_of, load_model, reading, source_of
+from kilter.hosts.settings import loadable_settings
 from kilter.hosts.wrapped import unwrapped
 from kilter.models.devices import find_device
 from kilter.models.names import check_model_name
@@ -62,7 +63,8 @@ class TextModel:
             config = AutoConfig.from_pretrained(source_of(name, "config.json"), **source)
             auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
             dtype = torch.float32 if place.type == "cpu" else "auto"
-            model = load_model(auto, name, dtype=dtype, **source)
+            settings = loadable_settings(folder_of(base_of(name) or name))
+            model = load_model(auto, name, dtype=dtype, **source, **settings)
             tokens = source_of(name, "tokenizer_config.json", "tokenizer.json")
             tokenizer = AutoTokenizer.from_pretrained(tokens, **source)
         both_ways = type(config) in MODEL_FOR_MASKED_LM_MAPPING and getattr(config, "is_decoder", None) is False
