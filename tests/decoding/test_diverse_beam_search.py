@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from kilter.decoding import DiverseBeamSearch, MMIBeamSearch, SiblingBeamSearch, diverse_beam_search
-from tests.decoding import reference
+from tests.decoding import reference, tiny
 from tests.decoding.compare import check_table, until_end, without
 from tests.decoding.table import EOS, TableLM, table_lm
 
@@ -311,3 +311,28 @@ def test_the_padding_of_an_ended_group_is_not_charged() -> None:
         said = [until_end(row, [EOS]) for row in found.sequences[:, 3:].tolist()]
         apart += len({len(row) for row in said}) > 1
     assert apart > 5, "groups end at different steps in these tables"
+
+
+@pytest.mark.parametrize("name", ["gpt2", "t5"])
+def test_groups_with_padding_constraints_and_several_ends_are_each_input_alone(name: str) -> None:
+    model = tiny.model(name, eos_bias=1.0)
+    inputs, ends, even = (
+        tiny.prompt(model, 3, ragged=True),
+        [tiny.EOS, *range(20, 40, 4)],
+        [tiny.EOS, *range(4, tiny.VOCAB, 2)],
+    )
+    asked = {"num_beams": 6, "num_beam_groups": 3, "diversity_penalty": 0.7, "num_return_sequences": 6}
+    asked |= {"max_new_tokens": 6, "eos_token_id": ends, "prefix_allowed_tokens_fn": lambda i, ids: even}
+
+    def said(given: Any) -> tuple[list[tuple[int, ...]], torch.Tensor]:
+        found = tiny.generate(model, given, custom_generate=diverse_beam_search, **asked)
+        rows = found.sequences[:, tiny.said_before(model, given) :].tolist()
+        return [until_end(row, ends) for row in rows], found.sequences_scores
+
+    rows, scores = said(inputs)
+    assert {token for row in rows for token in row} <= {*even}
+    assert len({row[-1] for row in rows if len(row) < 6} & {*ends}) > 1
+    for i in range(3):
+        own, own_scores = said(tiny.alone(model, inputs, i))
+        assert rows[6 * i : 6 * i + 6] == own
+        torch.testing.assert_close(scores[6 * i : 6 * i + 6], own_scores, rtol=1e-4, atol=1e-4)
