@@ -118,6 +118,7 @@ def test_a_class_that_cannot_keep_its_task_is_told(
     assert "Forgetful: a recipe on several tasks needs an option `task: str = 'naps'`" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_pieces_in_processes_of_their_own_are_on_the_task_too(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
     package = tmp_path / "src" / "kilter"

@@ -22,6 +22,7 @@ NEAR = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.host
 @pytest.mark.dist
 def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
