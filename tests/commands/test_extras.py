@@ -26,7 +26,7 @@ INTERRUPTED = 130  # where training would begin
 WITHOUT = """
 import contextlib, io, json, sys
 
-hidden = sys.argv[1]
+hidden = {sys.argv[1], *{"accelerate": ["peft"]}.get(sys.argv[1], [])}  # peft is nowhere without accelerate
 
 class Without:
     def __init__(self, finder):
@@ -36,7 +36,7 @@ class Without:
         return getattr(self.finder, name)
 
     def find_spec(self, name, path=None, target=None):
-        return None if name.partition(".")[0] == hidden else self.finder.find_spec(name, path, target)
+        return None if name.partition(".")[0] in hidden else self.finder.find_spec(name, path, target)
 
 sys.meta_path[:] = map(Without, sys.meta_path)
 
