@@ -49,12 +49,13 @@ class Latency:
     """
 
     data: Annotated[Positional[str | None], arg(metavar="DATA")] = None
-    """a .csv or .jsonl with columns audio and (for word errors) text, a folder with all recordings below it, or a hub
-    dataset (all its splits, or ORG/NAME:CONFIG:SPLIT); may be left out where REF is one that has the column words"""
+    """a .csv, .json or .jsonl with columns audio and (for word errors) text, a folder with all recordings below it, a
+    recording, or a hub dataset (all its splits, or ORG/NAME:CONFIG:SPLIT); may be left out where REF is one that has
+    the column words"""
     model: UseAppendAction[tuple[str, ...]] = ()
     """folder or hub id of a transformers …ForCTC model; repeat it to compare several"""
     against: Annotated[str, arg(metavar="REF")] = OWN
-    """another model; word times (a .jsonl of kilter align, a .ctm, a folder of TextGrids); or DATA's column words"""
+    """another model; word times (a .jsonl, .json or .csv, a .ctm, a folder of TextGrids); or DATA's column words"""
     look_ahead_ms: UseAppendAction[tuple[float, ...]] = ()
     """audio a model waits for beyond the frame it labels; total latency is delay and this; repeat it for each model"""
     out: Path | None = None

@@ -34,7 +34,7 @@ def read_prompts(source: str) -> list[TextPrompt]:
             or no text, an id or references that cannot be one. The message names the line.
     """
     if not sources.is_source(source):
-        raise ValueError(f"{source}: no such file; give a .txt or .jsonl, or - and the prompts through a pipe")
+        raise ValueError(f"{source}: no such file; give a .txt, .csv or .jsonl, or - and the prompts through a pipe")
     suffix, known = Path(source).suffix.lower(), (*sources.LINES, *tables.SUFFIXES)
     if suffix and suffix not in known and not sources.is_pipe(source):
         raise ValueError(f"{source}: a file of prompts ends in {', '.join(known)}; rename or convert it")
