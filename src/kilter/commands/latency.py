@@ -8,7 +8,7 @@ from functools import partial
 from hashlib import sha256
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, UseAppendAction, arg
 
@@ -16,7 +16,15 @@ from kilter.core.errors import UsageError
 from kilter.core.normalise import TextPart
 from kilter.core.tables import SUFFIXES
 from kilter.evaluation.latency import Drift, Emission, Span, drift_between, drift_to_reference, total_latency
-from kilter.evaluation.word_times import by_key, decode_text, read_ctm, read_jsonl, read_textgrid, utterance_key
+from kilter.evaluation.word_times import (
+    by_key,
+    decode_text,
+    read_ctm,
+    read_jsonl,
+    read_textgrid,
+    span_of,
+    utterance_key,
+)
 from kilter.lab.files import write_json, write_whole
 from kilter.lab.numbers import fixed
 from kilter.lab.options import above, at_least
@@ -24,7 +32,6 @@ from kilter.lab.output import print_json
 from kilter.models.windows import Windows
 
 if TYPE_CHECKING:
-    from kilter.data.audio import Word
     from kilter.data.manifests import Row
 
 PLACE = 60
@@ -155,9 +162,10 @@ def _measure(asked: Latency) -> int:
         distinct=True,
     )
     rows, spans = _reference(against, speech.rows.headers(), data)
-    folder = asked.out or Path("runs", f"latency-{_digest(data, against, *model, *look_ahead_ms)}")
-
     windows = Windows(asked.window_seconds, asked.margin_seconds)
+    unusual = (*asked.keep, *[windows] * (windows != Windows()))  # other numbers, so a folder of its own
+    folder = asked.out or Path("runs", f"latency-{_digest(data, against, *model, *look_ahead_ms, *unusual)}")
+
     left_out = dict(speech.skipped)
 
     def leave_out(bad: Mapping[int, str]) -> None:
@@ -231,7 +239,7 @@ def _reference(against: str, rows: "Sequence[Row]", data: str) -> "tuple[Sequenc
 
     path, texts = Path(against), {utterance_key(row.id): row.text for row in rows}
     if against == OWN:
-        given = {utterance_key(row.id): [Span(**_own(word)) for word in row.words] for row in rows if row.words}
+        given = {utterance_key(row.id): [span_of(word) for word in row.words] for row in rows if row.words}
         if not given:
             raise ValueError(
                 f"{data}: no recording has the true spans of its words in a column `words`; give --against another "
@@ -284,10 +292,6 @@ _READERS: Mapping[str, Callable[[str, str], Mapping[str, list[Span]]]] = {
     **{suffix: partial(read_jsonl, kind=suffix) for suffix in SUFFIXES},
     ".ctm": read_ctm,
 }
-
-
-def _own(word: "Word") -> dict[str, Any]:
-    return {"token": word["word"], "start": word["start"], "end": word["end"]}
 
 
 def _text(path: Path) -> str:
