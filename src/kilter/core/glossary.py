@@ -11,6 +11,7 @@ AXES = {
     "states": "tokens of the target a transducer may have emitted, 0 to all of them: one more than tokens",
     "samples": "alignments drawn for one utterance",
     "dim": "components of a vector that stands for a text",
+    "views": "vectors of one sentence that differ by chance: dropout, another text of the same meaning",
 }
 
 INPUTS = {
@@ -24,5 +25,10 @@ INPUTS = {
     "continuation": "Float (batch, dim): vectors of what follows each prefix in its document",
     "generated": "Float (batch, dim) or None: vectors of what a language model wrote after each prefix",
     "document": "Int (batch,) or None: number of the document each row comes from",
+    "views": "Float (views, batch, dim): vectors of several views of each sentence",
+    "group": "Int (batch,) or None: number of the sentence each row is a view of; None takes every row for another",
+    "centre": "Float (batch, dim): vectors of sentences",
+    "context": "Float (batch, dim): vectors of a sentence near each centre, from the same document",
+    "language": "Int (batch,) or None: number of the language each row is in",
     "generator": "torch.Generator or None: where random draws come from; None is torch's global stream",
 }
