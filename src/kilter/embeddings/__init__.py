@@ -3,7 +3,8 @@
 Torch only: sentence-transformers is loaded inside functions, its private names live in `kilter.hosts`.
 """
 
-from kilter.embeddings.ccp import ContextPrediction, context_prediction_loss
+from kilter.embeddings.ccp import ContextPrediction
+from kilter.embeddings.ccp_loss import context_prediction_loss
 from kilter.embeddings.context_pairs import ContextPairs, LanguageBatches
 
 __all__ = ["ContextPairs", "ContextPrediction", "LanguageBatches", "context_prediction_loss"]
