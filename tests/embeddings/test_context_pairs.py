@@ -5,6 +5,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -196,6 +197,11 @@ def test_a_resumed_sampler_goes_on_with_the_same_batches(at: int) -> None:
     second.load_state_dict(first.state_dict())
     going_on = endless(second)
     assert [next(going_on) for _ in range(30 - at)] == expected[at:]
+
+
+def test_languages_may_be_a_tensor() -> None:
+    numbers = [0, 1] * 6
+    assert list(LanguageBatches(torch.tensor(numbers), 3)) == list(LanguageBatches(numbers, 3))
 
 
 def test_the_trainers_way_to_make_one() -> None:
