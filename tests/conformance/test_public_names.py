@@ -53,7 +53,8 @@ SIGNATURES = {
     "kilter.decoding:RankGenLoss.forward": "self, prefix, continuation, generated=None, document=None",
     "kilter.decoding:RankGenScorer.score_matrix": "self, prefixes, continuations",
     "kilter.embeddings:ContextPrediction": "dim, *, languages=1, temperature=0.1, bank_size=4096, "
-    "asymmetric_norm=True, head=True, both_directions=True, centres_as_negatives=True, bank_source='eval', gather=False",
+    "asymmetric_norm=True, head=True, both_directions=True, centres_as_negatives=True, bank_source='eval', "
+    "gather=False",
     "kilter.embeddings:ContextPrediction.forward": "self, centre, context, language=None",
     "kilter.embeddings:context_prediction_loss": "centre, context, language=None, bank=None, bank_language=None, *, "
     "temperature=0.1, both_directions=True, centres_as_negatives=True",
