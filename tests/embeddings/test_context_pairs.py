@@ -77,6 +77,8 @@ def test_what_is_left_out_keeps_its_place() -> None:
 def test_a_sentence_that_gave_no_pair_may_give_one_later() -> None:
     pairs = ContextPairs([["alone"], ["alone", "then not"]])
     assert [row["centre"] for row in pairs] == ["alone", "then not"]
+    pairs = ContextPairs([["a", "b", "", "far off"], ["far off", "c"]], window=1)
+    assert [row["centre"] for row in pairs] == ["a", "b", "far off", "c"]
 
 
 def test_draws_hang_on_seed_epoch_and_index_alone() -> None:
