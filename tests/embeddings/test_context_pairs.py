@@ -72,6 +72,10 @@ def test_what_is_left_out_keeps_its_place() -> None:
     pairs = ContextPairs([["x", "y"], ["a", "x", "b", "c", "y", "x", "d"]], window=1)
     assert {row["centre"]: row["context"] for row in pairs} == {"x": "y", "y": "x", "b": "c", "c": "b"}
     assert pairs.lone_sentences == 2
+    pairs = ContextPairs([["x", "y"], ["a", "x", "b", "c"]], window=2)
+    drawn = pairs.rows(epochs=20)
+    near = zip(drawn["centre"], drawn["context"], strict=True)
+    assert {context for centre, context in near if centre == "a"} == {"b"}
 
 
 def test_a_sentence_that_gave_no_pair_may_give_one_later() -> None:
