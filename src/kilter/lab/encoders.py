@@ -1,4 +1,4 @@
-"""Encoders of sentence-transformers: trained by its stock trainer with an objective of ours, and saved as ordinary ones.
+"""Encoders: trained by the stock trainer of sentence-transformers with an objective of ours, and saved as its own.
 
 What every task on vectors of texts shares; a task makes the rows and says which objective.
 """
