@@ -85,12 +85,13 @@ def whitened(
     """Every view whitened by its own statistics in its own groups, and its dead channels."""
     count, batch, dim = views.shape
     channels = views.to(torch.promote_types(views.dtype, torch.float32)).mT.reshape(count * dim, batch)
+    order = None
     if permutation is not None:
         order = (permutation + dim * torch.arange(count, device=views.device)[:, None]).flatten()
         channels = channels[order]
     y, dead = whiten(channels.view(count, groups, dim // groups, batch), **how)
     y, dead = y.reshape(count * dim, batch), dead.flatten()
-    if permutation is not None:
+    if order is not None:
         back = order.argsort()
         y, dead = y[back], dead[back]
     return y.view(count, dim, batch).mT, dead.view(count, dim)

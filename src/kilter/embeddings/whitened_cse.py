@@ -69,7 +69,7 @@ def whitened_cse_loss(
     """
     positive("temperature", temperature)
     check_views(views, group)
-    return _surprise(views, views.shape[1], _pairs(len(views), views.shape[1], group), temperature)
+    return _surprise(views, _pairs(views, views.shape[1], group), temperature)
 
 
 def check_views(views: Tensor, group: Tensor | None) -> None:
@@ -89,45 +89,37 @@ def check_views(views: Tensor, group: Tensor | None) -> None:
 
 
 class _Pairs(NamedTuple):
-    """Who belongs together in one view; None is the same row."""
+    """Who belongs together: the first rows of the first view, and the rows of one view."""
 
     view: int
-    positives: Bool[Tensor, "anchors batch"] | None
-    negatives: Bool[Tensor, "anchors batch"] | None
+    positives: Bool[Tensor, "anchors batch"]
+    negatives: Bool[Tensor, "anchors batch"]
 
 
-def _pairs(views: int, anchors: int, group: Int[Tensor, " batch"] | None) -> list[_Pairs]:
-    """The views that have positives of the first rows of the first."""
-    if group is None:
-        return [_Pairs(view, None, None) for view in range(1, views)]
-    same = group[:anchors, None] == group
+def _pairs(views: Tensor, anchors: int, group: Int[Tensor, " batch"] | None) -> list[_Pairs]:
+    """The views that have positives; without `group` the first has none."""
+    number = torch.arange(views.shape[1], device=views.device) if group is None else group
+    same = number[:anchors, None] == number
     others = same & ~torch.eye(*same.shape, dtype=torch.bool, device=same.device)
-    return [_Pairs(view, same if view else others, ~same) for view in range(views)]
+    return [_Pairs(view, same if view else others, ~same) for view in range(group is None, len(views))]
 
 
-def _surprise(views: Tensor, rows: int, pairs: list[_Pairs], temperature: float) -> Float[Tensor, " anchors"]:
-    """The loss of the first `rows` of the first view."""
-    terms = [
-        info_nce(
-            views[0, :rows],
-            views[one.view],
-            positives=one.positives,
-            negatives=one.negatives,
-            temperature=temperature,
-        )
-        for one in pairs
+def _surprise(views: Tensor, pairs: list[_Pairs], temperature: float) -> Float[Tensor, " anchors"]:
+    """The loss of each anchor."""
+    anchors = views[0, : len(pairs[0].positives)]
+    each = [
+        info_nce(anchors, views[view], positives=positives, negatives=negatives, temperature=temperature)
+        for view, positives, negatives in pairs
     ]
-    return torch.stack(terms).sum(0)
+    return torch.stack(each).sum(0)
 
 
-def _closeness(views: Tensor, rows: int, pairs: list[_Pairs]) -> Float[Tensor, ""]:
-    """Mean cosine of the anchors and their positives."""
-    views = unit(views.detach())
-    if pairs[0].positives is None:
-        cosines = (views[0, :rows] * views[1:, :rows]).sum(-1)
-        return cosines.sum() / max(cosines.numel(), 1)
-    found = [(views[0, :rows] @ views[one.view].T).masked_fill(~one.positives, 0).sum() for one in pairs]
-    return torch.stack(found).sum() / torch.stack([one.positives.sum() for one in pairs]).sum().clamp(min=1)
+def _closeness(views: Tensor, pairs: list[_Pairs]) -> Float[Tensor, ""]:
+    """Mean cosine of anchors and their positives."""
+    views = unit(views)
+    anchors = views[0, : len(pairs[0].positives)]
+    found = torch.stack([(anchors @ views[one.view].T * one.positives).sum() for one in pairs])
+    return found.sum() / torch.stack([one.positives.sum() for one in pairs]).sum().clamp(min=1)
 
 
 class WhitenedCSE(Objective):
@@ -229,14 +221,15 @@ class WhitenedCSE(Objective):
         if self.gather:  # its own rows first: they are the anchors
             views = dist.gather(views.transpose(0, 1)).roll(-rows * dist.rank(), 0).transpose(0, 1)
             group = group if group is None else dist.gather(group).roll(-rows * dist.rank())
-        pairs = _pairs(len(views), rows, group)
+        pairs = _pairs(views, rows, group)
         white, dead = self._whiten(views, generator)
-        each = _surprise(self._project(white), rows, pairs, self.temperature)
-        loss = each.sum() / _count(rows, pairs)
+        each = _surprise(self._project(white), pairs, self.temperature)
+        counted = torch.stack([one.positives.any(1) for one in pairs]).any(0).sum()
+        loss = each.sum() / counted.clamp(min=1)
         with torch.no_grad():
             stats = {
-                "whitened_cse_before": _closeness(views, rows, pairs),
-                "whitened_cse_after": _closeness(white, rows, pairs),
+                "whitened_cse_before": _closeness(views, pairs),
+                "whitened_cse_after": _closeness(white, pairs),
                 "whitened_cse_dead": dead.sum() / len(dead),
             }
         return LossOutput(loss, {"whitened_cse": loss}, stats)
@@ -282,13 +275,6 @@ class WhitenedCSE(Objective):
         if what not in self._said:
             self._said.add(what)
             warn(text)
-
-
-def _count(rows: int, pairs: list[_Pairs]) -> Tensor | int:
-    """How many anchors have a positive, 1 if none has."""
-    if pairs[0].positives is None:
-        return max(rows, 1)
-    return torch.stack([one.positives.any(1) for one in pairs]).any(0).sum().clamp(min=1)
 
 
 PAPER = Paper(

@@ -131,7 +131,7 @@ class _InverseRoot(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         roots, vectors = ctx.saved_tensors
         a, b = roots[..., None], roots[..., None, :]
         inner = vectors.mT @ gradients[0] @ vectors / (-a * b * (a + b))
