@@ -88,7 +88,8 @@ def _mean_variance(covariance: Tensor, dead: Tensor) -> Tensor:
 
 
 def _zca(covariance: Tensor, centred: Tensor, ridge: Tensor) -> Tensor:
-    return _InverseRoot.apply(covariance, *torch.linalg.eigh(covariance.detach()), _rounding(covariance))
+    """In float64, which costs blocks this small nothing and keeps two digits more."""
+    return _InverseRoot.apply(covariance, *torch.linalg.eigh(covariance.detach().double()), _rounding(covariance))
 
 
 def _svd(covariance: Tensor, centred: Tensor, ridge: Tensor) -> Tensor:
@@ -127,13 +128,13 @@ class _InverseRoot(torch.autograd.Function):
         values = torch.maximum(values, least * values.amax(-1, keepdim=True))
         roots = torch.where(values > 0, values, 1.0).sqrt()
         ctx.save_for_backward(roots, vectors)
-        return (vectors / roots[..., None, :]) @ vectors.mT
+        return ((vectors / roots[..., None, :]) @ vectors.mT).to(covariance.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         roots, vectors = ctx.saved_tensors
         a, b = roots[..., None], roots[..., None, :]
-        inner = vectors.mT @ gradients[0] @ vectors / (-a * b * (a + b))
+        inner = vectors.mT @ gradients[0].to(vectors.dtype) @ vectors / (-a * b * (a + b))
         outer = vectors @ inner @ vectors.mT
-        return (outer + outer.mT) / 2, None, None, None
+        return ((outer + outer.mT) / 2).to(gradients[0].dtype), None, None, None
