@@ -120,7 +120,7 @@ def target(label: str, thing: Any, axes: dict[str, str] | None = None) -> Target
     parameters = makes | takes
 
     def call(**given: Any) -> Any:
-        made = thing(**{name: value for name, value in given.items() if name in makes})
+        made = thing(**{name: value for name, value in given.items() if name in makes and name not in takes})
         return made(**{name: value for name, value in given.items() if name in takes}) if takes else made
 
     read = {name: axes_of(one.annotation) for name, one in parameters.items()}
