@@ -14,6 +14,7 @@ from scipy import stats
 from torch import Tensor
 
 from kilter.evaluation import embeddings
+from kilter.evaluation.correlation import ranks
 from kilter.evaluation.embeddings import (
     alignment,
     cosines,
@@ -21,7 +22,7 @@ from kilter.evaluation.embeddings import (
     effective_rank,
     isotropy,
     mean_cosine,
-    ranks,
+    principal_plane,
     similarity_correlation,
     spearman,
     spearman_rows,
@@ -36,10 +37,11 @@ ONE: dict[str, Callable[[Any], Any]] = {
     "spectrum": spectrum,
     "effective_rank": effective_rank,
     "isotropy": isotropy,
+    "principal_plane": principal_plane,
     "dead_dimensions": dead_dimensions,
     "unit": unit,
 }
-DIRECTIONS = ["uniformity", "mean_cosine", "unit"]
+DIRECTIONS = ["uniformity", "mean_cosine", "principal_plane", "unit"]
 """Those for which a vector has a direction only."""
 
 
@@ -300,3 +302,22 @@ def test_figures_on_every_device(device: str) -> None:
     assert similarity_correlation(*there, y[:, 0].tolist()) == pytest.approx(
         similarity_correlation(x, y, y[:, 0]), abs=1e-2
     )
+
+
+# A map ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_principal_plane_is_that_of_the_singular_vectors() -> None:
+    x = draw(30, 6) * torch.arange(1, 7) + 1
+    u = unit(x) - unit(x).mean(0)
+    left, values, _ = torch.linalg.svd(u, full_matrices=False)
+    found = principal_plane(x)
+    torch.testing.assert_close(found.abs(), (left[:, :2] * values[:2]).abs())
+    assert (found.amax(0) == found.abs().amax(0)).all()
+
+
+@pytest.mark.parametrize("x", [[[1.0]], [[1.0], [-2.0]], [[1.0, 2.0]] * 3], ids=["one", "a line", "a point"])
+def test_a_plane_of_less_than_two_directions(x: list[list[float]]) -> None:
+    found = principal_plane(x)
+    assert found.shape == (len(x), 2)
+    assert found[:, 1].tolist() == pytest.approx([0] * len(x), abs=1e-12)
