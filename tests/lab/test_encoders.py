@@ -1,4 +1,4 @@
-"""Encoders trained by sentence-transformers' stock trainer: killed and resumed, cut texts, and saved as ordinary ones."""
+"""Encoders trained by sentence-transformers' stock trainer: killed, resumed, cut texts, saved as its own."""
 
 from pathlib import Path
 from typing import Any
