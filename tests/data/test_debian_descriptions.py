@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+
 import pytest
 
 from kilter.data.assets import cache_dir, locate, status
