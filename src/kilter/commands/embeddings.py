@@ -186,10 +186,7 @@ def _drawn(source: str, there: int, what: str, most: int, seed: int) -> list[int
 
 
 def _check_names(names: Sequence[str]) -> None:
-    """Before what takes seconds to import."""
-    from kilter.core.errors import extra
-
-    extra("sentence_transformers", "embeddings")
+    """Before any text is read or model loaded."""
     from kilter.data.encoders import ENCODERS, is_ours
     from kilter.models.names import check_model_name
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kilter.lab.numbers import NOTHING, fixed
+from kilter.lab.numbers import NOTHING, Bounds, fixed
 
 if TYPE_CHECKING:
     from kilter.evaluation.intervals import Interval
@@ -19,7 +19,7 @@ class Row:
 
     label: str
     digits: int
-    bounds: tuple[float | None, float | None]
+    bounds: Bounds
     good: str
 
 
@@ -117,10 +117,9 @@ def advise(found: Sequence[Measured], texts: str) -> None:
     for one in found:
         value = {name: figure.value for name, figure in one.figures.items()}
         said = []
-        narrow = value["mean_cosine"] > 0.3 or value["isotropy"] < 0.7
-        if narrow or value["effective_rank"] < 0.25 * one.directions:
+        if value["mean_cosine"] > NARROW or value["effective_rank"] < FEW * one.directions:
             said.append(
-                f"few directions rule; to spread it: kilter run whitened-cse --model {one.model} --train {texts}"
+                f"the space is narrow; to widen it: kilter run whitened-cse --model {one.model} --train {texts}"
             )
         if one.dead:
             some = ", ".join(map(str, one.dead[:6])) + "…" * (len(one.dead) > 6)
