@@ -119,7 +119,7 @@ def advise(found: Sequence[Measured], texts: str) -> None:
         said = []
         if value["mean_cosine"] > NARROW or value["effective_rank"] < FEW * one.directions:
             said.append(
-                f"the space is narrow; to widen it: kilter run whitened-cse --model {one.model} --train {texts}"
+                f"a narrow space; to widen it: kilter run whitened-cse --model {one.model} --train {texts}"
             )
         if one.dead:
             some = ", ".join(map(str, one.dead[:6])) + "…" * (len(one.dead) > 6)
