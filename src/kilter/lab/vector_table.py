@@ -118,9 +118,7 @@ def advise(found: Sequence[Measured], texts: str) -> None:
         value = {name: figure.value for name, figure in one.figures.items()}
         said = []
         if value["mean_cosine"] > NARROW or value["effective_rank"] < FEW * one.directions:
-            said.append(
-                f"a narrow space; to widen it: kilter run whitened-cse --model {one.model} --train {texts}"
-            )
+            said.append(f"a narrow space; to widen it: kilter run whitened-cse --model {one.model} --train {texts}")
         if one.dead:
             some = ", ".join(map(str, one.dead[:6])) + "…" * (len(one.dead) > 6)
             said.append(f"dimensions {some} are dead: leave them out before you divide by a spread")
