@@ -13,7 +13,7 @@ from kilter.core import paper
 from kilter.core.installed import extras_of, needs
 from tests.commands import made_up
 from tests.own import letter_model, recordings
-from tests.own_text import writing_model
+from tests.own_text import encoding_model, writing_model
 
 pytestmark = [pytest.mark.host, pytest.mark.slow]
 
@@ -72,8 +72,11 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
     """A line for each command, and one for each recipe, on tiny models of all that a user may bring."""
     folder = tmp_path_factory.mktemp("work")
     manifest = recordings(folder / "data", {"a": "", "b": ""})
-    ctc, gpt2 = letter_model(folder / "ctc"), writing_model(folder / "gpt2")
+    ctc, gpt2, encoder = (
+        letter_model(folder / "ctc"), writing_model(folder / "gpt2"), encoding_model(folder / "encoder")
+    )  # fmt: skip
     (folder / "prompts.txt").write_text("the train\n")
+    (folder / "texts.txt").write_text("the train\na town\nall day\n")
     (folder / "a.jsonl").write_text(
         "".join(json.dumps({"prompt": "p", "texts": ["a b c", "a d"], "references": ["a b"]}) + "\n" for _ in "ab")
     )
@@ -91,6 +94,7 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
         ["latency", folder / "b.csv", "--model", ctc, "--against", ctc, "--out", folder / "latency"],
         ["generate", *texts],
         ["diversity", folder / "a.jsonl"],
+        ["embeddings", encoder, "--texts", folder / "texts.txt", "--out", folder / "embeddings"],
         ["report", folder / "made-up"],
         ["compare", folder / "made-up", folder / "made-up"],
         ["fetch", "fsdd"],
