@@ -68,7 +68,7 @@ def whiten(
         covariance = covariance.masked_fill(apart, 0)
         ridge = _mean_variance(covariance, dead)
         covariance = covariance + torch.diag_embed((epsilon + dead.to(ridge.dtype)) * ridge)
-        root = _ROOTS[method](covariance, centred.detach().masked_fill(dead[..., None], 0), epsilon * ridge.detach())
+        root = _ROOTS[method](covariance, centred, dead, epsilon * ridge)
         return Whitened(root.masked_fill(apart, 0) @ centred, dead)
 
 
@@ -85,21 +85,22 @@ def _mean_variance(covariance: Tensor, dead: Tensor) -> Tensor:
     return torch.where(found > 0, found, 1.0)
 
 
-def _zca(covariance: Tensor, centred: Tensor, ridge: Tensor) -> Tensor:
+def _zca(covariance: Tensor, centred: Tensor, dead: Tensor, ridge: Tensor) -> Tensor:
     values, vectors = torch.linalg.eigh(_wide(covariance))
     return _root(covariance, values, vectors, _rounding(covariance))
 
 
-def _svd(covariance: Tensor, centred: Tensor, ridge: Tensor) -> Tensor:
+def _svd(covariance: Tensor, centred: Tensor, dead: Tensor, ridge: Tensor) -> Tensor:
     """As `_zca`, with no covariance between, whose rounding hides what is a thousand times smaller."""
     channels, batch = centred.shape[-2:]
-    padded = torch.nn.functional.pad(centred, (0, max(0, channels - batch)))  # or some directions would have no vector
-    vectors, values, _ = torch.linalg.svd(padded, full_matrices=False)
+    living = centred.detach().masked_fill(dead[..., None], 0)
+    living = torch.nn.functional.pad(living, (0, max(0, channels - batch)))  # or some directions would have no vector
+    vectors, values, _ = torch.linalg.svd(living, full_matrices=False)
     least = (8 * _rounding(covariance)) ** 2
     return _root(covariance, _wide(values).square() / batch + _wide(ridge), _wide(vectors), least)
 
 
-def _cholesky(covariance: Tensor, centred: Tensor, ridge: Tensor) -> Tensor:
+def _cholesky(covariance: Tensor, centred: Tensor, dead: Tensor, ridge: Tensor) -> Tensor:
     """Inverse of the lower factor; where rounding leaves none, as much is added as rounding may have taken."""
     one = torch.eye(covariance.shape[-1], dtype=covariance.dtype, device=covariance.device)
     size = covariance.detach().diagonal(dim1=-2, dim2=-1).sum(-1)
