@@ -13,7 +13,11 @@ from torch import Tensor
 Method = Literal["zca", "cholesky", "svd"]
 
 _DEAD = 1e-10
-"""Variance of a dead channel, as a share of the mean variance: a hundred-thousandth of the usual deviation."""
+"""Variance of a dead channel, as a share of the mean variance: a hundred-thousandth of the usual deviation.
+
+all-MiniLM-L6-v2 has three, 127 and 223 of 1e-33 and 319 of 1e-9, which are scales of its last LayerNorm. The mean and
+not the median, so that they are found where most are dead.
+"""
 
 
 class Whitened(NamedTuple):
