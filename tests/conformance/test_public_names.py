@@ -52,6 +52,12 @@ SIGNATURES = {
     "generator=None",
     "kilter.decoding:RankGenLoss.forward": "self, prefix, continuation, generated=None, document=None",
     "kilter.decoding:RankGenScorer.score_matrix": "self, prefixes, continuations",
+    "kilter.embeddings:shuffled_group_whitening": "x, groups, *, permutation=None, method='zca', epsilon=0.0001, "
+    "detach=True, generator=None",
+    "kilter.embeddings:WhitenedCSE": "dim, *, groups=128, shuffle=True, views='per_view', temperature=0.05, "
+    "method='zca', epsilon=0.0001, detach=True, head=True, gather=False",
+    "kilter.embeddings:WhitenedCSE.forward": "self, views, generator=None, group=None",
+    "kilter.embeddings:whitened_cse_loss": "views, group=None, *, temperature=0.05",
 }
 NAMES = {
     "kilter.core": ["Objective", "Decoder", "LossOutput", "Paper", "Claim"],

@@ -446,6 +446,7 @@ def test_dead_channels_are_zeros_and_said_once(recwarn: pytest.WarningsRecorder)
 
 
 @pytest.mark.host
+@pytest.mark.slow
 def test_the_dead_channels_of_minilm() -> None:
     """Two are 1e-33 for every text; a third, which nobody names, varies by 1e-9."""
     pytest.importorskip("transformers")
@@ -557,6 +558,17 @@ def test_under_autocast_it_is_float32() -> None:
         low = objective(views.bfloat16())
     assert low.loss.dtype == torch.float32
     assert_close(low.loss, objective(views.bfloat16().float()).loss)
+
+
+@pytest.mark.compile
+def test_with_the_shuffle_of_the_global_stream_it_compiles_as_one_graph() -> None:
+    torch.compiler.reset()
+    torch.manual_seed(0)
+    views, objective = dropped(20, 12).requires_grad_(), WhitenedCSE(12, groups=2)
+    compiled = torch.compile(lambda x: objective(x).loss, fullgraph=True, backend="aot_eager")
+    losses = {round(float(compiled(views).detach()), 6) for _ in range(3)}
+    assert len(losses) == 3, "a new shuffle each time"
+    assert torch.autograd.grad(compiled(views), views)[0].isfinite().all()
 
 
 # Bad input -----------------------------------------------------------------------------------------------------------
