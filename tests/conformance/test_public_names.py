@@ -60,6 +60,12 @@ SIGNATURES = {
     "temperature=0.1, both_directions=True, centres_as_negatives=True",
     "kilter.embeddings:ContextPairs": "documents, languages=None, *, window=5, seed=0",
     "kilter.embeddings:LanguageBatches": "languages, batch_size, *, smoothing=0.7, seed=0",
+    "kilter.embeddings:shuffled_group_whitening": "x, groups, *, permutation=None, method='zca', epsilon=0.0001, "
+    "detach=True, generator=None",
+    "kilter.embeddings:WhitenedCSE": "dim, *, groups=128, shuffle=True, views='per_view', temperature=0.05, "
+    "method='zca', epsilon=0.0001, detach=True, head=True, gather=False",
+    "kilter.embeddings:WhitenedCSE.forward": "self, views, generator=None, group=None",
+    "kilter.embeddings:whitened_cse_loss": "views, group=None, *, temperature=0.05",
 }
 NAMES = {
     "kilter.core": ["Objective", "Decoder", "LossOutput", "Paper", "Claim"],
