@@ -73,14 +73,13 @@ def cases() -> list[Case]:
 
 
 ARGUMENTS = {
-    "dim": lambda: DIM,
-    "centre": lambda: torch.eye(4, DIM),
-    "context": lambda: torch.eye(4, DIM),
+    "centre": lambda: torch.eye(4, 128),
+    "context": lambda: torch.eye(4, 128),
     "language": lambda: torch.zeros(4).long(),
     "documents": lambda: [["One.", "Two."], ["Three.", "Four."]],
     "languages": lambda: [0, 1] * 8,
     "batch_size": lambda: 4,
-    "bank": lambda: torch.eye(4, DIM),
+    "bank": lambda: torch.eye(4, 128),
     "bank_language": lambda: torch.tensor([0, -1, 0, 0]),
 }
 
