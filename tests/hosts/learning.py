@@ -57,7 +57,7 @@ class Scaled(Objective):
 
 
 class Gathered(Objective):
-    """InfoNCE of own rows against those of all processes, with a factor for each component."""
+    """Own rows contrasted with those of all processes, with a factor for each component."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,4 +69,4 @@ class Gathered(Objective):
         logits = (centre * self.weight) @ gather(context).T / DIM
         own = torch.arange(len(centre)) + rank() * len(centre)
         loss = nn.functional.cross_entropy(logits, own)
-        return LossOutput(loss, {"nce": loss})
+        return LossOutput(loss, {"contrast": loss})
