@@ -241,7 +241,7 @@ GOOD = {"en": drawn(9, 4), "de": drawn(8, 4, seed=1)}
         ({**GOOD, "de": drawn(8, 4).index_fill(0, torch.tensor(2), torch.inf)}, {}, ValueError, r"row 2: .* infinite"),
         ({**GOOD, 3: drawn(8, 4)}, {}, ValueError, "must have a name, got 3"),
         (GOOD, {"pivot": "fr"}, ValueError, "pivot 'fr' is none of the languages; there are: en, de"),
-        (GOOD, {"steps": ("shift", "rotat")}, ValueError, "got 'rotat'; did you mean 'rotate'"),
+        (GOOD, {"steps": ("shift", "rotates")}, ValueError, "got 'rotates'; did you mean 'rotate'"),
         (GOOD, {"steps": "shift"}, ValueError, r"give \('shift',\)"),
     ],
 )
