@@ -34,8 +34,9 @@ class LanguageCalibration:
     μ and σ are mean and standard deviation of each component over the sentences of language ℓ (*shift*, *scale*). W is
     orthogonal (*rotate*): it lays the language over the pivot, found from both sides' vectors alone, see
     `kilter.embeddings.unsupervised_rotation`; the pivot is not rotated. A rotation leaves all cosines within a language
-    as they are. Where no rotation is borne out by rows that it was not fitted to, as of encoders whose languages lie over
-    each other once they are shifted and scaled, W is the identity. A component that does not vary has no scale: it becomes 0 (`dead` names them).
+    as they are. Where none is borne out by rows that it was not fitted to, as of encoders whose languages lie over each
+    other once they are shifted and scaled, W is the identity. A component that does not vary has no scale: it becomes 0
+    (`dead` names them).
 
     Nothing needs to be parallel. Statistics of other sentences of each language than those that are compared are
     *inductive*; of the very sentences that are compared, *transductive*: the same call on other data, with figures that
