@@ -13,6 +13,7 @@ from kilter.embeddings import LanguageCalibration
 from kilter.embeddings import unsupervised_rotation as rotations
 from kilter.embeddings.unsupervised_rotation import unsupervised_rotation
 from kilter.ops.csls import csls_neighbours
+from tests.embeddings.tiny_encoder import TEXTS, tiny_encoder
 
 np = pytest.importorskip("numpy")
 
@@ -240,7 +241,7 @@ GOOD = {"en": drawn(9, 4), "de": drawn(8, 4, seed=1)}
         ({**GOOD, "de": drawn(8, 4).index_fill(0, torch.tensor(2), torch.inf)}, {}, ValueError, r"row 2: .* infinite"),
         ({**GOOD, 3: drawn(8, 4)}, {}, ValueError, "must have a name, got 3"),
         (GOOD, {"pivot": "fr"}, ValueError, "pivot 'fr' is none of the languages; there are: en, de"),
-        (GOOD, {"steps": ("shift", "rotat")}, ValueError, "got 'rotat'; did you mean 'rotate'"),
+        (GOOD, {"steps": ("shift", "rotates")}, ValueError, "got 'rotates'; did you mean 'rotate'"),
         (GOOD, {"steps": "shift"}, ValueError, r"give \('shift',\)"),
     ],
 )
@@ -285,34 +286,9 @@ def test_options_out_of_range_are_named(options: dict[str, Any], said: str) -> N
 # In sentence-transformers ---------------------------------------------------------------------------------------------
 
 
-TEXTS = [
-    "the cat sat on the mat",
-    "a dark and stormy night",
-    "rain fell",
-    "the dog sat in the rain",
-    "the mat",
-    "it was",
-]
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny encoder of sentence-transformers that ends with `Normalize`."""
-    library = pytest.importorskip("sentence_transformers")
-    from kilter.hosts.sentence_modules import _stock
-    from tests.decoding.encoders import encoder as bert
-    from tests.decoding.encoders import tokenizer
-
-    place = tmp_path_factory.mktemp("encoder")
-    bert("bert").save_pretrained(place / "bert")
-    tokenizer("bert").save_pretrained(place / "bert")
-    stock = _stock()
-    transformer = stock.Transformer(str(place / "bert"))
-    modules = [transformer, stock.Pooling(16, pooling_mode="mean"), stock.Normalize()]
-    library.SentenceTransformer(modules=modules, device="cpu", prompts={"query": "the"}).save_pretrained(
-        str(place / "st")
-    )
-    return place / "st"
+    return tiny_encoder(tmp_path_factory.mktemp("encoder"))
 
 
 def load(place: Path) -> Any:

@@ -231,10 +231,10 @@ def _measured(
     """Before, and after each step: by the texts, by the control, and by the pairs themselves."""
     from kilter.evaluation.retrieval import bitext_retrieval
 
-    steps = [step for step in STEPS if step in asked.steps]
+    steps: list[Step] = [step for step in STEPS if step in asked.steps]
     fitted_on = {"texts": vectors, "pairs": {asked.pivot: sides[1], name: sides[0]}}
     for count in range(len(steps) + 1):
-        done = tuple(steps[:count])
+        done: tuple[Step, ...] = tuple(steps[:count])
         for source, statistics in (("texts", "per_language"), ("texts", "joint"), ("pairs", "per_language")):
             same_as_before = not done or (statistics == "joint" and "rotate" in done)
             if same_as_before and (statistics, source, done) != ("per_language", "texts", ()):
