@@ -79,8 +79,7 @@ def test_a_cut_is_saved_as_an_ordinary_model(tmp_path, monkeypatch, kind) -> Non
     assert [type(module).__name__ for module in again] == ["Transformer", "Pooling"]
 
 
-@pytest.mark.parametrize("side", ["left", "right"])
-@pytest.mark.parametrize("kind", ["bert", "gemma"])
+@pytest.mark.parametrize(("kind", "side"), [("bert", "right"), ("gemma", "right"), ("gemma", "left")])
 def test_padding_does_not_count(tmp_path, kind, side) -> None:
     encoder = sentence_encoder(str(tiny(tmp_path / kind, kind)))
     encoder.tokenizer.padding_side = side
