@@ -200,11 +200,11 @@ def _load(asked: Calibrate) -> Any:
 
 def _encode(model: Any, name: str, texts: Sequence[str], asked: Calibrate) -> "Tensor":
     from kilter.hosts.sentence_modules import without_normalize
+    from kilter.hosts.sentences import encode
     from kilter.lab.progress import bar
-    from kilter.models.encoding import vectors_of
 
     with bar(f"encoding {name}", len(texts), "texts") as advance:
-        return vectors_of(without_normalize(model), texts, batch_size=asked.batch_size, advance=advance)
+        return encode(without_normalize(model), texts, batch_size=asked.batch_size, advance=advance)
 
 
 def _encode_pairs(model: Any, name: str, pairs: Sequence[tuple[str, str]], asked: Calibrate) -> "tuple[Tensor, Tensor]":
