@@ -93,7 +93,7 @@ class WhitenedCSERecipe(SentenceSimilarity):
             more: Any = {"groups": self.groups, "temperature": self.temperature, "head": self.head}
             return WhitenedCSE(width(encoder), **more, **how)
 
-        return Levers(objective=objective, rows=views_of(count))
+        return Levers(objective=objective, rows=views_of(int(count)))
 
     # The report ---------------------------------------------------------------------------------------------
 
@@ -112,9 +112,9 @@ class WhitenedCSERecipe(SentenceSimilarity):
         notes = [*super().notes(summary)]
         if self.train_data is None:
             notes.append(
-                "The paper trains BERT-base for one epoch of a million sentences, 7,812 steps of 128 at a learning rate "
-                f"of 1e-5; here it is {self.steps} steps of {self.batch_size} at {self.learning_rate:g}. SimCSE of two "
-                "views is the published rival; that of three has as many views, and so as much work, as WhitenedCSE."
+                "The paper trains BERT-base on a million sentences, 7,812 steps of 128 at a learning rate of 1e-5; "
+                f"these are {self.steps} steps of {self.batch_size} at {self.learning_rate:g}. SimCSE of two views is "
+                "the published rival; that of three has as many views, and so as much work, as WhitenedCSE."
             )
         return notes
 

@@ -1,6 +1,6 @@
 """What the report of a sentence encoder shows: how its vectors fill their space, and whether cosines follow people."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,20 +67,22 @@ def remarks(summary: Mapping[str, Any], *, trained_on: int, own: bool) -> list[s
     """
     notes = [
         "Of a set the figure is Spearman's correlation, times 100, of cosines with people's scores over all its pairs. "
-        "Alignment is over its pairs in the upper fifth of the scale; it and the figures of the space are on the texts "
-        "of STS-B, or of the first set where that is not among them."
+        "Alignment is over pairs in the upper fifth of the scale; it and the figures of the space are on the texts of "
+        "STS-B, or of the first set where that is not among them."
     ]
     if any(len(arm["seeds"]) > 1 for arm in summary["arms"].values()):
         notes.append(
-            "Intervals are over seeds: another order of the sentences, other dropout, another head. What is not trained "
-            "is the same for every seed, so that its interval has no width; how far the figures depend on which pairs "
-            "were judged they do not say."
+            "Intervals are over seeds: another order of the sentences, other dropout, another head. What is not "
+            "trained is the same for every seed, so that its interval has no width. How far a figure depends on which "
+            "pairs were judged they do not say."
         )
+    if own and summary["data"]["note"]:
+        notes.append(summary["data"]["note"])
     if not own:
         notes.append(
-            f"Every arm that is trained sees {trained_on:,} sentences, in the same order for one seed, and is judged as "
-            "its last step left it; the papers train on a million and choose the best checkpoint by STS-B's development "
-            "part."
+            f"Every arm that is trained sees {trained_on:,} sentences, for one seed in the same order, and is judged "
+            "as its last step left it; papers train on a million, and choose the best checkpoint by STS-B's "
+            "development part."
         )
     return notes
 
@@ -103,12 +105,14 @@ def pictures(summary: Mapping[str, Any], run: Path) -> list[Picture]:
     }
     points = {labels[arm]: spaces[arm]["map"] for arm in some}
     spectra = {labels[arm]: space["spectrum"] for arm, space in spaces.items()}
-    return [
-        Picture("space", *_SPACE, plots.tradeoff(summary, x="uniformity", y="alignment")),
+    found = [
         Picture("spectrum", *_SPECTRUM, embedding_plots.spectrum_plot(spectra)),
-        Picture("similarity", *_SIMILARITY, embedding_plots.similarity_plot(cosines)),
         Picture("map", *_MAP, embedding_plots.map_plot(points, spaces[some[0]]["groups"])),
     ]
+    if "alignment" in summary["metrics"]:
+        found.insert(0, Picture("space", *_SPACE, plots.tradeoff(summary, x="uniformity", y="alignment")))
+        found.insert(2, Picture("similarity", *_SIMILARITY, embedding_plots.similarity_plot(cosines)))
+    return found
 
 
 def _shown(summary: Mapping[str, Any]) -> list[str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from torch import Tensor
 
 from kilter.evaluation import embeddings
+from kilter.evaluation.correlation import spearman, spearman_rows
 
 if TYPE_CHECKING:
     from kilter.data.similarity import ScoredPairs
@@ -29,7 +30,10 @@ class Verdict(NamedTuple):
 
 
 def judge(
-    encode: Callable[[Sequence[str]], Tensor], sets: "Mapping[str, ScoredPairs]", averaged: Sequence[str]
+    encode: Callable[[Sequence[str]], Tensor],
+    sets: "Mapping[str, ScoredPairs]",
+    averaged: Sequence[str],
+    plain: Sequence[str] = (),
 ) -> Verdict:
     """Judge an encoder.
 
@@ -37,37 +41,37 @@ def judge(
         encode: texts to vectors, `(n, d)`; each text is encoded once.
         sets: scored pairs, by the metric that they are judged by; the space is judged on the texts of one of them.
         averaged: sets of which `sts_average` is the mean; none of it unless there are two.
+        plain: texts to judge the space on where there are no pairs.
     """
-    texts = [*dict.fromkeys(text for pairs in sets.values() for text in (*pairs.first, *pairs.second))]
+    of = _space_of(sets)
+    spaced = [*dict.fromkeys((*sets[of].first, *sets[of].second))] if of else [*plain]
+    others = (text for pairs in sets.values() for side in (pairs.first, pairs.second) for text in side)
+    texts = [*dict.fromkeys((*spaced, *others))]
     vectors, place = encode(texts), {text: row for row, text in enumerate(texts)}
-    averaged = [name for name in averaged if name in sets]
-    found = Verdict({}, [], {})
+    figures, space = _space(spaced, vectors[: len(spaced)])
+    found = Verdict(figures, [], {**space, "set": of})
+    averaged = [name for name in averaged if name in sets] if len(averaged) > 1 else []
     for name, pairs in sets.items():
-        sides = [vectors[[place[text] for text in side]] for side in (pairs.first, pairs.second)]
-        weight = 1 / len(pairs.scores) if name in averaged and len(averaged) > 1 else 0.0
-        cosines = embeddings.cosines(*sides)
-        found.figures[name] = 100 * embeddings.spearman(cosines, pairs.scores)
-        found.rows.extend(_rows(name, pairs.scores, cosines, weight))
-        if name == _space_of(sets):
-            of = [*dict.fromkeys((*pairs.first, *pairs.second))]
-            figures, space = _space(of, vectors[[place[text] for text in of]])
-            found.figures.update(figures | _alignment(found.rows[-len(pairs.scores) :]))
-            found.space.update(space | {"set": name})
-    if len(averaged) > 1:
+        cosines = embeddings.cosines(*(vectors[[place[text] for text in side]] for side in (pairs.first, pairs.second)))
+        rows = _rows(name, pairs.scores, cosines, 1 / len(pairs.scores) if name in averaged else 0.0)
+        found.figures[name] = 100 * spearman(cosines, pairs.scores)
+        found.figures.update(_alignment(rows) if name == of else {})
+        found.rows.extend(rows)
+    if averaged:
         found.figures["sts_average"] = sum(found.figures[name] for name in averaged) / len(averaged)
     return found
 
 
 def _space_of(sets: Mapping[str, Any]) -> str:
-    """The set on whose texts the space is judged: STS-B, else the first."""
-    return "stsb" if "stsb" in sets else next(iter(sets))
+    """The set on whose texts the space is judged: STS-B, else the first; empty where there is none."""
+    return "stsb" if "stsb" in sets else next(iter(sets), "")
 
 
 def _rows(name: str, scores: Sequence[float], cosines: Tensor, weight: float) -> list[dict[str, Any]]:
     """A row for each pair: no text, since some are not ours to keep; `totals` of which Spearman's is the mean."""
     lowest, highest = min(scores), max(scores)
     rows = []
-    shares = embeddings.spearman_rows(cosines, scores).tolist()
+    shares = spearman_rows(cosines, scores).tolist()
     for number, (share, cosine, score) in enumerate(zip(shares, cosines.tolist(), scores, strict=True)):
         totals = {name: [share, 1.0]} | ({"sts_average": [share * weight, weight]} if weight else {})
         at = (score - lowest) / (highest - lowest)

@@ -20,7 +20,7 @@ def rivals(temperature: float, *, head: bool) -> dict[str, Term]:
 
             return WhitenedCSE(width(encoder), method=None, temperature=temperature, head=head)
 
-        return Levers(objective=objective, rows=views_of(views))
+        return Levers(objective=objective, rows=views_of(int(views)))
 
     return {
         "simcse": Term("SimCSE, {:g} views", simcse, usual=2.0, role="context", strength=whole_views),
@@ -30,7 +30,7 @@ def rivals(temperature: float, *, head: bool) -> dict[str, Term]:
     }
 
 
-def views_of(count: float) -> Callable[[Any, Any, int], Any]:
+def views_of(count: int) -> Callable[[Any, Any, int], Any]:
     """Curator of training rows: every sentence in so many columns, which dropout makes views of it.
 
     Of texts in several columns, which are views already, the first follows again after the last.
@@ -42,11 +42,11 @@ def views_of(count: float) -> Callable[[Any, Any, int], Any]:
         names = rows.column_names
         if len(names) > count:
             raise ValueError(
-                f"the training data has {len(names)} text columns ({', '.join(names)}), and the arm takes {count:g} "
+                f"the training data has {len(names)} text columns ({', '.join(names)}), and the arm takes {count} "
                 f"views: ask for {len(names)}, or leave columns out"
             )
         columns = {name: [*rows[name]] for name in names}
-        return Dataset.from_dict({f"view_{k + 1}": columns[names[k % len(names)]] for k in range(int(count))})
+        return Dataset.from_dict({f"view_{k + 1}": columns[names[k % len(names)]] for k in range(count)})
 
     return repeated
 

@@ -49,14 +49,21 @@ def published(names: Sequence[str], note: str) -> Texts:
 def own_texts(train: str, judged_on: str | None, names: Sequence[str], note: str) -> Texts:
     """The user's sentences, judged on scored pairs of theirs or on STS sets.
 
+    Where the STS sets cannot be had, there is nothing to judge on but how the vectors fill their space.
+
     Raises:
         ValueError: no such file, a pipe, or a table that is not what it should be.
-        FileNotFoundError: the STS sets are not here and cannot be had.
     """
     check_reread("sentences", train=train, eval=judged_on)
     read = read_columns(train)
     columns = _once(read)
-    sets, more = _judged(judged_on, names)
+    try:
+        sets, more = _judged(judged_on, names)
+    except FileNotFoundError:
+        sets, more = (
+            {},
+            "No scored pairs could be had, so that nothing says whether cosines follow meaning: give --eval.",
+        )
     many, kept = (len(next(iter(found.values()))) for found in (read, columns))
     twice = [(train, f"{many - kept} rows stand there twice; each is learnt from once")] * (many > kept)
     credit = Provenance(
@@ -88,7 +95,7 @@ def read_columns(source: str) -> dict[str, list[str]]:
     from kilter.data.sentences import COLUMNS
     from kilter.data.text_rows import read_rows, text_in
 
-    rows = [*read_rows(source, {"text": COLUMNS}, what="sentences", lines=True)]
+    rows = [*read_rows(source, {"text": COLUMNS}, what="sentences", plain="line")]
     names = [name for name in rows[0][1] if _VIEW.fullmatch(name)]
     if len(names) < 2:
         return {"sentence": [text_in(row, names or COLUMNS, where) for where, row in rows]}

@@ -36,7 +36,7 @@ class SentenceSimilarity(Recipe):
     """Options of every recipe on sentence similarity."""
 
     model: str = "minilm-3"
-    """encoder to start from: minilm-3 (its first three layers, from its wheel), minilm, a folder or hub id, or random"""
+    """encoder to start from: minilm-3 (its first three layers, of its wheel), minilm, a folder or hub id, or random"""
     pooling: Literal["given", "mean", "cls"] = "given"
     """how the vectors of tokens become one: the encoder's own way, their mean, or the first token's (published: cls)"""
     train_data: Annotated[str | None, arg(name="train")] = None
@@ -69,8 +69,8 @@ class SentenceSimilarity(Recipe):
 
     baseline: ClassVar[str] = "untrained"
     takes: ClassVar[frozenset[str]] = frozenset({"objective", "rows", "sampler", "callbacks", "module", "options"})
-    """Objectives are ours, of vectors of the text columns, or losses of sentence-transformers; what they and `rows`,
-    `callbacks` and `module` are functions of is the `SentenceTransformer`, and rows are a `datasets.Dataset` of texts."""
+    """Objectives are ours, of vectors of the text columns, or losses of sentence-transformers. What all of them are
+    functions of is the `SentenceTransformer`; rows are a `datasets.Dataset` of text columns."""
     intervals: ClassVar[Literal["seeds", "examples"]] = "seeds"
     own_by: ClassVar[tuple[str, ...]] = ("train", "train_data")
     unhashed = Recipe.unhashed | {"save_steps"}
@@ -263,7 +263,7 @@ class SentenceSimilarity(Recipe):
 
         encoder = self._given() if model is None else load(model, self.device)
         averaged = [name for name in self._texts.sets if name not in map(sources.metric_of, figures.DEV)]
-        found = judge(partial(encode, encoder), self._texts.sets, averaged)
+        found = judge(partial(encode, encoder), self._texts.sets, averaged, self._sentences(_FITTED_ON))
         write_json(place, found.space)
         return Judged(found.figures, found.rows)
 
