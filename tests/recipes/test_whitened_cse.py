@@ -126,7 +126,7 @@ def test_what_was_left_is_what_the_architecture_says(smoke: Path) -> None:
     assert not [*smoke.rglob("checkpoints")]
 
 
-# One's own files --------------------------------------------------------------------------------------------------------
+# One's own files ------------------------------------------------------------------------------------------------------
 
 SMALL = ["--model", "random", "--groups", "8", "--steps", "3", "--batch-size", "8"]
 
@@ -187,7 +187,7 @@ def test_without_any_scored_pairs_a_model_is_left_all_the_same(tmp_path: Path, m
     assert (model(out, "whitened-cse") / "modules.json").exists()
 
 
-# What goes wrong --------------------------------------------------------------------------------------------------------
+# What goes wrong ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
