@@ -1,9 +1,22 @@
-"""Embeddings: objectives for sentence encoders, on sentence-transformers or in any loop.
+"""Embeddings: vectors of texts that spread, that know their context, and that are alike across languages.
 
 Torch only: sentence-transformers is loaded inside functions, its private names live in `kilter.hosts`.
 """
 
+from kilter.embeddings.ccp import ContextPrediction
+from kilter.embeddings.ccp_loss import context_prediction_loss
+from kilter.embeddings.context_pairs import ContextPairs, LanguageBatches
+from kilter.embeddings.language_calibration import LanguageCalibration
 from kilter.embeddings.shuffled_group_whitening import shuffled_group_whitening
 from kilter.embeddings.whitened_cse import WhitenedCSE, whitened_cse_loss
 
-__all__ = ["WhitenedCSE", "shuffled_group_whitening", "whitened_cse_loss"]
+__all__ = [
+    "ContextPairs",
+    "ContextPrediction",
+    "LanguageBatches",
+    "LanguageCalibration",
+    "WhitenedCSE",
+    "context_prediction_loss",
+    "shuffled_group_whitening",
+    "whitened_cse_loss",
+]

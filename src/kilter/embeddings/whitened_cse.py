@@ -262,7 +262,7 @@ class WhitenedCSE(Objective):
         if group is not None or not self.training or "same" in self._said or not readable(views) or not len(views[0]):
             return
         if any(torch.equal(views[0], other) for other in views[1:]):
-            shuffled = self.method and self.shuffle and self.groups != 1 and self.views == "per_view"
+            shuffled = self.method and self.shuffle and self.views == "per_view" and self.groups not in (1, self.dim)
             self._say(
                 "same",
                 "WhitenedCSE: the views of a sentence are equal, so that "

@@ -88,14 +88,15 @@ def _mean_variance(covariance: Tensor, dead: Tensor) -> Tensor:
 
 
 def _zca(covariance: Tensor, centred: Tensor, ridge: Tensor) -> Tensor:
-    return _InverseRoot.apply(covariance, *torch.linalg.eigh(covariance.detach()))
+    """In float64, which costs blocks this small nothing and keeps two digits more."""
+    return _InverseRoot.apply(covariance, *torch.linalg.eigh(covariance.detach().double()), _rounding(covariance))
 
 
 def _svd(covariance: Tensor, centred: Tensor, ridge: Tensor) -> Tensor:
     """As `_zca`, with no covariance between, whose rounding hides what is a thousand times smaller."""
     channels, batch = centred.shape[-2:]
     vectors, values, _ = torch.linalg.svd(F.pad(centred, (0, max(0, channels - batch))), full_matrices=False)
-    return _InverseRoot.apply(covariance, values.square() / batch + ridge, vectors)
+    return _InverseRoot.apply(covariance, values.square() / batch + ridge, vectors, (8 * _rounding(covariance)) ** 2)
 
 
 def _cholesky(covariance: Tensor, centred: Tensor, ridge: Tensor) -> Tensor:
@@ -116,24 +117,24 @@ def _rounding(covariance: Tensor) -> float:
 
 
 class _InverseRoot(torch.autograd.Function):
-    """Inverse symmetric root of a covariance, by its eigenvalues and eigenvectors.
+    """Inverse symmetric root of a covariance, by its eigenvalues, at least a share of the largest, and eigenvectors.
 
     The gradient of `eigh` divides by differences of eigenvalues, that of the root does not have to: with a, b two
     eigenvalues' roots, (1/a - 1/b) / (a² - b²) = -1 / (ab(a + b)).
     """
 
     @staticmethod
-    def forward(ctx: Any, covariance: Tensor, values: Tensor, vectors: Tensor) -> Tensor:
-        values = torch.maximum(values, _rounding(covariance) * values.amax(-1, keepdim=True))
+    def forward(ctx: Any, covariance: Tensor, values: Tensor, vectors: Tensor, least: float) -> Tensor:
+        values = torch.maximum(values, least * values.amax(-1, keepdim=True))
         roots = torch.where(values > 0, values, 1.0).sqrt()
         ctx.save_for_backward(roots, vectors)
-        return (vectors / roots[..., None, :]) @ vectors.mT
+        return ((vectors / roots[..., None, :]) @ vectors.mT).to(covariance.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         roots, vectors = ctx.saved_tensors
         a, b = roots[..., None], roots[..., None, :]
-        inner = vectors.mT @ gradients[0] @ vectors / (-a * b * (a + b))
+        inner = vectors.mT @ gradients[0].to(vectors.dtype) @ vectors / (-a * b * (a + b))
         outer = vectors @ inner @ vectors.mT
-        return (outer + outer.mT) / 2, None, None
+        return ((outer + outer.mT) / 2).to(gradients[0].dtype), None, None, None
