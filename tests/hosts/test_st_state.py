@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import nn
 from torch.testing import assert_close
 
 from kilter.core import LossOutput, Objective
+from tests.hosts.learning import Remembering, Scaled
 from tests.hosts.small_encoder import DIM, folder_of, load, rows, trainer
 
 pytest.importorskip("sentence_transformers")
@@ -35,33 +35,6 @@ def still(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Without dropout."""
     off = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     return folder_of(tmp_path_factory.mktemp("still"), **off)
-
-
-class Remembering(Objective):
-    """A head, running statistics, a bank with its place, and a random draw: all there is to be kept."""
-
-    def __init__(self, size: int = 6) -> None:
-        super().__init__()
-        self.size = size
-        with torch.random.fork_rng():
-            torch.manual_seed(1)
-            self.head = nn.Linear(DIM, DIM)
-        self.norm = nn.BatchNorm1d(DIM)
-        self.drop = nn.Dropout(0.2)
-        self.register_buffer("bank", torch.zeros(size, DIM))
-        self.register_buffer("pushed", torch.zeros((), dtype=torch.long))
-        self.bank: torch.Tensor
-        self.pushed: torch.Tensor
-
-    def forward(self, centre: Any, context: Any) -> LossOutput:
-        left, right = self.drop(self.norm(self.head(centre))), self.norm(self.head(context))
-        keys = torch.cat([right, self.bank.clone()])
-        loss = torch.cdist(left, right).diagonal().mean() - torch.cdist(left, keys).mean() / 2
-        if self.training:
-            places = (self.pushed + torch.arange(len(right))) % self.size
-            self.bank[places] = right.detach()
-            self.pushed += len(right)
-        return LossOutput(loss, {"both": loss}, {"pushed": self.pushed.float().detach()})
 
 
 def state(made: Any) -> dict[str, torch.Tensor]:
@@ -135,25 +108,6 @@ def test_what_keeps_nothing_saves_nothing(folder: Path, tmp_path: Path, recwarn:
     again = trainer(load(folder), Plain(), rows(1), tmp_path / "again", **SAVING)
     again.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-2"))
     assert not [one for one in recwarn if "objective" in str(one.message)]
-
-
-class Scaled(Objective):
-    """Its gradient at the parameter is a mean over rows, so that accumulation can be compared."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.full((DIM,), 2.0))
-        self.rows: list[int] = []
-
-    def config(self) -> dict[str, Any]:
-        return {}
-
-    def forward(self, centre: Any, context: Any) -> LossOutput:
-        self.rows.append(len(centre))
-        loss = ((centre - context) * self.weight).square().mean()
-        half = loss / 2
-        count = torch.tensor(float(len(self.rows)))
-        return LossOutput(loss, {"one": half, "other": half}, {"calls": count, "large": 1e6 * count})
 
 
 @pytest.mark.parametrize("mini", [None, 1, 3])
