@@ -44,7 +44,10 @@ class Backwards:
 
 def library_loss(encoder: Any) -> Any:
     """One of sentence-transformers' own."""
-    from sentence_transformers.losses import MultipleNegativesRankingLoss
+    try:
+        from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+    except ModuleNotFoundError:  # before 6.0
+        from sentence_transformers.losses import MultipleNegativesRankingLoss
 
     SEEN.setdefault("encoder", []).append(encoder)
     return MultipleNegativesRankingLoss(encoder)

@@ -50,11 +50,11 @@ class SentenceSimilarity(Recipe):
     """most sentences to learn from, spread over those there are; 0 for all"""
     test_pairs: Annotated[int, NOT_NEGATIVE] = 0
     """most pairs of each set to judge on; 0 for all"""
-    steps: Annotated[int, at_least(1)] = 60
+    steps: Annotated[int, at_least(1)] = 40
     """optimiser steps of every arm that is trained (published: one epoch of 1,000,000 sentences, 7,812 steps)"""
-    batch_size: Annotated[int, at_least(2)] = 64
+    batch_size: Annotated[int, at_least(2)] = 32
     """sentences in a batch (published: 128)"""
-    learning_rate: Annotated[float, above(0)] = 1e-4
+    learning_rate: Annotated[float, above(0)] = 3e-5
     """of AdamW, after a tenth of the steps falling to 0 (published: 1e-5)"""
     max_tokens: Annotated[int, at_least(4)] = 32
     """tokens of a sentence that are read while training (published: 32)"""
