@@ -79,13 +79,12 @@ def test_what_is_not_trained_is_judged_once_and_is_the_same_for_every_seed(smoke
 
 
 def test_training_moves_the_encoder_and_losses_differ(smoke: Path, data: Path, tmp_path: Path) -> None:
-    arms = ["whitened-cse", "whitened-cse+compat", "group-whitening", "simcse-3", "whitened-cse-2"]
-    assert main([*RUN, "--out", str(tmp_path / "run"), "--arms", *arms]) == 0
+    arms = ["whitened-cse", "whitened-cse+compat", "group-whitening", "simcse-3"]
+    assert main([*RUN, "--test-pairs", "20", "--out", str(tmp_path / "run"), "--arms", *arms]) == 0
     weights = {arm: (model(tmp_path / "run", arm) / "model.safetensors").read_bytes() for arm in arms}
-    assert len({*weights.values()}) == len(arms)
-    same = (model(smoke, "whitened-cse") / "model.safetensors").read_bytes()
-    assert weights["whitened-cse"] == same
-    assert same != (model(smoke, "simcse-2") / "model.safetensors").read_bytes()
+    assert weights["whitened-cse"] == (model(smoke, "whitened-cse") / "model.safetensors").read_bytes()
+    weights["simcse-2"] = (model(smoke, "simcse-2") / "model.safetensors").read_bytes()
+    assert len({*weights.values()}) == len(weights)
 
 
 def test_what_is_saved_is_an_ordinary_model_of_the_kind_it_was(smoke: Path) -> None:

@@ -317,7 +317,7 @@ def test_pooling_is_changed_where_that_is_asked_for() -> None:
 
 # A run with every lever -----------------------------------------------------------------------------------------------
 
-ARMS = ("untrained", "mine", "mine+backwards+ear", "bare+few+short", "mine+wide", "mine+whitening", "wide")
+ARMS = ("mine+backwards+ear", "bare+few+short", "mine+whitening", "wide")
 
 
 @pytest.fixture(scope="module")
@@ -332,7 +332,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setattr(Asset, "checksums", lambda self: {})
         patch.setenv("KILTER_DATA", str(folder))
         SEEN.clear()
-        yield run(small(arms=ARMS, out=folder / "run"), "kilter run whitened-cse")
+        yield run(small(arms=ARMS, test_pairs=40, out=folder / "run"), "kilter run whitened-cse")
 
 
 def weights(done: Path, arm: str) -> bytes:
@@ -350,19 +350,19 @@ class TestLevers:
     def test_sampler_callbacks_and_options(self, done: Path) -> None:
         assert SEEN["drawn"][:16] == [*range(199, 183, -1)]
         assert SEEN["steps"] == [(step, 4) for step in range(1, 5)]
-        assert weights(done, "mine+backwards+ear") != weights(done, "mine")
 
     def test_a_loss_of_the_library_trains_the_encoder(self, done: Path) -> None:
         assert all(hasattr(encoder, "encode") for encoder in SEEN["encoder"])
-        assert len({weights(done, arm) for arm in ("mine", "bare+few+short", "wide")}) == 3
+        assert len({weights(done, arm) for arm in ARMS}) == len(ARMS)
 
     def test_a_module_is_attached_before_and_whitening_after(self, done: Path) -> None:
         from kilter.tasks.sentence_similarity.networks import encode, load
 
         shapes = {
             arm: encode(load(done / "arms" / arm / "seed-0" / "model", "cpu"), ["a", "b"]).shape[1]
-            for arm in ("mine", "mine+wide", "wide", "mine+whitening")
+            for arm in ("mine+whitening", "wide")
         }
-        assert shapes == {"mine": 32, "mine+wide": 64, "wide": 64, "mine+whitening": 32}
-        assert weights(done, "mine+whitening") == weights(done, "mine")
-        assert "whiten" in (done / "arms" / "mine+whitening" / "seed-0" / "model" / "README.md").read_text()
+        assert shapes == {"mine+whitening": 32, "wide": 64}
+        parts = read_json(done / "arms" / "mine+whitening" / "seed-0" / "model" / "modules.json")
+        assert parts[-1]["type"].endswith("Dense")
+        assert "`whiten` True" in (done / "arms" / "mine+whitening" / "seed-0" / "model" / "README.md").read_text()
