@@ -28,7 +28,7 @@ def load_sentences(kind: Literal["SentenceTransformer", "CrossEncoder"], name: s
         Unloadable: there is none, it is not whole, or weights are missing.
         ModuleNotFoundError: sentence-transformers, or for a LoRA peft, is not installed.
     """
-    library = extra("sentence_transformers", "generation")
+    library = extra("sentence_transformers")
     from transformers import PreTrainedModel
 
     with reading(name, f"a {kind} of sentence-transformers"):
