@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from kilter.data.similarity import ScoredPairs
 from scipy.stats import spearmanr
 from torch import Tensor
 
 from kilter.core.paper import cards
+from kilter.data.similarity import ScoredPairs
 from kilter.lab.arms import Levers, Term
 from kilter.lab.files import read_json
 from kilter.lab.recipe import Recipe

@@ -11,6 +11,12 @@ if TYPE_CHECKING:
 
 Pooling = Literal["given", "mean", "cls"]
 
+BASES = {
+    "minilm": ("minilm", "sentence-transformers/all-MiniLM-L6-v2", "apache-2.0"),
+    "gemma": ("gemma3-270m", "google/gemma-3-270m", "gemma"),
+}
+"""What encoders of ours are cut from, by the beginning of their names: the asset, its hub id and its licence."""
+
 
 def fresh_encoder(name: str, texts: Sequence[str], device: str, pooling: Pooling) -> "SentenceTransformer":
     """An encoder before any training: minilm-3, minilm, random, a folder or a hub id.
@@ -34,6 +40,13 @@ def fresh_encoder(name: str, texts: Sequence[str], device: str, pooling: Pooling
     else:  # with a Normalize at its end, if it has one: what is saved is a model of the same kind
         encoder = load_sentences("SentenceTransformer", name, device)
     return encoder if pooling == "given" else _pooled(encoder, name, pooling)
+
+
+def base_of(name: str) -> tuple[str, str, str] | None:
+    """Asset, hub id and licence of what an encoder of ours is made of; None for any other."""
+    from kilter.data.encoders import is_ours
+
+    return BASES[name.partition("-")[0]] if is_ours(name) else None
 
 
 def modules() -> Any:

@@ -21,7 +21,7 @@ from kilter.lab.locks import one_at_a_time
 from kilter.lab.options import NOT_NEGATIVE, above, at_least
 from kilter.lab.recipe import Advance, Judged, Metric, Picture, Provenance, Recipe
 from kilter.models.names import check_model_name
-from kilter.tasks.sentence_similarity import figures, sources
+from kilter.tasks.sentence_similarity import figures, networks, sources
 from kilter.tasks.sentence_similarity.rivals import rivals
 
 if TYPE_CHECKING:
@@ -160,7 +160,8 @@ class SentenceSimilarity(Recipe):
         Raises:
             ValueError: they are not what they should be, or too few for a batch.
         """
-        note = sources.credits_of([name for name in ("minilm", "gemma") if self.model.startswith(name)][:1])
+        base = networks.base_of(self.model)
+        note = sources.credits_of([base[0]] if base else [])
         if self.train_data is not None:
             found = sources.own_texts(self.train_data, self.eval_data, self.sets, note)
         else:
@@ -207,9 +208,7 @@ class SentenceSimilarity(Recipe):
         shutil.rmtree(work, ignore_errors=True)
 
     def _given(self) -> "SentenceTransformer":
-        from kilter.tasks.sentence_similarity.networks import fresh_encoder
-
-        return fresh_encoder(self.model, self._sentences(), self.device, self.pooling)
+        return networks.fresh_encoder(self.model, self._sentences(), self.device, self.pooling)
 
     def _sentences(self, count: int = 0) -> Sequence[str]:
         found = next(iter(self._texts.columns.values()))
@@ -235,9 +234,8 @@ class SentenceSimilarity(Recipe):
     def _write_card(self, folder: Path, arm: str) -> None:
         from kilter.lab.card import write_model_card
 
-        how: Any = {"library": "sentence-transformers"}
-        if self.model.startswith("minilm"):
-            how |= {"base": "sentence-transformers/all-MiniLM-L6-v2", "licence": "apache-2.0"}
+        _, base, licence = networks.base_of(self.model) or ("", None, None)
+        how: Any = {"base": base, "licence": licence, "library": "sentence-transformers"}
         write_model_card(folder, self, arm, self._texts.provenance, **how)
 
     # Judging ------------------------------------------------------------------------------------------------
@@ -259,11 +257,10 @@ class SentenceSimilarity(Recipe):
         from functools import partial
 
         from kilter.tasks.sentence_similarity.judging import judge
-        from kilter.tasks.sentence_similarity.networks import encode, load
 
-        encoder = self._given() if model is None else load(model, self.device)
+        encoder = self._given() if model is None else networks.load(model, self.device)
         averaged = [name for name in self._texts.sets if name not in map(sources.metric_of, figures.DEV)]
-        found = judge(partial(encode, encoder), self._texts.sets, averaged, self._sentences(_FITTED_ON))
+        found = judge(partial(networks.encode, encoder), self._texts.sets, averaged, self._sentences(_FITTED_ON))
         write_json(place, found.space)
         return Judged(found.figures, found.rows)
 
