@@ -292,9 +292,9 @@ PAPER = Paper(
         Claim(
             text="similarity of sentences is judged better than by the contrastive baseline",
             published="78.78 against 76.25 Spearman, mean of seven STS sets",
-            metric="sts",
+            metric="sts_average",
             better="higher",
-            baseline="simcse",
+            baseline="simcse-2",
             arm="whitened-cse",
             by=2.53,
         ),
@@ -302,14 +302,14 @@ PAPER = Paper(
             text="whitening spreads the vectors, beyond what contrast alone does",
             metric="uniformity",
             better="lower",
-            baseline="simcse",
+            baseline="simcse-2",
             arm="whitened-cse",
         ),
         Claim(
             text="several positives, made more diverse by the shuffle, lie closer",
             metric="alignment",
             better="lower",
-            baseline="simcse",
+            baseline="simcse-2",
             arm="whitened-cse",
         ),
         Claim(
