@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 
-from kilter.lab import delays, plots, timeline
+from kilter.lab import delays, embedding_plots, plots, timeline
 from kilter.lab.layout import lanes, width, wrap
 from kilter.lab.text_columns import text_columns
 from kilter.lab.theme import theme
@@ -149,6 +149,54 @@ CURVES: Mapping[str, tuple[dict[str, list[float]], str]] = {
 @pytest.mark.parametrize("name", CURVES)
 def test_delay_curves(name: str, check: Callable[..., list[str]]) -> None:
     check(delays, delays.delay_curves, *CURVES[name])
+
+
+SPECTRA: Mapping[str, dict[str, list[float]]] = {
+    "one": {"a": [3.0]},
+    "two": {"a": [3.0, 2.0]},
+    "all alike": {"a": [1.0] * 40},
+    "dead": {"a": [1.0, 1e-9, 0.0, 0.0]},
+    "one direction": {"a": [1e9, *[1e-9] * 9]},
+    "wide": {"a": [*np.geomspace(1, 1e-5, 5000)]},
+    "nasty": {name: [1.0, 0.5, 0.3 / (place + 1)] for place, name in enumerate(NAMES)},
+    "many": {f"{place} {LONG}": [*np.linspace(1, 0, 99 + place)] for place in range(30)},
+}
+
+
+@pytest.mark.parametrize("name", SPECTRA)
+def test_spectra(name: str, check: Callable[..., list[str]]) -> None:
+    assert [text for text in check(embedding_plots, embedding_plots.spectrum_plot, SPECTRA[name]) if text[0].isdigit()]
+
+
+CLOUD = (RAND.normal(size=99) / 3).tolist()
+COSINES: Mapping[str, Mapping[str, Any]] = {
+    "one": {"a": [0.3]},
+    "all the same": {"a": [1.0] * 9},
+    "opposites": {"a": [-1.0, 1.0]},
+    "very near": {"a": [0.999999, 0.999998], "b": [0.9999995]},
+    "nasty": {name: {name: CLOUD, "b": CLOUD} for name in NAMES},
+    "many kinds": {f"{place} {LONG}": CLOUD for place in range(20)},
+    "many models": {f"{place} {LONG}": {LONG: CLOUD, "pairs": CLOUD} for place in range(20)},
+}
+
+
+@pytest.mark.parametrize("name", COSINES)
+def test_cosines(name: str, check: Callable[..., list[str]]) -> None:
+    assert "cosine" in check(embedding_plots, embedding_plots.similarity_plot, COSINES[name])
+
+
+MAPS: Mapping[str, tuple[dict[str, Any], list[str]]] = {
+    "one": ({"a": [[0.0, 0.0]]}, ["x"]),
+    "long": ({LONG: RAND.normal(size=(9, 2)), WORD: RAND.normal(size=(9, 2))}, [LONG, WORD, "a"] * 3),
+    "nasty": ({name: RAND.normal(size=(16, 2)) for name in NAMES}, NAMES * 2),
+    "many": ({f"{place} {LONG}": RAND.normal(size=(40, 2)) for place in range(11)}, [f"{p} {LONG}" for p in range(40)]),
+    "huge": ({"a": [[1e30, 1.0], [-1e30, 1.0]]}, ["x", "y"]),
+}
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_maps(name: str, check: Callable[..., list[str]]) -> None:
+    check(embedding_plots, embedding_plots.map_plot, *MAPS[name])
 
 
 @pytest.mark.parametrize("count", [1, 3, 5, 12])
