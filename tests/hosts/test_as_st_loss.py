@@ -193,17 +193,6 @@ def test_it_is_the_objective_on_vectors_of_a_loop_of_ones_own(folder: Path, tmp_
     assert_close(made.model[2].linear.weight, expected.detach(), rtol=1e-4, atol=1e-5)
 
 
-class Learning(Objective):
-    """Has a parameter."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.ones(()))
-
-    def forward(self, prefix: Any) -> LossOutput:
-        return LossOutput(self.weight * prefix.sum())
-
-
 def test_what_does_not_fit_is_said(folder: Path, tmp_path: Path, own_messages: None) -> None:
     from kilter.hosts.sentence_transformers import as_st_loss
 
@@ -214,8 +203,6 @@ def test_what_does_not_fit_is_said(folder: Path, tmp_path: Path, own_messages: N
         as_st_loss(torch.nn.Linear(1, 1), model)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="model must be a SentenceTransformer, got Linear"):
         as_st_loss(RankGenLoss(), torch.nn.Linear(1, 1))
-    with pytest.raises(ValueError, match="Learning has parameters"):
-        as_st_loss(Learning(), model)
     made = trainer(folder, tmp_path / "run", rows=data(("prefix", "other")))
     with pytest.raises(ValueError, match="lacks the columns continuation; it has prefix, other: rename them"):
         made.train()

@@ -1,0 +1,194 @@
+"""What an objective is given of sentence-transformers' columns: views, labels of several kinds, raw vectors."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from kilter.core import LossOutput, Objective
+from kilter.core.objective import Objective as Base
+from tests.decoding.encoders import TEXTS
+from tests.hosts.small_encoder import DIM, folder_of, load, one_batch, rows, trainer
+
+pytest.importorskip("sentence_transformers")
+pytestmark = pytest.mark.host
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> None:
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return folder_of(tmp_path_factory.mktemp("encoder"))
+
+
+def keeps(objective: Any, given: dict[str, Any]) -> LossOutput:
+    objective.seen.append(given)
+    part = sum(value.pow(2).mean() for value in given.values() if value is not None and value.is_floating_point())
+    return LossOutput(part, {"square": part})
+
+
+class Keeper(Base):
+    """Keeps what it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[dict[str, Any]] = []
+
+    def config(self) -> dict[str, Any]:
+        return {}
+
+
+class Views(Keeper):
+    def forward(self, views: Any, generator: Any = None, group: Any = None) -> LossOutput:
+        return keeps(self, {"views": views, "group": group})
+
+
+class Pair(Keeper):
+    def forward(self, centre: Any, context: Any, language: Any = None) -> LossOutput:
+        return keeps(self, {"centre": centre, "context": context, "language": language})
+
+
+class Own(Keeper):
+    """Names that are in no glossary."""
+
+    def forward(self, left: Any, likeness: Any, right: Any, language: Any, gain: Any = None) -> LossOutput:
+        return keeps(self, {"left": left, "likeness": likeness, "right": right, "language": language, "gain": gain})
+
+
+def seen(made: Any) -> dict[str, Tensor]:
+    one_batch(made)
+    return made.loss.objective.seen[-1]
+
+
+def vectors(model: Any, made: Any, column: int) -> Tensor:
+    return model.encode(made.train_dataset[:4][f"text{column}"], convert_to_tensor=True)
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3])
+def test_views_are_all_text_columns_in_one_pass(folder: Path, tmp_path: Path, columns: int) -> None:
+    from kilter.hosts import sentence_transformers as host
+
+    model = load(folder)
+    made = trainer(model, Views(), rows(columns, label=[*range(8)]), tmp_path)
+    passes: list[int] = []
+    model[0].register_forward_hook(lambda *_: passes.append(1))
+    given = seen(made)
+    assert sum(passes) == (1 if host._together() else columns)
+    assert given["views"].shape == (columns, 4, DIM)
+    for column in range(columns):
+        assert_close(given["views"][column], vectors(model, made, column))
+    assert given["group"].tolist() == [0, 1, 2, 3]
+    made.data_collator = made.loss.by_name(made.data_collator)
+    made.train_dataset = made.train_dataset.rename_column("label", "group")
+    named = seen(made)
+    assert torch.equal(named["views"], given["views"])
+    assert torch.equal(named["group"], given["group"])
+
+
+def test_the_objective_sees_what_goes_into_the_last_normalize(folder: Path, tmp_path: Path) -> None:
+    plain, unit = load(folder), load(folder, normalized=True)
+    for objective in (Views(), Pair()):
+        made = trainer(unit, objective, rows(2), tmp_path)
+        given = seen(made)
+        raw = given["views"] if "views" in given else torch.stack([given["centre"], given["context"]])
+        assert_close(raw, torch.stack([vectors(plain, made, 0), vectors(plain, made, 1)]))
+        assert not torch.allclose(raw.norm(dim=-1), torch.ones(()))
+    assert_close(unit.encode(TEXTS, convert_to_tensor=True).norm(dim=-1), torch.ones(4))
+    found = unit.encode(TEXTS[:1], output_value=None)[0]
+    assert {*found} == {*plain.encode(TEXTS[:1], output_value=None)[0]}, "and nothing of ours is left in its output"
+
+
+def test_raw_vectors_come_through_wrappers(folder: Path, tmp_path: Path) -> None:
+    """What is run is the wrapper: DDP and the like keep their processes in step by it."""
+    unit = load(folder, normalized=True)
+    made = trainer(unit, Pair(), rows(2), tmp_path)
+    alone = seen(made)
+    calls: list[int] = []
+
+    class Wrapper(torch.nn.DataParallel):
+        def forward(self, *inputs: Any, **named: Any) -> Any:
+            calls.append(1)
+            return self.module(*inputs, **named)
+
+    made.loss.model = Wrapper(unit)
+    made.model_wrapped = made.loss.model
+    batch = made.data_collator([made.train_dataset[i] for i in range(4)])
+    with torch.no_grad():
+        made.compute_loss(made.model_wrapped, {**batch})
+    assert len(calls) == 2
+    assert_close(made.loss.objective.seen[-1]["centre"], alone["centre"])
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+def test_a_column_of_lists_is_split_in_the_order_of_labels(folder: Path, tmp_path: Path, by_name: bool) -> None:
+    numbers = [[i / 4, i % 3] for i in range(8)]
+    if by_name:
+        data = rows(2).rename_columns({"text0": "right", "text1": "left"}).select_columns(["right", "left"])
+        data = data.add_column("language", [n[1] for n in numbers]).add_column("likeness", [n[0] for n in numbers])
+    else:
+        data = rows(2, label=numbers)
+    made = trainer(load(folder), Own(), data, tmp_path, labels=("likeness", "language"))
+    assert made.loss.vectors == ("left", "right")
+    if by_name:
+        made.data_collator = made.loss.by_name(made.data_collator)
+    given = seen(made)
+    assert given["likeness"].tolist() == [0, 0.25, 0.5, 0.75]
+    assert given["likeness"].is_floating_point()
+    assert given["language"].tolist() == [0, 1, 2, 0]
+    assert given["language"].dtype == torch.long
+    assert given["gain"] is None
+    first = vectors(made.model, made, 0) if not by_name else made.model.encode(data[:4]["left"], convert_to_tensor=True)
+    assert_close(given["left"], first)
+
+
+@pytest.mark.parametrize("label", [[0, 1, 2, 0], [0.5, 1.5, -1.0, 2.0]])
+def test_one_name_takes_integers_or_floats(folder: Path, tmp_path: Path, label: list[Any]) -> None:
+    class Scored(Keeper):
+        def forward(self, centre: Any, context: Any, score: Any) -> LossOutput:
+            return keeps(self, {"centre": centre, "context": context, "score": score})
+
+    given = seen(trainer(load(folder), Scored(), rows(2, 4, label=label), tmp_path, labels="score"))
+    assert given["score"].tolist() == label
+    assert given["score"].is_floating_point() == isinstance(label[0], float)
+    assert seen(trainer(load(folder), Pair(), rows(2, 4, label=[3, 1, 2, 0]), tmp_path))["language"].tolist() == [
+        3, 1, 2, 0
+    ]  # fmt: skip
+
+
+def test_what_labels_and_columns_do_not_fit_is_said(folder: Path, tmp_path: Path) -> None:
+    from kilter.hosts.sentence_transformers import as_st_loss
+
+    model = load(folder)
+    with pytest.raises(ValueError, match=r"labels: Own takes no 'likenes'; did you mean 'likeness'\?"):
+        as_st_loss(Own(), model, labels="likenes")
+    with pytest.raises(ValueError, match="labels: each argument once"):
+        as_st_loss(Own(), model, labels=("likeness", "likeness"))
+    with pytest.raises(TypeError, match="Own asks for language"):
+        as_st_loss(Own(), model, labels="likeness")
+
+    class Both(Keeper):
+        def forward(self, views: Any, centre: Any) -> LossOutput:
+            return keeps(self, {"views": views, "centre": centre})
+
+    with pytest.raises(TypeError, match="Both asks for centre, views; sentence-transformers has"):
+        as_st_loss(Both(), model)
+    made = trainer(model, Own(), rows(2, label=[[0.0, 1.0, 2.0]] * 8), tmp_path, labels=("likeness", "language"))
+    with pytest.raises(
+        ValueError, match="rows of the label column hold 3 numbers; they feed likeness, language of Own"
+    ):
+        one_batch(made)
+    made = trainer(model, Own(), rows(2), tmp_path, labels=("likeness", "language"))
+    with pytest.raises(ValueError, match="the data has no language, likeness; Own takes text columns left, right, and"):
+        one_batch(made)
+    made.data_collator = made.loss.by_name(made.data_collator)
+    with pytest.raises(ValueError, match="the data lacks the columns language, left, likeness, right; it has text0"):
+        one_batch(made)
