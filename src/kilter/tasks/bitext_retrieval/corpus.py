@@ -75,22 +75,16 @@ def part_of(name: str) -> Literal["train", "dev", "test"]:
 def shared_out(documents: "Mapping[str, Iterable[Document]]", most: int) -> dict[str, list[Sentences]]:
     """Documents to learn from: `most` of each language, and no package in two, so that nothing is parallel.
 
-    The language with the fewest chooses first. A sentence that stands in several documents of a language, as
-    boilerplate does, stays in the first; a document of which less than two sentences are left goes.
+    The language with the fewest chooses first.
     """
     taken: set[str] = set()
     found: dict[str, list[Sentences]] = {}
-    pools = {language: list(some) for language, some in documents.items()}
+    pools = {language: [one for one in some if len(one.sentences) > 1] for language, some in documents.items()}
     for language in sorted(pools, key=lambda one: (len(pools[one]), one)):
-        free = [document for document in pools[language] if document.id not in taken]
-        order, seen, kept = random.Random(f"documents {language}").sample(free, len(free)), set(), []
-        for document in order:
-            fresh = [one for one in dict.fromkeys(document.sentences) if one not in seen]
-            if len(kept) < most and len(fresh) > 1:
-                seen.update(fresh)
-                taken.add(document.id)
-                kept.append(fresh)
-        found[language] = kept
+        free = [one for one in pools[language] if one.id not in taken]
+        chosen = random.Random(f"documents {language}").sample(free, min(most, len(free)))
+        taken.update(one.id for one in chosen)
+        found[language] = [one.sentences for one in chosen]
     return {language: found[language] for language in pools}
 
 

@@ -19,9 +19,7 @@ def pictures(summary: Mapping[str, Any], shapes: Mapping[str, Path]) -> list[Pic
     if not there:
         return []
     cosines = {
-        f"{label}: {said}": shape[kind]
-        for label, shape in there.items()
-        for kind, said in (("others", "other pairs"), ("translations", "translations"))
+        label: {"other pairs": shape["others"], "translations": shape["translations"]} for label, shape in there.items()
     }
     first = next(iter(there.values()))
     return [

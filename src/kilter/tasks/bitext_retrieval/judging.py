@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kilter.evaluation.embeddings import cosines, effective_rank, spectrum, uniformity, unit
+from kilter.evaluation.embeddings import cosines, effective_rank, principal_plane, spectrum, uniformity, unit
 from kilter.evaluation.retrieval import bitext_retrieval
 from kilter.lab.recipe import Judged
 from kilter.tasks.bitext_retrieval.corpus import Corpus, Pair
@@ -128,13 +128,11 @@ def _told_apart(learnt: Mapping[str, Tensor], judged: Mapping[str, Tensor]) -> f
 def _pictured(both: Mapping[str, tuple[Tensor, Tensor]], every: Mapping[str, Tensor]) -> dict[str, Any]:
     """What the report draws: the spectrum, cosines of translations and of other pairs, and a map of two directions."""
     some = {language: (x[:_SHOWN], y[:_SHOWN]) for language, (x, y) in both.items()}
-    shown = unit(torch.cat([x[: _SHOWN // 3] for x in every.values()]))
-    centred = shown - shown.mean(0)
-    plane = torch.linalg.svd(centred, full_matrices=False).Vh[:2]
+    shown = torch.cat([x[: _SHOWN // 3] for x in every.values()])
     return {
         "spectrum": spectrum(unit(torch.cat([*every.values()]))).tolist(),
         "translations": torch.cat([cosines(x, y) for x, y in some.values()]).tolist(),
         "others": torch.cat([cosines(x, y.roll(1, 0)) for x, y in some.values()]).tolist(),
-        "map": (centred @ plane.T).tolist(),
+        "map": principal_plane(unit(shown)).tolist(),
         "languages": [language for language, x in every.items() for _ in x[: _SHOWN // 3]],
     }
