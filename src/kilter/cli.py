@@ -102,7 +102,7 @@ def _first_line(error: Exception) -> str:
 
 def _dispatch(given: list[str]) -> int:
     if not given or given[0] in ("-h", "--help", "help"):
-        lines = "\n".join(f"  {name:<9} {what}" for name, what in commands().items())
+        lines = "\n".join(f"  {name:<10} {what}" for name, what in commands().items())
         print(HELP.format(commands=lines, exit_codes=EXIT_CODES))
         return 0 if given else 2
     if given[0] == "--version":

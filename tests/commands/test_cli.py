@@ -34,7 +34,7 @@ def test_help_of_all_commands_costs_nothing() -> None:
     said = [run_alone(code).splitlines() for _ in range(3)]
     assert said[0][-2] == "[]"
     assert min(float(lines[-1]) for lines in said) < 0.3
-    assert all(f"\n  {name:<9} " in "\n".join(said[0]) for name in commands())
+    assert all(f"\n  {name:<10} " in "\n".join(said[0]) for name in commands())
 
 
 def test_every_file_is_a_command() -> None:

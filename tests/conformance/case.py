@@ -43,6 +43,11 @@ DRAW: dict[str, Callable[[Generator], Any]] = {
     "targets": lambda g: torch.randint(1, 6, (4, 3), generator=g),
     "target_lengths": lambda g: torch.tensor([3, 2, 0, 1]),
     "references": lambda g: ["ab c", "cab", "b", "a d"],
+    "views": lambda g: torch.randn(3, 4, 6, generator=g, dtype=torch.float64),
+    "group": lambda g: torch.tensor([5, 3, 5, 8]),
+    "centre": lambda g: torch.randn(4, 6, generator=g, dtype=torch.float64),
+    "context": lambda g: torch.randn(4, 6, generator=g, dtype=torch.float64),
+    "language": lambda g: torch.tensor([0, 1, 1, 0]),
 }
 """One input by name: four sequences, floats in float64."""
 

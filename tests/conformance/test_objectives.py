@@ -84,9 +84,11 @@ def test_two_processes_are_one(case: Case, halves: dict[str, Tensor]) -> None:
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_every_device_gives_the_same(case: Case, device: str) -> None:
     """Value as on the CPU; on CUDA also without waiting for the device."""
-    pure = case.pure()
+    objective = case.build()
+    pure = case.pure(objective)
     single = pure.map(lambda _, v: v.float() if is_float(v) else v)
     expected = pure.gradient(single)
+    objective.to(device)
     there = {name: v.to(device) if isinstance(v, Tensor) else v for name, v in single.items()}
     if device == "cuda":
         torch.cuda.set_sync_debug_mode("error")

@@ -1,5 +1,6 @@
 """A tiny encoder of sentence-transformers with mean pooling, and its stock trainer with a loss of ours."""
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,10 @@ DIM = 16
 
 def normalize() -> Any:
     """The library's last layer of most models."""
-    try:
-        from sentence_transformers.base.modules import Normalize
-    except ImportError:  # before 6
-        from sentence_transformers.models import Normalize
-    return Normalize()
+    from importlib.util import find_spec
+
+    name = "sentence_transformers.base.modules"
+    return import_module(name if find_spec(name) else "sentence_transformers.models").Normalize()
 
 
 def folder_of(place: Path, **config: Any) -> Path:

@@ -235,7 +235,7 @@ def _measure(asked: Latency) -> int:
 
 def _reference(against: str, rows: "Sequence[Row]", data: str) -> "tuple[Sequence[Row], list[list[Span]] | None]":
     """The rows that have a reference, and their words' spans; None where the reference is a model."""
-    from kilter.data.manifests import HUB_ID
+    from kilter.data.hub import HUB_ID
 
     path, texts = Path(against), {utterance_key(row.id): row.text for row in rows}
     if against == OWN:

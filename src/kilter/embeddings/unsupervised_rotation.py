@@ -1,0 +1,130 @@
+"""A rotation from one space to another without a single pair: a start, then Procrustes on mutual CSLS neighbours.
+
+Source: the refinement of A. Conneau et al., "Word Translation Without Parallel Data", ICLR 2018; the start from sorted
+similarities of M. Artetxe et al., "A robust self-learning method for fully unsupervised cross-lingual mappings of word
+embeddings", ACL 2018. Departures: no adversary and nothing random; what is judged was not fitted, and a rotation is
+held back where pairs are few for the width. Without either, pairs that are wrong confirm themselves.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from kilter.core.checks import whole
+from kilter.ops.csls import csls_neighbours
+from kilter.ops.procrustes import procrustes
+
+_HELD_OUT = 5
+"""Every fifth row judges, the others are fitted."""
+_ROUNDS = 50
+_PATIENCE = 3
+"""Rounds without a gain after which a start is done."""
+_HOLD = 10.0
+"""How firmly a rotation stays where it was, in units of the singular values that pairs by chance would have."""
+_POINTS = 512
+"""Places at which sorted similarities are compared."""
+_BLOCK = 1 << 23
+"""Similarities held at once."""
+
+
+def unsupervised_rotation(
+    x: Float[Tensor, "n dim"], y: Float[Tensor, "m dim"], *, neighbours: int = 10, sample: int = 5000
+) -> Float[Tensor, "dim dim"]:
+    r"""The orthogonal matrix W that lays the directions of x over those of y, as far as rows tell that it should.
+
+    There are two starts: no rotation, for spaces that lie near to each other already; and that of rows whose sorted
+    cosines with all rows of their own side are alike, which no rotation changes, for spaces of like shape. Each is
+    refined: the rows of both sides that are each other's nearest by CSLS are P pairs (i, j), and
+
+    $$W \leftarrow \arg\max_{W^\top W = I} \sum_{(i, j)} x_i W y_j^\top
+        + \lambda \, \mathrm{tr}(W_{\text{before}}^\top W), \qquad \lambda = 10 \sqrt{P / D}$$
+
+    as long as it gains. What is gained is the mean CSLS of rows of x, which no pair was made of, with their nearest of
+    y. The best of all rounds is returned, no rotation among them, so that the result is never worse than none by that.
+
+    The result depends on the rows, not on their order. If y holds the rows of x rotated and scaled, in any order, it
+    is found, whatever they are like; from other rows of a like space only where that has a shape that tells directions
+    apart, and no cloud that is the same in all of them.
+
+    Args:
+        x: vectors of one space as rows, n ≥ 2; their lengths do not matter.
+        y: vectors of the other.
+        neighbours: of CSLS.
+        sample: how many rows of each side are looked at, spread over the widest component; time grows with its square.
+
+    Returns:
+        W, for `x @ W`, in the precision of x, float32 at least.
+
+    Example:
+        >>> x = torch.randn(100, 4, generator=torch.Generator().manual_seed(0))
+        >>> turned = x.roll(1, 1)[torch.randperm(100)]  # another order of components, and of rows
+        >>> unsupervised_rotation(x, turned).round().abs()
+        tensor([[0., 1., 0., 0.],
+                [0., 0., 1., 0.],
+                [0., 0., 0., 1.],
+                [1., 0., 0., 0.]])
+    """
+    whole("neighbours", neighbours, 1)
+    whole("sample", sample, 2)
+    x, y = (F.normalize(_spread(side, sample), dim=1) for side in (x, y))
+    judge = torch.arange(len(x), device=x.device) % _HELD_OUT == _HELD_OUT // 2
+    fitted, judging = x[~judge], x[judge] if judge.any() else x
+
+    def gain(rotation: Tensor) -> float:
+        return float(csls_neighbours(judging @ rotation, y, neighbours).gain.mean())
+
+    best = none = torch.eye(x.shape[1]).to(x)
+    most = gain(none)
+    for start in (none, _by_similarities(x, y, ~judge, neighbours)):
+        waited = 0
+        for rotation in _refined(start, fitted, y, neighbours):
+            if (now := gain(rotation)) > most:
+                best, most, waited = rotation, now, 0
+            elif (waited := waited + 1) > _PATIENCE:
+                break
+    return best
+
+
+def _spread(side: Tensor, most: int) -> Tensor:
+    """At most so many rows, in an order and at places that do not depend on the order in which they came."""
+    side = side.to(torch.promote_types(side.dtype, torch.float32))
+    ordered = side[side[:, side.var(0).argmax()].argsort(stable=True)]
+    return ordered[torch.linspace(0, len(side) - 1, min(most, len(side)), device=side.device).long()]
+
+
+def _by_similarities(x: Tensor, y: Tensor, fitted: Tensor, neighbours: int) -> Tensor:
+    """The rotation from rows of x to those of y that see their own side in the same way."""
+    points = min(len(x), len(y), _POINTS)
+    seen_x, seen_y = _sorted_similarities(x, points), _sorted_similarities(y, points)
+    usual = torch.cat([seen_x, seen_y]).mean(0)
+    rows, matches = csls_neighbours(seen_x - usual, seen_y - usual, neighbours).mutual()
+    kept = fitted[rows]  # what judges must not be fitted
+    return procrustes(x[rows[kept]], y[matches[kept]])
+
+
+def _sorted_similarities(side: Tensor, points: int) -> Tensor:
+    """For each row its cosines with all rows of its side, sorted, at evenly spaced places."""
+    at = torch.linspace(0, len(side) - 1, points, device=side.device)
+    low, high = at.floor().long(), at.ceil().long()
+    found = []
+    for part in side.split(max(1, _BLOCK // len(side))):
+        cosines = (part @ side.mT).sort(1).values
+        found.append(torch.lerp(cosines[:, low], cosines[:, high], at - low))
+    return torch.cat(found)
+
+
+def _refined(rotation: Tensor, x: Tensor, y: Tensor, neighbours: int) -> Iterator[Tensor]:
+    """A start, and what Procrustes on mutual neighbours makes of it round by round, until the pairs stay."""
+    before = None
+    for _ in range(_ROUNDS):
+        yield rotation
+        rows, matches = csls_neighbours(x @ rotation, y, neighbours).mutual()
+        pairs = torch.stack([rows, matches])
+        if before is not None and torch.equal(pairs, before):
+            return
+        before = pairs
+        weight = _HOLD * (len(rows) / x.shape[1]) ** 0.5
+        rotation = procrustes(x[rows], y[matches], prior=rotation, weight=weight)
