@@ -18,6 +18,7 @@ Split = Literal["test", "dev"]
 Sentences = Sequence[str]
 """Of one document, in order."""
 
+
 class Pair(NamedTuple):
     """A sentence and its translation in the pivot."""
 

@@ -17,7 +17,7 @@ def fresh_encoder(name: str, texts: Iterable[str], seed: int, device: str) -> "S
     """A SentenceTransformer before any training: gemma-6 and the like, random, a folder or a hub id."""
     if name == "random":
         return _random(texts, seed, device)
-    from kilter.data.pretrained import sentence_encoder
+    from kilter.data.encoders import sentence_encoder
 
     return sentence_encoder(name, device=device)
 

@@ -76,5 +76,6 @@ def calibrated(
     """A calibration fitted to what was learnt from, or to the test itself."""
     from kilter.embeddings import LanguageCalibration
 
-    how: Any = {"steps": steps, "statistics": statistics}
-    return LanguageCalibration(**how).fit({**(judged if transductive else learnt)}, pivot=pivot).transform
+    chosen: Any = {"statistics": statistics}
+    how: Any = {"pivot": pivot, "steps": steps}
+    return LanguageCalibration(**chosen).fit(judged if transductive else learnt, **how).transform

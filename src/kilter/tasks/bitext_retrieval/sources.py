@@ -72,9 +72,7 @@ def debian(languages: Sequence[str], pivot: str, *, documents: int, test_pairs: 
     return _corpus(shared, tests, credit, [count.said("Debian")])
 
 
-def own(
-    train: Mapping[str, str], judged: Mapping[str, str], pivot: str, *, documents: int, test_pairs: int
-) -> Corpus:
+def own(train: Mapping[str, str], judged: Mapping[str, str], pivot: str, *, documents: int, test_pairs: int) -> Corpus:
     """The user's documents by language, judged on the user's pairs of translations, or on Tatoeba's.
 
     Raises:
@@ -88,7 +86,9 @@ def own(
         check_reread("documents", train=source)
     for source in judged.values():
         check_reread("pairs", eval=source)
-    pools = {language: [*_named(language, read_documents(train[language]))] for language in (pivot, *(set(train) - {pivot}))}
+    pools = {
+        language: [*_named(language, read_documents(train[language]))] for language in (pivot, *(set(train) - {pivot}))
+    }
     shared = shared_out(pools, documents)
     for language, some in shared.items():
         if not some:
@@ -105,6 +105,18 @@ def own(
     if judged:
         return _corpus(shared, {"pairs": tests}, credit, [count.said("Your pairs")])
     return _corpus(shared, {"tatoeba": _tatoeba([one for one in shared if one != pivot], test_pairs)}, credit, [])
+
+
+def credits_of(model: str, *, tatoeba: bool) -> str:
+    """Whom else to credit: of a small model and of the test that a run uses."""
+    from kilter.data.catalogue import ASSETS
+    from kilter.data.encoders import is_ours
+
+    names = {"minilm": "minilm", "gemma": "gemma3-270m"}
+    used = [names[model.partition("-")[0]]] if is_ours(model) else []
+    found = [ASSETS[name] for name in [*used, *["tatoeba"] * tatoeba]]
+    said = "; ".join(f"{one.title} ({one.licence}; {one.attribution}; {one.page})" for one in found)
+    return f"Also used: {said}." if said else ""
 
 
 def _named(language: str, documents: "Iterable[Document]") -> "Iterator[Document]":

@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -100,9 +100,7 @@ class BitextRetrieval(Recipe):
     }
     """sizes of a preset that takes seconds"""
     metrics: ClassVar[Mapping[str, Metric]] = {
-        **{
-            name: Metric(f"Translations found, {said}", "%", "higher", 1, SHARE) for name, said in _TESTS.items()
-        },
+        **{name: Metric(f"Translations found, {said}", "%", "higher", 1, SHARE) for name, said in _TESTS.items()},
         "told_apart": Metric("Sentences whose language shows", "%", "lower", 1, SHARE),
         "uniformity": Metric("Uniformity", "", "lower", 2),
         "effective_rank": Metric("Effective rank", "", "higher", 0),
@@ -110,6 +108,8 @@ class BitextRetrieval(Recipe):
 
     def prepare(self) -> None:
         """Check that the options fit each other; what is measured is measured of each language too."""
+        from kilter.data.encoders import ENCODERS, is_ours
+
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise ValueError(
                 f"WORLD_SIZE={os.environ['WORLD_SIZE']}: {self.paper.slug} trains in one process; start it without "
@@ -127,8 +127,8 @@ class BitextRetrieval(Recipe):
             raise ValueError(
                 f"languages={', '.join(self.languages)} must be one or more, each once, and not pivot={self.pivot}"
             )
-        if self.model not in (ours := ("gemma-6", "minilm", "minilm-3", "random")):
-            check_model_name(self.model, "an encoder", known=ours)
+        if self.model != "random" and not is_ours(self.model):
+            check_model_name(self.model, "an encoder", known=(*ENCODERS, "random"))
         each = {
             f"{test}_{one}": Metric(f"{one}, {said}", "%", "higher", 1, SHARE)
             for test, said in _TESTS.items()
@@ -162,7 +162,9 @@ class BitextRetrieval(Recipe):
         if levers.objective is None and idle:
             raise ValueError(f"{arm!r} has {', '.join(sorted(idle))} but no loss to train with; join one by +")
         if levers.weight != 1:
-            raise ValueError(f"{arm!r} has a weight of {levers.weight:g}, but there is no other loss to weigh it against")
+            raise ValueError(
+                f"{arm!r} has a weight of {levers.weight:g}, but there is no other loss to weigh it against"
+            )
         if unknown := levers.options.keys() - {one.name for one in fields(self)}:
             raise ValueError(f"{arm!r} changes {', '.join(sorted(unknown))}, but {self.paper.slug} has no such option")
         return found
@@ -190,7 +192,8 @@ class BitextRetrieval(Recipe):
         else:
             self._corpus = sources.debian(self.languages, self.pivot, split=self.split, **sizes)
         self._statistics = self._corpus.sample(self.statistics)
-        return self._corpus.provenance
+        note = sources.credits_of(self.model, tatoeba="tatoeba" in self._corpus.tests)
+        return replace(self._corpus.provenance, note=note)
 
     # Training -----------------------------------------------------------------------------------------------
 
@@ -281,7 +284,8 @@ class BitextRetrieval(Recipe):
         given = not self._learner(arm)
         varies = not given or self.model == "random"
         load = (lambda: self._encoder(seed)) if given else (lambda: self._load(model))
-        file = model / f"vectors{f'-{seed}' * (given and varies)}.safetensors"
+        name = (self._learner(arm) or self.baseline) + f"-{seed}" * varies
+        file = self._run / "vectors" / f"{name}.safetensors"
         shared = sum(self._learner(other) == self._learner(arm) for other in self.arms) > 1 or not varies
         if not shared:
             return encode(load(), texts, self.max_tokens)
