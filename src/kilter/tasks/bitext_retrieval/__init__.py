@@ -1,4 +1,4 @@
-"""An encoder that finds translations though it has seen none: documents of each language to learn from, pairs to judge on."""
+"""An encoder that finds translations though it has seen none, trained on documents of each language alone."""
 
 from kilter.tasks.bitext_retrieval.task import BitextRetrieval
 

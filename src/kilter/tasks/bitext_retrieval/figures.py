@@ -1,4 +1,4 @@
-"""What the report of bitext retrieval shows and remarks: vectors before and after, and what was left out of the tests."""
+"""What the report of bitext retrieval shows and remarks: vectors before and after, and how the tests were made."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,8 +32,8 @@ def pictures(summary: Mapping[str, Any], shapes: Mapping[str, Path]) -> list[Pic
         Picture(
             "similarity",
             "Translations and other pairs",
-            "Cosines of a sentence with its translation and with the translation of another; the less they overlap, the "
-            "surer a translation is found.",
+            "Cosines of a sentence with its translation and with that of another; the less they overlap, the surer a "
+            "translation is found.",
             similarity_plot(cosines),
         ),
         Picture(
@@ -50,7 +50,7 @@ def remarks(summary: Mapping[str, Any], corpus: "Corpus") -> Sequence[str]:
     notes = [*corpus.notes]
     if "debian" in corpus.tests:
         notes.append(
-            "A package that is judged on is learnt from in no language, and one that is learnt from in one language only."
+            "A package that is judged on is learnt from in no language, one that is learnt from in one language only."
         )
     for name, test in corpus.tests.items():
         sizes = sorted({len(pairs) for pairs in test.values()})

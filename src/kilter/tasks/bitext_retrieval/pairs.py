@@ -16,8 +16,8 @@ def training_rows(documents: Mapping[str, Sequence[Sentences]], window: int, wan
     languages = [language for language, some in documents.items() for _ in some]
     pairs = ContextPairs(flat, languages, window=window, seed=seed)
     rows = pairs.rows(epochs=math.ceil(wanted / len(pairs)))
-    numbers = [tuple(documents).index(pairs.names[label]) for label in rows["label"]]
-    return Dataset.from_dict({**rows, "label": numbers})
+    order = [tuple(documents).index(language) for language in sorted(documents)]  # pairs number them by the alphabet
+    return Dataset.from_dict({**rows, "label": [order[label] for label in rows["label"]]})
 
 
 def language_pure(smoothing: float) -> Callable[..., Any]:

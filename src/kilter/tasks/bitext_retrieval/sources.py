@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kilter.core.sources import check_reread
 from kilter.lab.recipe import Provenance
@@ -86,9 +86,8 @@ def own(train: Mapping[str, str], judged: Mapping[str, str], pivot: str, *, docu
         check_reread("documents", train=source)
     for source in judged.values():
         check_reread("pairs", eval=source)
-    pools = {
-        language: [*_named(language, read_documents(train[language]))] for language in (pivot, *(set(train) - {pivot}))
-    }
+    languages = (pivot, *(one for one in train if one != pivot))
+    pools = {language: [*_named(language, read_documents(train[language]))] for language in languages}
     shared = shared_out(pools, documents)
     for language, some in shared.items():
         if not some:
@@ -101,7 +100,8 @@ def own(train: Mapping[str, str], judged: Mapping[str, str], pivot: str, *, docu
             raise ValueError(f"--eval {language}={file}: fewer than two pairs are left to judge on: {count}")
     many = sum(map(len, shared.values()))
     title = f"your documents: {many} in {', '.join(shared)}"
-    credit = Provenance(title, source=", ".join([*train.values(), *judged.values()]))
+    digest = sha256(repr((sorted(shared.items()), sorted(tests.items()))).encode()).hexdigest()[:16]
+    credit = Provenance(title, source=", ".join([*train.values(), *judged.values()]), digest=digest)
     if judged:
         return _corpus(shared, {"pairs": tests}, credit, [count.said("Your pairs")])
     return _corpus(shared, {"tatoeba": _tatoeba([one for one in shared if one != pivot], test_pairs)}, credit, [])
@@ -152,6 +152,4 @@ def _corpus(
     credit: Provenance,
     notes: Sequence[str],
 ) -> Corpus:
-    said: Any = (sorted(documents.items()), sorted(tests.items()))
-    digest = sha256(repr(said).encode()).hexdigest()[:16]
-    return Corpus(documents, tests, replace(credit, digest=digest), [one for one in notes if one])
+    return Corpus(documents, tests, credit, [one for one in notes if one])

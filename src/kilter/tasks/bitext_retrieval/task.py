@@ -26,7 +26,7 @@ from kilter.tasks.bitext_retrieval.rivals import Pupil, rivals
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-    from kilter.tasks.bitext_retrieval.corpus import Corpus, Split
+    from kilter.tasks.bitext_retrieval.corpus import Corpus
     from kilter.tasks.bitext_retrieval.judging import Encoded
 
 _TESTS = {"debian": "held-out packages", "tatoeba": "Tatoeba", "pairs": "your pairs"}
@@ -193,7 +193,7 @@ class BitextRetrieval(Recipe):
             self._corpus = sources.debian(self.languages, self.pivot, split=self.split, **sizes)
         self._statistics = self._corpus.sample(self.statistics)
         note = sources.credits_of(self.model, tatoeba="tatoeba" in self._corpus.tests)
-        return replace(self._corpus.provenance, note=note)
+        return replace(self._corpus.provenance, note=" ".join(filter(None, (self._corpus.provenance.note, note))))
 
     # Training -----------------------------------------------------------------------------------------------
 
