@@ -6,6 +6,7 @@ that a result never rests on half a data set. Only the standard library and rich
 """
 
 import hashlib
+import json
 import os
 import sys
 import tempfile
@@ -18,10 +19,13 @@ from typing import Any
 from rich.console import Console
 
 from kilter.core.errors import missing
-from kilter.data.catalogue import ASSETS, Asset, Source
+from kilter.data.catalogue import ASSETS, Asset, Source, digest_of, listed_sums
 from kilter.data.download import Unavailable, download
 
 __all__ = ["ASSETS", "Asset", "Located", "Source", "cache_dir", "locate", "new_in_cache", "status"]
+
+ABOUT, SUMS = "about.json", "SHA256SUMS"
+"""What a folder may say of itself: of which release and day its files are, and their checksums."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +37,15 @@ class Located:
     source: str
     synthetic: bool = False
     note: str = ""
+    digest: str = ""
+    """of files that change with the day they are fetched; else the asset's"""
 
     def credit(self) -> dict[str, Any]:
         """What a run keeps of its data, as `kilter.lab.recipe.Provenance` calls it."""
         asset = self.asset
         told = {name: getattr(asset, name) for name in ("title", "licence", "attribution", "page", "subject")}
         here = {"source": self.source, "synthetic": self.synthetic, "note": self.note}
-        return {**told, **here, "digest": asset.digest()}
+        return {**told, **here, "digest": self.digest or asset.digest()}
 
 
 def cache_dir() -> Path:
@@ -114,13 +120,13 @@ def status(name: str) -> dict[str, Any]:
 
 
 def verify(asset: Asset, folder: Path) -> None:
-    """Check every file that the asset's manifest names.
+    """Check every file that the asset's manifest names, or the folder's own where the asset has none.
 
     Raises:
         ValueError: A file is missing or differs; it is named.
     """
     mend = f"Get the file anew from {asset.page}, or delete the folder and run `kilter fetch {asset.name}`."
-    for relative, digest in asset.checksums().items():
+    for relative, digest in (asset.checksums() or _own_sums(folder)).items():
         path = folder / relative
         if not path.is_file():
             raise ValueError(f"{path}: missing; {folder} is not the whole {asset.title}. {mend}")
@@ -153,7 +159,21 @@ def _find(asset: Asset, source: Source, progress: bool) -> Located:
     if not folder.is_dir():
         raise Unavailable(f"{words} has no {source.where}")
     verify(asset, folder)
-    return Located(asset, folder, words, asset.synthetic)
+    return Located(asset, folder, words + _release(folder), asset.synthetic, digest=digest_of(_own_sums(folder)))
+
+
+def _own_sums(folder: Path) -> dict[str, str]:
+    """What was written down when files were fetched that are others every month."""
+    sums = folder / SUMS
+    return listed_sums(sums.read_text("utf-8")) if sums.is_file() else {}
+
+
+def _release(folder: Path) -> str:
+    """Of what such files are, for reports."""
+    if not (folder / ABOUT).is_file():
+        return ""
+    about = json.loads((folder / ABOUT).read_text("utf-8"))
+    return f" ({' '.join(filter(None, map(about.get, ('origin', 'version', 'codename', 'date'))))})"
 
 
 def _find_installed(asset: Asset, source: Source, progress: bool) -> Located:
@@ -205,6 +225,14 @@ def _debian(asset: Asset, source: Source, progress: bool) -> Located:
     return Located(asset, cache_dir() / asset.name, f"Debian's packages {source.where}")
 
 
+def _apt(asset: Asset, source: Source, progress: bool) -> Located:
+    from kilter.data.debian_descriptions import fetch_descriptions
+
+    with new_in_cache(asset.name) as folder:
+        fetch_descriptions(folder, progress=progress)
+    return _find(asset, Source("cache", asset.name), progress)
+
+
 def _generate(asset: Asset, source: Source, progress: bool) -> Located:
     spoken = ASSETS[source.where]
     with suppress(Unavailable):
@@ -247,6 +275,7 @@ _SERVE: dict[str, Callable[[Asset, Source, bool], Located]] = {
     "gitenberg": _gitenberg,
     "wheel": _wheel,
     "debian": _debian,
+    "apt": _apt,
     "generated": _generate,
     "hub": _refuse_hub,
 }

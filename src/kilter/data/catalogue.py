@@ -4,6 +4,7 @@ An archive or folder is pinned by a manifest of per-file checksums (`manifests/*
 archive: hosts pack the same files anew from time to time.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib import resources
@@ -18,7 +19,7 @@ class Source:
     folder in it, repositories of GITenberg, an asset or a hub id.
     """
 
-    kind: Literal["folder", "installed", "cache", "https", "gitenberg", "wheel", "debian", "generated", "hub"]
+    kind: Literal["folder", "installed", "cache", "https", "gitenberg", "wheel", "debian", "apt", "generated", "hub"]
     where: str
     names: tuple[tuple[str, str], ...] = ()
     """files of an archive that have another name here: theirs and ours"""
@@ -47,8 +48,7 @@ class Asset:
         """The SHA-256 of each file, by its path; empty where nothing is pinned."""
         if self.manifest is None:
             return {}
-        lines = resources.files("kilter.data").joinpath("manifests", self.manifest).read_text("utf-8").splitlines()
-        return {path: digest for digest, path in (line.split(maxsplit=1) for line in lines)}
+        return listed_sums(resources.files("kilter.data").joinpath("manifests", self.manifest).read_text("utf-8"))
 
     def digest(self) -> str:
         """Changes with any file of the data; empty where nothing is pinned.
@@ -57,8 +57,17 @@ class Asset:
             >>> len(ASSETS["e2e"].digest()), ASSETS["librispeech"].digest()
             (16, '')
         """
-        pinned = self.checksums()
-        return sha256(repr(sorted(pinned.items())).encode()).hexdigest()[:16] if pinned else ""
+        return digest_of(self.checksums())
+
+
+def listed_sums(text: str) -> dict[str, str]:
+    """The SHA-256 of each file, by its path, out of a manifest as `sha256sum` writes it."""
+    return {path: digest for digest, path in (line.split(maxsplit=1) for line in text.splitlines())}
+
+
+def digest_of(pinned: Mapping[str, str]) -> str:
+    """A short name of these files with this content; empty where there are none."""
+    return sha256(repr(sorted(pinned.items())).encode()).hexdigest()[:16] if pinned else ""
 
 
 ASSETS = {
@@ -289,6 +298,21 @@ ASSETS = {
                 Source("https", "https://codeload.github.com/facebookresearch/LASER/tar.gz/refs/heads/main"),
             ),
             manifest="tatoeba.sha256",
+        ),
+        Asset(
+            name="debian-descriptions",
+            title="Debian's package descriptions and their translations",
+            licence="that of each package (free software); the translations likewise",
+            attribution="Debian's and Ubuntu's package maintainers and the Debian Description Translation Project",
+            page="https://www.debian.org/international/l10n/ddtp",
+            size_mb=37,
+            used_for="documents of many subjects in twenty languages, aligned (ccp)",
+            subject="package descriptions",
+            sources=(
+                Source("folder", "debian-descriptions"),
+                Source("cache", "debian-descriptions"),
+                Source("apt", "Translation-xx"),
+            ),
         ),
         Asset(
             name="gemma3-270m",
