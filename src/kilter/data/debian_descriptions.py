@@ -109,7 +109,7 @@ def descriptions(languages: Iterable[str] = ("en",)) -> dict[str, list[Document]
     """The documents of each language, in the order of the English packages.
 
     A document's id is the MD5 of its English text, so that translations of one text have one id; its sentences are the
-    summary and the sentences of the paragraphs, without the lines that are set apart.
+    summary and the sentences of the paragraphs; lines that are set apart, as of a list, are sentences of their own.
 
     Args:
         languages: Of `LANGUAGES`; codes of ISO 639-1, perhaps with a country.
@@ -204,7 +204,9 @@ def _sections(file: Path) -> Iterator[tuple[str, str]]:
 
 def _write(target: Path, rows: Iterable[Mapping[str, Any]], order: Iterable[str]) -> int:
     """Write the descriptions of a language that are of an English one, in its order; how many there are."""
-    by_id = {row["id"]: row for row in rows}
+    by_id: dict[str, Mapping[str, Any]] = {}
+    for row in rows:
+        by_id.setdefault(row["id"], row)
     found = [by_id[id] for id in order if id in by_id]
     target.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found), "utf-8")
     return len(found)

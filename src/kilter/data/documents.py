@@ -58,8 +58,8 @@ def read_documents(source: str) -> list[Document]:
 def sentences_of(text: str) -> tuple[str, ...]:
     r"""The sentences of a document's text, in order.
 
-    Where at least half of the lines of a paragraph end as sentences do, each line is read by itself. Else it is prose
-    that was broken where the page ends, and its lines are joined first.
+    Where at least half of the lines of a paragraph, but for the last, end as sentences do, each line is read by itself.
+    Else it is prose that was broken where the page ends, and its lines are joined first.
 
     Example:
         >>> sentences_of("It rains. We\nstay in bed\ntoday.\n\nAll day.")
@@ -70,7 +70,7 @@ def sentences_of(text: str) -> tuple[str, ...]:
     found = []
     for paragraph in _BLANK.split(text):
         lines = [line for line in paragraph.split("\n") if line.strip()]
-        broken = 2 * sum(whole(line.strip()) for line in lines) < len(lines)
+        broken = 2 * sum(whole(line.strip()) for line in lines[:-1]) < len(lines[:-1])
         found += [one for part in ([" ".join(lines)] if broken else lines) for one in sentences(part)]
     return tuple(found)
 
