@@ -8,7 +8,7 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from kilter.data.documents import Document
@@ -52,6 +52,19 @@ class Corpus:
     def pivot(self) -> str:
         """The language that all others are compared with."""
         return self.languages[0]
+
+    def plain(self) -> dict[str, Any]:
+        """All but where it is from, as JSON has it."""
+        return {"documents": self.documents, "tests": self.tests, "notes": self.notes}
+
+    @classmethod
+    def from_plain(cls, kept: Mapping[str, Any], provenance: "Provenance") -> "Corpus":
+        """What `plain` gave."""
+        tests = {
+            name: {language: [Pair(*pair) for pair in pairs] for language, pairs in test.items()}
+            for name, test in kept["tests"].items()
+        }
+        return cls(kept["documents"], tests, provenance, kept["notes"])
 
     def sample(self, most: int) -> dict[str, list[str]]:
         """As many sentences of each language that is learnt from, for statistics; the same whoever asks."""

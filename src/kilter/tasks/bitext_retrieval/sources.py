@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kilter.core.sources import check_reread
+from kilter.lab.files import read_json
 from kilter.lab.recipe import Provenance
 from kilter.tasks.bitext_retrieval.corpus import (
     Corpus,
@@ -48,16 +49,22 @@ def by_language(option: str, given: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def debian(languages: Sequence[str], pivot: str, *, documents: int, test_pairs: int, split: Split) -> Corpus:
+def debian(
+    languages: Sequence[str], pivot: str, *, documents: int, test_pairs: int, split: Split, kept: Path | None = None
+) -> Corpus:
     """Descriptions of Debian's packages, judged on those of packages held out and, as a test, on Tatoeba.
+
+    To read all of them takes half a minute; `kept` is a file that may hold what was made of them.
 
     Raises:
         FileNotFoundError: one of the two is not here and cannot be fetched.
         ValueError: there are no descriptions in a language.
     """
-    from kilter.data.assets import locate
-    from kilter.data.debian_descriptions import descriptions
+    from kilter.data.debian_descriptions import descriptions, locate_descriptions
 
+    credit = Provenance(**locate_descriptions().credit())
+    if kept is not None and kept.exists():
+        return Corpus.from_plain(read_json(kept), credit)
     found = descriptions((pivot, *languages))
     pools = {language: [one for one in some if part_of(one.id) == "train"] for language, some in found.items()}
     learnt = learnt_strings({language: [one.sentences for one in some] for language, some in pools.items()})
@@ -67,7 +74,6 @@ def debian(languages: Sequence[str], pivot: str, *, documents: int, test_pairs: 
         aligned = _aligned(found[language], held)
         pairs[language] = fit_to_judge(aligned, language, pivot, test_pairs, learnt, count)
     tests = {"debian": pairs} | ({"tatoeba": _tatoeba(languages, test_pairs)} if split == "test" else {})
-    credit = Provenance(**locate("debian-descriptions", progress=False).credit())
     shared = shared_out(pools, documents)
     return _corpus(shared, tests, credit, [count.said("Debian")])
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from kilter.tasks.bitext_retrieval.corpus import Corpus
     from kilter.tasks.bitext_retrieval.judging import Encoded
 
+_CORPUS = "corpus.json"
 _TESTS = {"debian": "held-out packages", "tatoeba": "Tatoeba", "pairs": "your pairs"}
 
 
@@ -190,10 +191,16 @@ class BitextRetrieval(Recipe):
             train, judged = self._files()
             self._corpus = sources.own(train, judged, self.pivot, **sizes)
         else:
-            self._corpus = sources.debian(self.languages, self.pivot, split=self.split, **sizes)
+            kept = self.out / _CORPUS if self.out is not None else None
+            self._corpus = sources.debian(self.languages, self.pivot, split=self.split, kept=kept, **sizes)
         self._statistics = self._corpus.sample(self.statistics)
         note = sources.credits_of(self.model, tatoeba="tatoeba" in self._corpus.tests)
         return replace(self._corpus.provenance, note=" ".join(filter(None, (self._corpus.provenance.note, note))))
+
+    def warm_up(self, arm: str, seed: int, run: Path, advance: Advance) -> None:
+        """Keep what was made of the packages, for the pieces of work to come."""
+        if not self.train_data and not (run / _CORPUS).exists():
+            write_json(run / _CORPUS, self._corpus.plain())
 
     # Training -----------------------------------------------------------------------------------------------
 
