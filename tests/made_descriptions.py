@@ -5,9 +5,7 @@ from typing import Any
 
 from kilter.data.documents import Document
 
-WORDS = (
-    "map road river bridge harbour island tower garden forest window kettle ladder basket hammer candle mirror".split()
-)
+WORDS = ("map", "road", "river", "bridge", "harbour", "island", "tower", "garden", "forest", "window", "kettle")
 ENDINGS = {"en": "", "de": "en", "fr": "e", "it": "o"}
 
 

@@ -49,6 +49,8 @@ def judge(
         calibration: of the arm.
     """
     learnt = {language: encoded.of(some) for language, some in statistics.items()}
+    by_test = getattr(calibration, "transductive", False)
+    moved = _as_it_is if calibration is None or by_test else calibration(learnt, corpus.pivot)
     rows: list[dict[str, Any]] = []
     figures: dict[str, float] = {}
     shapes: dict[str, Any] = {}
@@ -56,7 +58,8 @@ def judge(
         sides = {language: _sides(encoded, pairs) for language, pairs in test.items()}
         judged = {language: foreign for language, (foreign, _) in sides.items()}
         judged[corpus.pivot] = encoded.of(list(dict.fromkeys(pair.pivot for some in test.values() for pair in some)))
-        moved = _as_it_is if calibration is None else calibration(learnt, judged, corpus.pivot)
+        if calibration is not None and by_test:
+            moved = calibration(judged, corpus.pivot)
         both = {
             language: (moved(foreign, language), moved(pivot, corpus.pivot))
             for language, (foreign, pivot) in sides.items()

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from kilter.lab.arms import Levers, Term
@@ -12,9 +11,9 @@ if TYPE_CHECKING:
 
 Vectors = Mapping[str, "Tensor"]
 """Of sentences, by language."""
-Calibration = Callable[..., "Callable[[Tensor, str], Tensor]"]
-"""`(learnt, judged, pivot) -> transform`: vectors of sentences that were learnt from, those of the test, the pivot's
-name; the transform takes vectors and their language."""
+Calibration = Callable[[Vectors, str], "Callable[[Tensor, str], Tensor]"]
+"""`(vectors, pivot) -> transform`, which takes vectors and their language. It is given vectors of sentences that were
+learnt from, or, if it has a true attribute `transductive`, those of the test itself."""
 
 
 @dataclass(frozen=True)
@@ -58,24 +57,24 @@ def _mnrl(pupil: Pupil) -> Any:
 
 def _after(label: str, **how: Any) -> Term:
     def make(strength: float | None, *, transductive: bool = False) -> Levers:
-        return Levers(decoder=partial(calibrated, **how, transductive=transductive))
+        return Levers(decoder=Calibrated(**how, transductive=transductive))
 
     variants = {"transductive": " by the test's own statistics"}
     return Term(label, make, after=True, role="context", variants=variants)
 
 
-def calibrated(
-    learnt: Vectors,
-    judged: Vectors,
-    pivot: str,
-    *,
-    steps: tuple[str, ...],
-    statistics: str = "per_language",
-    transductive: bool,
-) -> "Callable[[Tensor, str], Tensor]":
-    """A calibration fitted to what was learnt from, or to the test itself."""
-    from kilter.embeddings import LanguageCalibration
+@dataclass(frozen=True)
+class Calibrated:
+    """A calibration that is yet to be fitted; see `kilter.embeddings.LanguageCalibration`."""
 
-    chosen: Any = {"statistics": statistics}
-    how: Any = {"pivot": pivot, "steps": steps}
-    return LanguageCalibration(**chosen).fit(judged if transductive else learnt, **how).transform
+    steps: tuple[str, ...]
+    statistics: str = "per_language"
+    transductive: bool = False
+
+    def __call__(self, vectors: Vectors, pivot: str) -> "Callable[[Tensor, str], Tensor]":
+        """What moves vectors of a language, by the statistics of these."""
+        from kilter.embeddings import LanguageCalibration
+
+        chosen: Any = {"statistics": self.statistics}
+        how: Any = {"pivot": pivot, "steps": self.steps}
+        return LanguageCalibration(**chosen).fit(vectors, **how).transform
