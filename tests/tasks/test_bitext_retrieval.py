@@ -127,7 +127,7 @@ def test_a_shift_brings_moved_copies_together() -> None:
     assert after.metrics["pairs"] == after.metrics["pairs_de"] == 100
     assert after.metrics["told_apart"] < 50
     assert after.metrics["uniformity"] < before.metrics["uniformity"]
-    assert {len(shapes[name]) for name in ("map", "languages")} == {160}
+    assert {len(shapes[name]) for name in ("map", "languages")} == {180}
 
 
 def test_every_language_counts_alike_however_many_pairs_it_has() -> None:
@@ -262,7 +262,7 @@ def test_arms_are_told_apart_in_words_in_whichever_recipe_they_stand(arm: str) -
         ("ccp+mnrl", r"2 losses \(ccp, mnrl\)"),
         ("shift+rotate", r"2 decoders \(shift, rotate\)"),
         ("few+standardise", "has rows but no loss to train with"),
-        ("heavy", "a weight of 0.5, but no other loss"),
+        ("heavy", "a weight of 0.5, but there is no other loss"),
         ("strange", "changes bowls, but ccp has no such option"),
         ("ccp+transductive", "there is no 'transductive'"),
     ],
