@@ -1,4 +1,4 @@
-"""Models that write text as users have them: tiny, random, saved to a folder with a tokenizer of words."""
+"""Models that write or encode text as users have them: tiny, random, saved with a tokenizer of words."""
 
 from pathlib import Path
 from typing import Any
@@ -61,4 +61,16 @@ def writing_model(folder: Path, family: str = "gpt2", *, seed: int = 0, template
         tokenizer.chat_template = TEMPLATE
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    return folder
+
+
+def encoding_model(folder: Path, *, seed: int = 0) -> Path:
+    """An encoder of transformers, loud enough to tell texts apart."""
+    import transformers as hf
+
+    torch.manual_seed(seed)
+    sizes: Any = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    vocab: Any = {"vocab_size": len(SPECIAL) + len(WORDS), "pad_token_id": 0, "max_position_embeddings": POSITIONS}
+    hf.BertModel(hf.BertConfig(initializer_range=0.5, **sizes, **vocab)).eval().save_pretrained(folder)
+    word_tokenizer(pad_token="<pad>").save_pretrained(folder)
     return folder

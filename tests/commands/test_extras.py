@@ -13,12 +13,12 @@ from kilter.core import paper
 from kilter.core.installed import extras_of, needs
 from tests.commands import made_up
 from tests.own import letter_model, recordings
-from tests.own_text import writing_model
+from tests.own_text import encoding_model, writing_model
 
 pytestmark = [pytest.mark.host, pytest.mark.slow]
 
 OPTIONAL = sorted({need.name.replace("-", "_") for need in needs() if need.extra})
-DEEPER = {"accelerate", "datasets", "espeakng_loader", "gguf", "sentence_transformers"}
+DEEPER = {"accelerate", "datasets", "espeakng_loader", "gguf"}
 """What only training needs, data of the hub, speech where no recordings are, or a model of another kind than these."""
 
 INTERRUPTED = 130  # where training would begin
@@ -72,13 +72,17 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
     """A line for each command, and one for each recipe, on tiny models of all that a user may bring."""
     folder = tmp_path_factory.mktemp("work")
     manifest = recordings(folder / "data", {"a": "", "b": ""})
-    ctc, gpt2 = letter_model(folder / "ctc"), writing_model(folder / "gpt2")
+    ctc, gpt2, encoder = (
+        letter_model(folder / "ctc"), writing_model(folder / "gpt2"), encoding_model(folder / "encoder")
+    )  # fmt: skip
     (folder / "prompts.txt").write_text("the train\n")
+    (folder / "texts.txt").write_text("the train\na town\nall day\n")
     (folder / "a.jsonl").write_text(
         "".join(json.dumps({"prompt": "p", "texts": ["a b c", "a d"], "references": ["a b"]}) + "\n" for _ in "ab")
     )
     (folder / "b.csv").write_text("audio,text\ndata/a.wav,A\ndata/b.wav,B\n")
     texts = ["--model", gpt2, "--prompts", folder / "prompts.txt", "--num-beams", 3, "--max-new-tokens", 3]
+    both = [f"{name}={folder / 'texts.txt'}" for name in ("en", "de")]
     found = [
         ["demo", "--out", folder / "demo"],
         ["list"],
@@ -91,6 +95,8 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
         ["latency", folder / "b.csv", "--model", ctc, "--against", ctc, "--out", folder / "latency"],
         ["generate", *texts],
         ["diversity", folder / "a.jsonl"],
+        ["embeddings", encoder, "--texts", folder / "texts.txt", "--out", folder / "embeddings"],
+        ["calibrate", "--model", encoder, "--texts", *both, "--out", folder / "calibrated"],
         ["report", folder / "made-up"],
         ["compare", folder / "made-up", folder / "made-up"],
         ["fetch", "fsdd"],

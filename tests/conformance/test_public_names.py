@@ -52,6 +52,20 @@ SIGNATURES = {
     "generator=None",
     "kilter.decoding:RankGenLoss.forward": "self, prefix, continuation, generated=None, document=None",
     "kilter.decoding:RankGenScorer.score_matrix": "self, prefixes, continuations",
+    "kilter.embeddings:ContextPrediction": "dim, *, languages=1, temperature=0.1, bank_size=4096, "
+    "asymmetric_norm=True, head=True, both_directions=True, centres_as_negatives=True, bank_source='eval', "
+    "gather=False",
+    "kilter.embeddings:ContextPrediction.forward": "self, centre, context, language=None",
+    "kilter.embeddings:context_prediction_loss": "centre, context, language=None, bank=None, bank_language=None, *, "
+    "temperature=0.1, both_directions=True, centres_as_negatives=True",
+    "kilter.embeddings:ContextPairs": "documents, languages=None, *, window=5, seed=0",
+    "kilter.embeddings:LanguageBatches": "languages, batch_size, *, smoothing=0.7, seed=0",
+    "kilter.embeddings:shuffled_group_whitening": "x, groups, *, permutation=None, method='zca', epsilon=0.0001, "
+    "detach=True, generator=None",
+    "kilter.embeddings:WhitenedCSE": "dim, *, groups=128, shuffle=True, views='per_view', temperature=0.05, "
+    "method='zca', epsilon=0.0001, detach=True, head=True, gather=False",
+    "kilter.embeddings:WhitenedCSE.forward": "self, views, generator=None, group=None",
+    "kilter.embeddings:whitened_cse_loss": "views, group=None, *, temperature=0.05",
 }
 NAMES = {
     "kilter.core": ["Objective", "Decoder", "LossOutput", "Paper", "Claim"],

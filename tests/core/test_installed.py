@@ -119,6 +119,14 @@ def test_an_extra_that_is_asked_for_is_the_one_that_is_named(monkeypatch: pytest
     assert missing(error.value) == str(error.value)
 
 
+def test_without_a_name_every_extra_that_brings_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [f"sentence-transformers>=5; extra == '{name}'" for name in ("generation", "embeddings", "all")]
+    monkeypatch.setattr("importlib.metadata.requires", lambda name: lines)
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    with pytest.raises(ModuleNotFoundError, match=r"\[embeddings\].* or pip install .*\[generation\].* brings it$"):
+        extra("sentence_transformers")
+
+
 @pytest.mark.parametrize(
     ("record", "command"),
     [

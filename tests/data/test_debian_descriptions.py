@@ -3,7 +3,6 @@
 import json
 import os
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -207,7 +206,7 @@ def test_the_real_descriptions_of_bookworm() -> None:
     found = about["documents"]
     assert found["en"] == pytest.approx(61_486, rel=0.02)
     assert {name: found[name] for name in COUNTS} == pytest.approx(COUNTS, rel=0.02)
-    italian = descriptions(["it"])["it"]
-    assert Path(folder / "it.jsonl").read_text("utf-8").count("\n") == len(italian) == found["it"]
-    assert all(one.sentences and len(one.id) == 32 for one in italian)
-    assert len({one.section for one in italian}) > 50
+    spanish = descriptions(["es"])["es"]
+    assert len(spanish) == found["es"]
+    assert all(one.sentences and len(one.id) == 32 for one in spanish)
+    assert len({one.section for one in spanish}) > 30

@@ -9,7 +9,7 @@ import torch
 
 from kilter.data import encoders, pretrained
 from kilter.data.assets import ASSETS, cache_dir
-from kilter.data.encoders import ENCODERS, is_ours, keep_layers, sentence_encoder, without_normalize
+from kilter.data.encoders import ENCODERS, is_ours, keep_layers, sentence_encoder
 
 pytestmark = pytest.mark.host
 TEXTS = ["A ship sails on the sea, and the wind carries it home before it is night.", "Rain.", "A dog, barking."]
@@ -79,8 +79,7 @@ def test_a_cut_is_saved_as_an_ordinary_model(tmp_path, monkeypatch, kind) -> Non
     assert [type(module).__name__ for module in again] == ["Transformer", "Pooling"]
 
 
-@pytest.mark.parametrize("side", ["left", "right"])
-@pytest.mark.parametrize("kind", ["bert", "gemma"])
+@pytest.mark.parametrize(("kind", "side"), [("bert", "right"), ("gemma", "right"), ("gemma", "left")])
 def test_padding_does_not_count(tmp_path, kind, side) -> None:
     encoder = sentence_encoder(str(tiny(tmp_path / kind, kind)))
     encoder.tokenizer.padding_side = side
@@ -95,7 +94,6 @@ def test_a_normalize_at_the_end_is_taken_off_and_nothing_else(tmp_path) -> None:
     assert [type(module).__name__ for module in encoder] == ["Transformer", "Pooling"]
     assert (lengths(encoder.encode(TEXTS)) - 1).abs().min() > 1e-3
     assert [*encoder._modules] == ["0", "1"]
-    assert len(without_normalize(encoder)) == 2
 
 
 def test_names_of_ours() -> None:

@@ -73,14 +73,13 @@ def cases() -> list[Case]:
 
 
 ARGUMENTS = {
-    "dim": lambda: DIM,
-    "centre": lambda: torch.eye(4, DIM),
-    "context": lambda: torch.eye(4, DIM),
+    "centre": lambda: torch.eye(4, 128),
+    "context": lambda: torch.eye(4, 128),
     "language": lambda: torch.zeros(4).long(),
     "documents": lambda: [["One.", "Two."], ["Three.", "Four."]],
     "languages": lambda: [0, 1] * 8,
     "batch_size": lambda: 4,
-    "bank": lambda: torch.eye(4, DIM),
+    "bank": lambda: torch.eye(4, 128),
     "bank_language": lambda: torch.tensor([0, -1, 0, 0]),
 }
 
@@ -265,6 +264,12 @@ def test_a_row_is_no_negative_in_its_own_step_and_is_one_in_the_next() -> None:
     assert_close(objective(q, k).loss, context_prediction_loss(q, k, None, kept).mean())
 
 
+def test_rows_that_are_given_get_no_gradient() -> None:
+    bank = rows(3).requires_grad_()
+    q, k = (value.requires_grad_() for value in pairs())
+    assert torch.autograd.grad(context_prediction_loss(q, k, None, bank).sum(), [q, bank], allow_unused=True)[1] is None
+
+
 def test_the_bank_gets_no_gradient_and_the_backward_pass_does_not_see_it_move() -> None:
     objective = ContextPrediction(5, bank_size=6)
     optimiser = torch.optim.SGD(objective.parameters(), 0.1)
@@ -440,6 +445,15 @@ def test_sides_take_turns_centre_first() -> None:
         objective(q, k)
         own = ((q if step % 2 == 0 else k) @ head.inner.weight.T).mean(0)
         assert_close(head.mean, before[0] + (own - before[0]).detach() / (before[1] + 1))
+
+
+@pytest.mark.parametrize("turn", [0, 1])
+def test_in_the_first_step_the_other_side_takes_what_this_one_has(turn: int) -> None:
+    head, sides = ContextHead(5).double(), torch.stack(pairs(8)) + 100
+    theirs = nn.Sequential(head.inner, nn.BatchNorm1d(5, momentum=1.0).double(), nn.ReLU(), head.outer)
+    theirs[1].running_mean.copy_((sides[turn] @ head.inner.weight.T).mean(0).detach())
+    theirs[1].running_var.copy_((sides[turn] @ head.inner.weight.T).var(0, correction=0).detach())
+    assert_close(head(sides, torch.tensor(turn), True)[1 - turn], theirs.eval()(sides[1 - turn]))
 
 
 def test_with_running_statistics_of_the_batch_both_modes_are_one() -> None:

@@ -5,6 +5,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -71,11 +72,17 @@ def test_what_is_left_out_keeps_its_place() -> None:
     pairs = ContextPairs([["x", "y"], ["a", "x", "b", "c", "y", "x", "d"]], window=1)
     assert {row["centre"]: row["context"] for row in pairs} == {"x": "y", "y": "x", "b": "c", "c": "b"}
     assert pairs.lone_sentences == 2
+    pairs = ContextPairs([["x", "y"], ["a", "x", "b", "c"]], window=2)
+    drawn = pairs.rows(epochs=20)
+    near = zip(drawn["centre"], drawn["context"], strict=True)
+    assert {context for centre, context in near if centre == "a"} == {"b"}
 
 
 def test_a_sentence_that_gave_no_pair_may_give_one_later() -> None:
     pairs = ContextPairs([["alone"], ["alone", "then not"]])
     assert [row["centre"] for row in pairs] == ["alone", "then not"]
+    pairs = ContextPairs([["a", "b", "", "far off"], ["far off", "c"]], window=1)
+    assert [row["centre"] for row in pairs] == ["a", "b", "far off", "c"]
 
 
 def test_draws_hang_on_seed_epoch_and_index_alone() -> None:
@@ -196,6 +203,11 @@ def test_a_resumed_sampler_goes_on_with_the_same_batches(at: int) -> None:
     second.load_state_dict(first.state_dict())
     going_on = endless(second)
     assert [next(going_on) for _ in range(30 - at)] == expected[at:]
+
+
+def test_languages_may_be_a_tensor() -> None:
+    numbers = [0, 1] * 6
+    assert list(LanguageBatches(torch.tensor(numbers), 3)) == list(LanguageBatches(numbers, 3))
 
 
 def test_the_trainers_way_to_make_one() -> None:

@@ -1,7 +1,9 @@
 """Every script a user would copy runs."""
 
 import json
+import os
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,6 +11,23 @@ import numpy as np
 import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+
+WITHOUT_KILTER = """
+import importlib.abc, sys, warnings
+
+class Nothing(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "kilter":
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Nothing())
+import numpy as np
+from sentence_transformers import SentenceTransformer
+
+model = SentenceTransformer(sys.argv[1], device="cpu")
+np.save(sys.argv[2], model.encode(["the cat sat", "rain fell"]))
+assert "kilter" not in sys.modules
+"""
 
 
 def test_own_properties_do_what_they_say(capsys: pytest.CaptureFixture) -> None:
@@ -61,3 +80,47 @@ def test_trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["trainer.py", str(tmp_path / "model"), str(tmp_path / "mine.jsonl"), out])
     runpy.run_path(str(EXAMPLES / "trainer.py"), run_name="__main__")
     assert AutoModelForCTC.from_pretrained(out).config.vocab_size == 4
+
+
+@pytest.mark.host
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:'pin_memory'")
+def test_an_encoder_that_is_an_ordinary_one_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    from tests.decoding.encoders import TEXTS, encoder, tokenizer
+    from tests.hosts.small_encoder import normalize
+
+    encoder("bert", size=256).save_pretrained(tmp_path / "plain")
+    tokenizer("bert").save_pretrained(tmp_path / "plain")
+    before = SentenceTransformer(str(tmp_path / "plain"), device="cpu")
+    before.append(normalize())
+    before.save_pretrained(str(tmp_path / "model"))
+    (tmp_path / "texts.txt").write_text("".join(f"{text}{' the' * (i % 5)}\n" for i, text in enumerate(TEXTS * 64)))
+    out = tmp_path / "out"
+    given = [str(tmp_path / "model"), str(tmp_path / "texts.txt"), str(out)]
+    monkeypatch.setattr(sys, "argv", ["sentence_encoder.py", *given])
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    runpy.run_path(str(EXAMPLES / "sentence_encoder.py"), run_name="__main__")
+
+    after = SentenceTransformer(str(out), device="cpu")
+    assert [type(one) for one in after] == [type(one) for one in before]
+    vectors = after.encode(["the cat sat", "rain fell"])
+    assert np.abs(vectors - before.encode(["the cat sat", "rain fell"])).max() > 1e-4
+    there = {file.relative_to(out).as_posix() for file in out.rglob("*")}
+    assert (
+        there - {file.relative_to(tmp_path / "model").as_posix() for file in (tmp_path / "model").rglob("*")} == set()
+    )
+    assert [*(tmp_path / "out-checkpoints").glob("checkpoint-2/objective.safetensors")]
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_KILTER, str(out), str(tmp_path / "vectors.npy")],
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert np.array_equal(np.load(tmp_path / "vectors.npy"), vectors)

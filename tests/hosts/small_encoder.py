@@ -1,5 +1,6 @@
 """A tiny encoder of sentence-transformers with mean pooling, and its stock trainer with a loss of ours."""
 
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,9 @@ DIM = 16
 
 def normalize() -> Any:
     """The library's last layer of most models."""
-    from importlib.util import find_spec
-
-    name = "sentence_transformers.base.modules"
-    return import_module(name if find_spec(name) else "sentence_transformers.models").Normalize()
+    with suppress(ModuleNotFoundError):
+        return import_module("sentence_transformers.base.modules").Normalize()
+    return import_module("sentence_transformers.models").Normalize()  # before 5.4
 
 
 def folder_of(place: Path, **config: Any) -> Path:

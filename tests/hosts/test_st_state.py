@@ -1,16 +1,17 @@
 """What an objective learns and remembers under sentence-transformers' trainer: trained, saved, taken up, logged."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import nn
 from torch.testing import assert_close
 
 from kilter.core import LossOutput, Objective
+from tests.hosts.learning import Remembering, Scaled
 from tests.hosts.small_encoder import DIM, folder_of, load, rows, trainer
 
 pytest.importorskip("sentence_transformers")
@@ -35,33 +36,6 @@ def still(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Without dropout."""
     off = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     return folder_of(tmp_path_factory.mktemp("still"), **off)
-
-
-class Remembering(Objective):
-    """A head, running statistics, a bank with its place, and a random draw: all there is to be kept."""
-
-    def __init__(self, size: int = 6) -> None:
-        super().__init__()
-        self.size = size
-        with torch.random.fork_rng():
-            torch.manual_seed(1)
-            self.head = nn.Linear(DIM, DIM)
-        self.norm = nn.BatchNorm1d(DIM)
-        self.drop = nn.Dropout(0.2)
-        self.register_buffer("bank", torch.zeros(size, DIM))
-        self.register_buffer("pushed", torch.zeros((), dtype=torch.long))
-        self.bank: torch.Tensor
-        self.pushed: torch.Tensor
-
-    def forward(self, centre: Any, context: Any) -> LossOutput:
-        left, right = self.drop(self.norm(self.head(centre))), self.norm(self.head(context))
-        keys = torch.cat([right, self.bank.clone()])
-        loss = torch.cdist(left, right).diagonal().mean() - torch.cdist(left, keys).mean() / 2
-        if self.training:
-            places = (self.pushed + torch.arange(len(right))) % self.size
-            self.bank[places] = right.detach()
-            self.pushed += len(right)
-        return LossOutput(loss, {"both": loss}, {"pushed": self.pushed.float().detach()})
 
 
 def state(made: Any) -> dict[str, torch.Tensor]:
@@ -137,30 +111,13 @@ def test_what_keeps_nothing_saves_nothing(folder: Path, tmp_path: Path, recwarn:
     assert not [one for one in recwarn if "objective" in str(one.message)]
 
 
-class Scaled(Objective):
-    """Its gradient at the parameter is a mean over rows, so that accumulation can be compared."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.full((DIM,), 2.0))
-        self.rows: list[int] = []
-
-    def config(self) -> dict[str, Any]:
-        return {}
-
-    def forward(self, centre: Any, context: Any) -> LossOutput:
-        self.rows.append(len(centre))
-        loss = ((centre - context) * self.weight).square().mean()
-        half = loss / 2
-        count = torch.tensor(float(len(self.rows)))
-        return LossOutput(loss, {"one": half, "other": half}, {"calls": count, "large": 1e6 * count})
-
-
 @pytest.mark.parametrize("mini", [None, 1, 3])
 def test_steps_of_several_batches_move_the_objective_as_one(still: Path, tmp_path: Path, mini: int | None) -> None:
     """Plain gradient descent; several steps, so that gradients that were not forgotten would show."""
     from kilter.hosts.sentence_transformers import as_st_loss
 
+    if mini is not None:
+        pytest.importorskip("sentence_transformers.base.losses")  # an older one has no GradCache for others
     ends = []
     for accumulation, size in ((1, None), (2, mini)):
         model = load(still)
@@ -215,6 +172,7 @@ def test_evaluation_changes_nothing(folder: Path, tmp_path: Path) -> None:
 def test_mini_batches_push_a_bank_once_and_change_nothing(still: Path, tmp_path: Path) -> None:
     from kilter.hosts.sentence_transformers import as_st_loss
 
+    pytest.importorskip("sentence_transformers.base.losses")  # an older one has no GradCache for others
     ends = []
     for size in (None, 2):
         model = load(still, normalized=True)
@@ -256,6 +214,23 @@ def test_several_data_sets_share_an_objective_or_have_their_own(folder: Path, tm
     again.train(resume_from_checkpoint=str(checkpoint))
     for name, loss in whole.loss.items():
         same(again.loss[name].state_dict(), loss.state_dict())
+
+
+def test_mini_batches_that_cannot_be_are_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from kilter.hosts.sentence_transformers import as_st_loss
+
+    with pytest.raises(ValueError, match="mini_batch_size must be"):
+        as_st_loss(Scaled(), load(folder), mini_batch_size=0)
+    monkeypatch.setitem(sys.modules, "sentence_transformers.base.losses", None)
+    with pytest.raises(ModuleNotFoundError, match=r"mini_batch_size needs a newer sentence-transformers than \d"):
+        as_st_loss(Scaled(), load(folder), mini_batch_size=2)
+
+
+def test_the_objective_may_learn_at_a_rate_of_its_own(folder: Path, tmp_path: Path) -> None:
+    made = trainer(load(folder), Scaled(), rows(2), tmp_path, learning_rate_mapping={"^objective": 0.5}, warmup_steps=0)
+    made.create_optimizer()
+    weight, groups = made.loss.objective.weight, made.optimizer.param_groups
+    assert [group["lr"] for group in groups if any(one is weight for one in group["params"])] == [0.5]
 
 
 def test_half_precision(folder: Path, tmp_path: Path) -> None:

@@ -1,9 +1,8 @@
 """kilter embeddings: whether a model's vectors of texts are in kilter: table and figures."""
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,50 +11,20 @@ from tyro.conf import Positional, arg
 
 from kilter.core import sources
 from kilter.core.errors import UsageError
-from kilter.lab.files import write_json, write_whole
-from kilter.lab.numbers import NOTHING, fixed, possible
+from kilter.lab.files import write_json
+from kilter.lab.numbers import possible
 from kilter.lab.options import at_least
 from kilter.lab.output import print_json
+from kilter.lab.vector_table import ROWS, Figure, Measured, advise, show
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from kilter.evaluation.intervals import Interval
 
 PLACE = 85
 
 BEST = 0.8
 """Where the best of scored pairs begin, from the lowest score to the highest: 4 of 0 to 5."""
-RANDOM_PAIRS, MAPPED = 5000, 400
-"""Pairs of the histogram, and texts of the map."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """How the table shows a figure: label, digits, where it can lie, and what a good value looks like."""
-
-    label: str
-    digits: int
-    bounds: tuple[float | None, float | None]
-    good: str
-
-
-ROWS = {
-    "mean_cosine": Row(
-        "mean cosine", 3, (-1, 1), "near 0. Towards 1 all texts lie in a narrow cone, and cosines hardly differ"
-    ),
-    "uniformity": Row("uniformity", 2, (None, 0), "low: −4 is a sphere that is filled evenly, 0 one point"),
-    "effective_rank": Row(
-        "effective rank", 1, (1, None), "many of the directions. A handful means that these few decide every cosine"
-    ),
-    "isotropy": Row("isotropy", 3, (0, 1), "near 1: no direction is favoured; 0.135 is one direction only"),
-    "sts": Row("STS Spearman, %", 1, (-100, 100), "100 ranks pairs as people do. Compare models on the same pairs"),
-    "forward": Row("retrieval →, %", 1, (0, 100), "100: each text finds its own translation among all of them"),
-    "backward": Row("retrieval ←, %", 1, (0, 100), "as high as the other way; else one side has hubs"),
-    "alignment": Row(
-        "alignment", 3, (0, 4), "low: texts of one meaning are near. Read it beside uniformity: one point has 0"
-    ),
-}
 
 
 @dataclass
@@ -111,7 +80,7 @@ class Pairs:
 
     first: list[str]
     second: list[str]
-    scores: list[float] | None
+    scores: list[float] | None = None
 
     @property
     def best(self) -> list[int]:
@@ -122,41 +91,13 @@ class Pairs:
         return [place for place, score in enumerate(self.scores) if score - low >= BEST * (high - low)]
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A figure; those of pairs with a 95 % interval, and the paired difference from the first model."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
-    difference: "Interval | None" = None
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What one model's vectors are like.
-
-    Attributes:
-        normalises: whether the model itself brings its vectors to length 1.
-        directions: as many as the texts can have, the most that the effective rank can be.
-        dead: dimensions that are the same for every text.
-    """
-
-    model: str
-    label: str
-    normalises: bool
-    dimensions: int
-    directions: int
-    dead: list[int]
-    figures: dict[str, Figure] = field(default_factory=dict)
-
-
 def _measure(asked: Embeddings) -> int:
     names = asked.models
     if len({Path(name).resolve() for name in names}) < len(names):
         raise ValueError(f"models: one stands twice in {', '.join(names)}; give each model once")
     _check_names(names)
     from kilter.lab.progress import quiet_hosts
+    from kilter.lab.vectors import shape_of, write_figures
 
     quiet_hosts()
     pairs = None if asked.pairs is None else _some_pairs(asked.pairs, asked.most, asked.seed)
@@ -167,30 +108,36 @@ def _measure(asked: Embeddings) -> int:
     if len(texts) < 2:
         raise ValueError(f"{asked.texts or asked.pairs}: all texts are the same; give two or more that differ")
     paired = [*pairs.first, *pairs.second] if pairs else []
-    every = [*dict.fromkeys([*texts, *paired])]
-    place = {text: row for row, text in enumerate(every)}
-    found, drawn = [], {}
+    place = {text: row for row, text in enumerate(dict.fromkeys([*texts, *paired]))}
+    mapped, groups = _map(texts, pairs)
+    found, shapes = [], {}
     first: Mapping[str, Any] = {}
     for name, label in zip(names, _labels(names), strict=True):
-        vectors, normalises = _encode(name, every, asked)
-        of = vectors[[place[text] for text in texts]]
-        sides = [vectors[[place[text] for text in side]] for side in (pairs.first, pairs.second)] if pairs else []
+        vectors, normalises = _encode(name, [*place], asked)
+
+        def rows_of(some: Sequence[str], vectors: Any = vectors) -> Any:
+            return vectors[[place[text] for text in some]]
+
+        of, sides = rows_of(texts), [rows_of(side) for side in (pairs.first, pairs.second)] if pairs else []
         one, rows = _figures(name, label, normalises, of, sides, pairs, first)
         first = first or rows
         found.append(one)
         if asked.out is not None:
-            drawn[label] = _shown(of, sides, pairs, asked.seed)
+            shapes[label] = shape_of(of, _kinds(sides, pairs), rows_of(mapped), seed=asked.seed)
     about = {"texts": asked.texts or asked.pairs, "number": len(texts), "pairs": asked.pairs, "models": found}
     about |= {"number_of_pairs": len(pairs.first) if pairs else 0, "models": [asdict(one) for one in found]}
+    files = [] if asked.out is None else write_figures(asked.out, shapes, groups)
     if asked.out is not None:
-        _write(asked.out, about, drawn, _groups(texts, pairs))
+        write_json(asked.out / "embeddings.json", about)
     if asked.json:
         print_json(about)
         return 0
-    _show(found, len(texts), pairs)
-    _advise(found, asked)
-    if asked.out is not None:
-        print(f"\nfigures: {', '.join(str(asked.out / f'{name}.svg') for name in ('spectrum', 'similarity', 'map'))}")
+    kind = "" if pairs is None else f", {len(pairs.first)} {'translations' if pairs.scores is None else 'scored pairs'}"
+    print(f"{len(texts)} texts{kind}\n")
+    show(found)
+    advise(found, "FILE" if asked.texts is None or sources.is_pipe(asked.texts) else asked.texts)
+    if files:
+        print(f"\nfigures: {', '.join(map(str, files))}")
     return 0
 
 
@@ -218,15 +165,14 @@ def _some_pairs(source: str, most: int, seed: int) -> Pairs:
     columns = {"source": (*similarity.FIRST, *bitext.COLUMNS["source"]), "score": similarity.SCORE}
     _, row = next(iter(read_rows(source, columns, what="pairs")))
     if cell(row, similarity.SCORE) is None:
-        first, second = zip(*bitext.read_pairs(source), strict=True)
-        scores = None
+        read = [list(side) for side in zip(*bitext.read_pairs(source), strict=True)]
     else:
-        read = similarity.read_scored_pairs(source)
-        first, second, scores = read.first, read.second, read.scores
-    some = _drawn(source, len(first), "pairs", most, seed)
+        scored = similarity.read_scored_pairs(source)
+        read = [scored.first, scored.second, scored.scores]
+    some = _drawn(source, len(read[0]), "pairs", most, seed)
     if len(some) < 2:
         raise ValueError(f"{source}: has one pair only; give two or more")
-    return Pairs([first[row] for row in some], [second[row] for row in some], scores and [scores[row] for row in some])
+    return Pairs(*([column[row] for row in some] for column in read))
 
 
 def _drawn(source: str, there: int, what: str, most: int, seed: int) -> list[int]:
@@ -240,10 +186,7 @@ def _drawn(source: str, there: int, what: str, most: int, seed: int) -> list[int
 
 
 def _check_names(names: Sequence[str]) -> None:
-    """Before what takes seconds to import."""
-    from kilter.core.errors import extra
-
-    extra("sentence_transformers", "embeddings")
+    """Before any text is read or model loaded."""
     from kilter.data.encoders import ENCODERS, is_ours
     from kilter.models.names import check_model_name
 
@@ -254,40 +197,28 @@ def _check_names(names: Sequence[str]) -> None:
 
 def _encode(name: str, texts: Sequence[str], asked: Embeddings) -> "tuple[Tensor, bool]":
     """Vectors before any normalising at the model's end, and whether the model normalises."""
-    import torch
-
-    from kilter.data.encoders import sentence_encoder
+    from kilter.data.encoders import is_ours, sentence_encoder
+    from kilter.data.pretrained import minilm_folder
+    from kilter.hosts.sentences import encode, ends_in_normalize
     from kilter.lab.progress import bar
     from kilter.models.devices import find_device
 
     encoder = sentence_encoder(name, device=str(find_device(asked.device)))
-    pieces, step = [], 16 * asked.batch_size  # which the host sorts by length
-    order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
     with bar(f"encoding with {name}", len(texts), "texts") as advance:
-        for start in range(0, len(order), step):
-            some = [texts[row] for row in order[start : start + step]]
-            how: Any = {"batch_size": asked.batch_size, "show_progress_bar": False, "convert_to_tensor": True}
-            pieces.append(encoder.encode(some, **how).float().cpu())
-            advance(len(some))
-    vectors = torch.empty(len(texts), pieces[0].shape[1])
-    vectors[order] = torch.cat(pieces)
+        vectors = encode(encoder, texts, batch_size=asked.batch_size, advance=advance)
     if (bad := ~(vectors.isfinite().all(1) & vectors.any(1))).any():
         text = texts[int(bad.nonzero()[0])]
         raise ValueError(f"{name}: the vector of {text[:60]!r} is zeros or NaN; leave the text out, or mend the model")
-    lengths = vectors.norm(dim=1)
-    return vectors, _ends_in_normalize(name) or bool(((lengths - 1).abs() < 1e-3).all())
+    all_of_length_1 = bool(((vectors.norm(dim=1) - 1).abs() < 1e-3).all())
+    place = minilm_folder() if name == "minilm" else name
+    whole = name == "minilm" or not is_ours(name)
+    return vectors, all_of_length_1 or (whole and ends_in_normalize(place))
 
 
-def _ends_in_normalize(name: str) -> bool:
-    from kilter.data.encoders import is_ours
-    from kilter.data.pretrained import minilm_folder
-    from kilter.hosts.loading import folder_of
-
-    place = minilm_folder() if name == "minilm" else None if is_ours(name) else folder_of(name)
-    modules = None if place is None else place / "modules.json"
-    if modules is None or not modules.is_file():
-        return False
-    return json.loads(modules.read_text(encoding="utf-8"))[-1]["type"].endswith(".Normalize")
+def _labels(names: Sequence[str]) -> list[str]:
+    """The last part of each name, where that tells them apart."""
+    short = [Path(name).name or name for name in names]
+    return short if len({*short}) == len(short) else [*names]
 
 
 # Figures --------------------------------------------------------------------------------------------------------------
@@ -345,120 +276,23 @@ def _estimate(which: str, values: Any, first: Any) -> Figure:
     return Figure(found.mean, low, high, None if first is None else ratio_bootstrap(totals(values), totals(first)))
 
 
-# Pictures -------------------------------------------------------------------------------------------------------------
+def _kinds(sides: "Sequence[Tensor]", pairs: Pairs | None) -> "dict[str, tuple[Tensor, Tensor]]":
+    """Pairs of the histogram beside random ones."""
+    if pairs is None:
+        return {}
+    first, second = (side[pairs.best] for side in sides)
+    if pairs.scores is not None:
+        return {"pairs of the best scores": (first, second)}
+    return {"translations": (first, second), "translations of other texts": (first, second.roll(1, 0))}
 
 
-def _shown(of: "Tensor", sides: "Sequence[Tensor]", pairs: Pairs | None, seed: int) -> dict[str, Any]:
-    """What the figures show of one model: shares of the spectrum, cosines by kind of pair, and places on the map."""
-    import torch
+def _map(texts: Sequence[str], pairs: Pairs | None) -> tuple[list[str], list[str]]:
+    """Texts of the map and their groups: both sides of translations; else some of the texts, by their length."""
+    from kilter.lab.vectors import MAPPED, by_length, spread
 
-    from kilter.evaluation.embeddings import cosines, principal_plane, spectrum
-
-    g = torch.Generator().manual_seed(seed)
-    one = torch.randint(len(of), (RANDOM_PAIRS,), generator=g)
-    other = (one + torch.randint(1, len(of), (RANDOM_PAIRS,), generator=g)) % len(of)  # never the text itself
-    kinds = {"random pairs": cosines(of[one], of[other]).tolist()}
-    mapped = of[_spread(len(of), MAPPED)]
-    if pairs is not None:
-        kind = "translations" if pairs.scores is None else "pairs of the best scores"
-        kinds[kind] = cosines(*(side[pairs.best] for side in sides)).tolist()
-        if pairs.scores is None:
-            mapped = torch.cat([side[_spread(len(side), MAPPED // 2)] for side in sides])
-    return {"spectrum": spectrum(of).tolist(), "similarity": kinds, "map": principal_plane(mapped).tolist()}
-
-
-def _groups(texts: Sequence[str], pairs: Pairs | None) -> list[str]:
-    """Of each text of the map its side, or how long it is."""
-    if pairs is not None and pairs.scores is None:
-        return [side for side in ("first texts", "their translations") for _ in _spread(len(pairs.first), MAPPED // 2)]
-    lengths = [len(texts[row]) for row in _spread(len(texts), MAPPED)]
-    short, long = (sorted(lengths)[len(lengths) * part // 3] for part in (1, 2))
-    names = (f"below {short} characters", f"{short} to {long - 1}", f"{long} and more")
-    return [names[(length >= short) + (length >= long)] for length in lengths]
-
-
-def _spread(there: int, most: int) -> list[int]:
-    """Rows spread evenly over all."""
-    return [row * there // min(there, most) for row in range(min(there, most))]
-
-
-def _write(folder: Path, about: Any, drawn: Mapping[str, Any], groups: Sequence[str]) -> None:
-    from kilter.lab.embedding_plots import map_plot, similarity_plot, spectrum_plot
-
-    write_json(folder / "embeddings.json", about)
-    shown = {kind: {label: one[kind] for label, one in drawn.items()} for kind in ("spectrum", "similarity", "map")}
-    write_whole(folder / "spectrum.svg", spectrum_plot(shown["spectrum"]))
-    write_whole(folder / "similarity.svg", similarity_plot(shown["similarity"]))
-    write_whole(folder / "map.svg", map_plot(shown["map"], groups))
-
-
-# The table ------------------------------------------------------------------------------------------------------------
-
-
-def _labels(names: Sequence[str]) -> list[str]:
-    """The last part of each name, where that tells them apart."""
-    short = [Path(name).name or name for name in names]
-    return short if len({*short}) == len(short) else [*names]
-
-
-def _show(found: Sequence[Measured], texts: int, pairs: Pairs | None) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    kind = "" if pairs is None else f", {len(pairs.first)} {'translations' if pairs.scores is None else 'scored pairs'}"
-    print(f"{texts} texts{kind}\n")
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("", no_wrap=True)
-    for one in found:
-        table.add_column(one.label, justify="right", overflow="fold")
-    table.add_row("normalises", *("yes" if one.normalises else "no" for one in found))
-    table.add_row("dimensions", *(str(one.dimensions) for one in found))
-    table.add_row("dead dimensions", *(str(len(one.dead)) for one in found))
-    for name in found[0].figures:
-        table.add_row(ROWS[name].label, *(_cell(name, one, len(found)) for one in found))
-    Console().print(table)
-    if any(figure.difference for one in found for figure in one.figures.values()):
-        print(f"\n* differs from {found[0].label} on the same pairs: 95 % interval of the difference without 0")
-    print("\nin kilter:")
-    notes = Table(box=None, show_header=False, pad_edge=False)
-    for name in found[0].figures:
-        notes.add_row(f"  {ROWS[name].label}", ROWS[name].good)
-    Console().print(notes)
-
-
-def _cell(name: str, one: Measured, models: int) -> str:
-    figure, digits = one.figures[name], ROWS[name].digits
-    apart = figure.difference
-    star = "*" * bool(apart and apart.low is not None and apart.high is not None and not apart.low <= 0 <= apart.high)
-    value, low, high = (
-        NOTHING if end is None else fixed(end, digits) for end in (figure.value, figure.low, figure.high)
-    )
-    if name == "effective_rank":
-        return f"{value} of {one.directions}"
-    if figure.low is None or models > 4:
-        return star + value
-    return f"{star}{value} ({low} to {high})" if models < 3 else f"{star}{value}\n{low} to {high}"
-
-
-def _advise(found: Sequence[Measured], asked: Embeddings) -> None:
-    """What could be done, by model, where a figure says that something is off."""
-    print("\nwhat one could do:")
-    texts = "FILE" if asked.texts is None or sources.is_pipe(asked.texts) else asked.texts
-    for one in found:
-        value = {name: figure.value for name, figure in one.figures.items()}
-        said = []
-        narrow = value["mean_cosine"] > 0.3 or value["isotropy"] < 0.7
-        if narrow or value["effective_rank"] < 0.25 * one.directions:
-            said.append(
-                f"few directions rule; to spread it: kilter run whitened-cse --model {one.model} --train {texts}"
-            )
-        if one.dead:
-            some = ", ".join(map(str, one.dead[:6])) + "…" * (len(one.dead) > 6)
-            said.append(f"dimensions {some} are dead: leave them out before you divide by a spread")
-        if min(value.get("forward", 100.0), value.get("backward", 100.0)) < 95:
-            said.append(
-                "translations are missed; to lay the languages over each other, without pairs: kilter calibrate "
-                f"--model {one.model} --texts en=en.txt de=de.txt --out FOLDER"
-            )
-        for line in said or ["nothing stands out"]:
-            print(f"  {one.label}: {line}")
+    if pairs is None or pairs.scores is not None:
+        some = sorted((texts[row] for row in spread(len(texts))), key=len)
+        return some, by_length(some)
+    rows = spread(len(pairs.first), MAPPED // 2)
+    sides = [[side[row] for row in rows] for side in (pairs.first, pairs.second)]
+    return sides[0] + sides[1], ["first texts"] * len(rows) + ["their translations"] * len(rows)

@@ -23,12 +23,12 @@ def suggest(name: str, options: Iterable[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(options)}"
 
 
-def extra(module: str, extra_name: str) -> Any:
-    """Import an optional dependency, or say which extra brings it."""
+def extra(module: str, *extras: str) -> Any:
+    """Import an optional dependency, or say which extra brings it: the one that is named, else each that does."""
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(missing(error, extra_name), name=error.name) from error
+        raise ModuleNotFoundError(missing(error, *extras), name=error.name) from error
 
 
 def missing(error: ModuleNotFoundError, *extras: str) -> str:

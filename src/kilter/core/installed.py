@@ -53,8 +53,8 @@ def extras_of(module: str) -> list[str]:
     """The extras that bring a module by its import name; empty for one that kilter does not know, or the core's.
 
     Example:
-        >>> extras_of("sentence_transformers"), extras_of("torch")
-        (['generation'], [])
+        >>> extras_of("jiwer"), extras_of("torch")
+        (['speech'], [])
     """
     top = module.partition(".")[0]
     name = _COMES_WITH.get(top, top.replace("_", "-").lower())

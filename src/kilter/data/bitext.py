@@ -24,7 +24,7 @@ lt:lit lv:lvs mk:mkd ml:mal mn:mon mr:mar ms:zsm nb:nob nl:nld nn:nno no:nob oc:
 sk:slk sl:slv sq:sqi sr:srp sv:swe sw:swh ta:tam te:tel th:tha tk:tuk tl:tgl tr:tur tt:tat ug:uig uk:ukr ur:urd
 uz:uzb vi:vie xh:xho yi:yid zh:cmn
 """
-_CODES = dict(pair.split(":") for pair in _PAIRS.split())
+_CODES = {name: code for name, _, code in (pair.partition(":") for pair in _PAIRS.split())}
 """ISO 639-1 to the codes of Tatoeba's files; of a macrolanguage the member that is there."""
 
 

@@ -51,7 +51,7 @@ Dir::Cache "{folder}/cache";
 APT::Sandbox::User "root";
 """
 """Of the machine's settings its sources stand: no scripts after an update, no icons, none of its folders."""
-_TARGET = ("CREATED_BY", "LANGUAGE", "ORIGIN", "RELEASE", "CODENAME", "VERSION", "FILENAME")
+_TARGET: tuple[str, ...] = ("CREATED_BY", "LANGUAGE", "ORIGIN", "RELEASE", "CODENAME", "VERSION", "FILENAME")
 _LIST = ("apt-get", "indextargets", "--format", "|".join(f"$({name})" for name in _TARGET))
 
 
@@ -229,7 +229,7 @@ def paragraphs(body: Iterable[str]) -> list[str]:
 
     Example:
         >>> paragraphs([" It draws", " maps.", " .", " Of these:", "  * roads", "    and ways", "  * rivers"])
-        ['It draws maps.', 'Of these:\\n* roads and ways\\n* rivers']
+        ['It draws maps.', 'Of these:\n* roads and ways\n* rivers']
     """
     found = []
     for filled, block in groupby(body, key=lambda line: line != " ."):

@@ -12,6 +12,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from kilter.data.pretrained import gemma_folder, minilm_folder
+from kilter.hosts.sentence_modules import without_normalize
 from kilter.hosts.sentences import load_sentences
 
 _CUT = re.compile(r"(minilm|gemma)-([1-9]\d*)")
@@ -61,13 +62,6 @@ def sentence_encoder(name: str, *, device: str = "cpu") -> Any:
         keep_layers(model, int(layers))
         if ours == "gemma":
             nn.init.zeros_(model.norm.weight)  # it scales by one plus this, which was learnt for the last layer
-    return encoder
-
-
-def without_normalize(encoder: Any) -> Any:
-    """The same encoder, changed in place: nothing at its end scales vectors to length one."""
-    while len(encoder) > 1 and type(encoder[-1]).__name__ == "Normalize":  # whichever place the library keeps it in
-        del encoder[-1]
     return encoder
 
 

@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from kilter import dist
 from kilter.core.checks import one_of, positive, whole, within
 from kilter.core.objective import LossOutput, Objective
 from kilter.core.paper import Claim, Paper
+from kilter.dist import gather, rank
 from kilter.embeddings.ccp_head import ContextHead
 from kilter.embeddings.ccp_loss import check_pairs, surprise, unit
 from kilter.ops.memory_bank import MemoryBank
@@ -154,9 +154,9 @@ class ContextPrediction(Objective):
         learns = self.training and torch.is_grad_enabled() and len(centre) > 0
         batch, start = len(centre), 0
         if self.gather:
-            start = dist.rank() * batch
-            centre, context = dist.gather(centre), dist.gather(context)
-            language = None if language is None else dist.gather(language)
+            start = rank() * batch
+            centre, context = gather(centre), gather(context)
+            language = None if language is None else gather(language)
         with torch.autocast(centre.device.type, enabled=False):
             given = torch.stack([centre, context]).to(torch.promote_types(centre.dtype, torch.float32))
             seen = given if self.projection is None else self.projection(given, self.turn, learns)
@@ -174,10 +174,10 @@ class ContextPrediction(Objective):
         loss = each.sum() / max(each.numel(), 1)
         if learns:
             self._keep(seen.detach(), language)
-        rank, uniformity = self.bank.spread()
+        directions, uniformity = self.bank.spread()
         stats = {
             "ccp_accuracy": found.sum() / max(found.numel(), 1),
-            "bank_effective_rank": rank,
+            "bank_effective_rank": directions,
             "bank_uniformity": uniformity,
         }
         return LossOutput(loss, {"ccp": loss}, stats)
@@ -197,7 +197,10 @@ class ContextPrediction(Objective):
         if centre.shape[1] != self.dim:
             raise ValueError(f"centre has {centre.shape[1]} components, this objective was made for dim={self.dim}")
         there = self.languages if isinstance(self.languages, int) else len(self.languages)
-        known = ", ".join(f"{number} {name}" for number, name in enumerate(self.names or ())) or f"0 to {there - 1} (languages={there})"
+        known = (
+            ", ".join(f"{number} {name}" for number, name in enumerate(self.names or ()))
+            or f"0 to {there - 1} (languages={there})"
+        )
         if language is not None:
             within("language", language, 0, there - 1, f"but the languages are {known}", row="row")
         elif there > 1:

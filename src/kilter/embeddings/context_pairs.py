@@ -175,7 +175,8 @@ class LanguageBatches:
         self.epoch = self.done = 0
         self._rows: dict[Any, list[int]] = {}
         for row, language in enumerate(languages):
-            self._rows.setdefault(language, []).append(row)
+            name = language.item() if hasattr(language, "item") else language  # tensors are equal to themselves only
+            self._rows.setdefault(name, []).append(row)
         if not self._rows:
             raise ValueError("languages are none; give the language of each row")
         if small := {str(name): len(rows) for name, rows in self._rows.items() if len(rows) < batch_size}:

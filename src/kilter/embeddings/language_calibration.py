@@ -2,7 +2,7 @@
 
 Paper: N. Wu et al., "Unsupervised Context Aware Sentence Representation Pretraining for Multi-lingual Dense Retrieval",
 IJCAI 2022, arXiv 2206.03281, the calibration after pretraining; for any encoder. Departure: the rotation starts from
-the spaces themselves, without an adversary, and is taken only as far as rows it was not fitted to gain by it.
+the spaces themselves, without an adversary, and is taken only where rows that it was not fitted to bear it out.
 """
 
 import hashlib
@@ -34,7 +34,9 @@ class LanguageCalibration:
     μ and σ are mean and standard deviation of each component over the sentences of language ℓ (*shift*, *scale*). W is
     orthogonal (*rotate*): it lays the language over the pivot, found from both sides' vectors alone, see
     `kilter.embeddings.unsupervised_rotation`; the pivot is not rotated. A rotation leaves all cosines within a language
-    as they are. A component that does not vary has no scale: it becomes 0 (`dead` names them).
+    as they are. Where none is borne out by rows that it was not fitted to, as of encoders whose languages lie over each
+    other once they are shifted and scaled, W is the identity. A component that does not vary has no scale: it becomes 0
+    (`dead` names them).
 
     Nothing needs to be parallel. Statistics of other sentences of each language than those that are compared are
     *inductive*; of the very sentences that are compared, *transductive*: the same call on other data, with figures that

@@ -52,8 +52,9 @@ def standard(mean: Tensor, variance: Tensor, steps: Sequence[Step]) -> LanguageM
 
 
 def apply(one: LanguageMap, x: Tensor) -> Tensor:
-    """In single precision at least: a huge component is shifted before anything is summed."""
+    """In single precision at least; shifted and scaled in double, as a component may vary little around a huge mean."""
     dtype = torch.promote_types(x.dtype, torch.float32)
-    mean, scale = (part.to(device=x.device, dtype=dtype) for part in (one.mean, one.scale))
-    found = (x.to(dtype) - mean) * scale
+    wide = torch.float32 if x.device.type == "mps" else torch.float64  # Apple's GPUs have no float64
+    mean, scale = (part.to(device=x.device, dtype=wide) for part in (one.mean, one.scale))
+    found = torch.cat([((part.to(wide) - mean) * scale).to(dtype) for part in x.split(_ROWS)])
     return found if one.rotation is None else found @ one.rotation.to(found)

@@ -88,12 +88,12 @@ def whitened(
     order = None
     if permutation is not None:
         order = (permutation + dim * torch.arange(count, device=views.device)[:, None]).flatten()
-        channels = channels[order]
+        channels = channels.index_select(0, order)  # its gradient is three times as fast as that of [order]
     y, dead = whiten(channels.view(count, groups, dim // groups, batch), **how)
     y, dead = y.reshape(count * dim, batch), dead.flatten()
     if order is not None:
         back = order.argsort()
-        y, dead = y[back], dead[back]
+        y, dead = y.index_select(0, back), dead[back]
     return y.view(count, dim, batch).mT, dead.view(count, dim)
 
 

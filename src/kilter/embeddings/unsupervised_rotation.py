@@ -7,6 +7,7 @@ held back where pairs are few for the width. Without either, pairs that are wron
 """
 
 from collections.abc import Iterator
+from itertools import islice
 
 import torch
 from jaxtyping import Float
@@ -19,6 +20,10 @@ from kilter.ops.procrustes import procrustes
 
 _HELD_OUT = 5
 """Every fifth row judges, the others are fitted."""
+_CLEARLY = 1.5
+"""How many times what none gains a rotation from near by must gain: rows without partners gain a little by anything."""
+_AGREES = 0.5
+"""The share of rows, not fitted, whose nearest must be the one that sees its side alike."""
 _ROUNDS = 50
 _PATIENCE = 3
 """Rounds without a gain after which a start is done."""
@@ -42,12 +47,14 @@ def unsupervised_rotation(
     $$W \leftarrow \arg\max_{W^\top W = I} \sum_{(i, j)} x_i W y_j^\top
         + \lambda \, \mathrm{tr}(W_{\text{before}}^\top W), \qquad \lambda = 10 \sqrt{P / D}$$
 
-    as long as it gains. What is gained is the mean CSLS of rows of x, which no pair was made of, with their nearest of
-    y. The best of all rounds is returned, no rotation among them, so that the result is never worse than none by that.
+    as long as it gains. What is to gain is the mean CSLS of rows of x with their nearest of y, in units of the
+    deviation of all cosines, over every fifth row, of which no pair is made. From no rotation it must become 1.5 times
+    as much: where the sides say different things a nearest row is mostly none that means the same, and what is fitted
+    to such pairs takes more than it brings. The second start must hold for rows that it was not fitted to. The start
+    and the number of rounds that gain most are then taken with all rows; where none is good enough W is the identity.
 
     The result depends on the rows, not on their order. If y holds the rows of x rotated and scaled, in any order, it
-    is found, whatever they are like; from other rows of a like space only where that has a shape that tells directions
-    apart, and no cloud that is the same in all of them.
+    is found, whatever they are like, isotropic or not; a space turned far away of which y holds other rows is not.
 
     Args:
         x: vectors of one space as rows, n ≥ 2; their lengths do not matter.
@@ -70,22 +77,40 @@ def unsupervised_rotation(
     whole("neighbours", neighbours, 1)
     whole("sample", sample, 2)
     x, y = (F.normalize(_spread(side, sample), dim=1) for side in (x, y))
-    judge = torch.arange(len(x), device=x.device) % _HELD_OUT == _HELD_OUT // 2
-    fitted, judging = x[~judge], x[judge] if judge.any() else x
+    fitted = torch.arange(len(x), device=x.device) % _HELD_OUT != _HELD_OUT // 2
+    judging = x[~fitted] if len(x) > _HELD_OUT // 2 else x
+    rows, matches = _alike(x, y, neighbours)
+    none = torch.eye(x.shape[1]).to(x)
+
+    def start(which: int, taken: Tensor) -> Tensor:
+        return procrustes(x[rows[taken[rows]]], y[matches[taken[rows]]]) if which else none
 
     def gain(rotation: Tensor) -> float:
-        return float(csls_neighbours(judging @ rotation, y, neighbours).gain.mean())
+        turned = judging @ rotation
+        found = csls_neighbours(turned, y, neighbours).gain.mean()
+        return float(found) / max(_deviation(turned, y), 1e-9)
 
-    best = none = torch.eye(x.shape[1]).to(x)
-    most = gain(none)
-    for start in (none, _by_similarities(x, y, ~judge, neighbours)):
-        waited = 0
-        for rotation in _refined(start, fitted, y, neighbours):
-            if (now := gain(rotation)) > most:
-                best, most, waited = rotation, now, 0
-            elif (waited := waited + 1) > _PATIENCE:
+    def agrees(rotation: Tensor) -> bool:
+        held = ~fitted[rows]
+        nearest = csls_neighbours(x[rows[held]] @ rotation, y, neighbours).forward if held.any() else rows[held]
+        return bool((nearest == matches[held]).double().sum() > _AGREES * held.sum())
+
+    best, most = (0, 0), (unturned := gain(none))
+    for which, least in ((0, _CLEARLY * unturned), (1, unturned)):
+        first = start(which, fitted)
+        if which and not agrees(first):
+            break
+        waited, before = 0, -1.0
+        for count, rotation in enumerate(_refined(first, x[fitted], y, neighbours)):
+            now = gain(rotation)
+            if now > max(most, least):
+                best, most = (which, count), now
+            waited, before = (0, now) if now > before else (waited + 1, before)
+            if waited > _PATIENCE:
                 break
-    return best
+    which, count = best
+    *_, found = islice(_refined(start(which, torch.ones_like(fitted)), x, y, neighbours), count + 1)
+    return found
 
 
 def _spread(side: Tensor, most: int) -> Tensor:
@@ -95,25 +120,30 @@ def _spread(side: Tensor, most: int) -> Tensor:
     return ordered[torch.linspace(0, len(side) - 1, min(most, len(side)), device=side.device).long()]
 
 
-def _by_similarities(x: Tensor, y: Tensor, fitted: Tensor, neighbours: int) -> Tensor:
-    """The rotation from rows of x to those of y that see their own side in the same way."""
+def _alike(x: Tensor, y: Tensor, neighbours: int) -> tuple[Tensor, Tensor]:
+    """Rows of x and of y that see their own side in the same way."""
     points = min(len(x), len(y), _POINTS)
     seen_x, seen_y = _sorted_similarities(x, points), _sorted_similarities(y, points)
     usual = torch.cat([seen_x, seen_y]).mean(0)
-    rows, matches = csls_neighbours(seen_x - usual, seen_y - usual, neighbours).mutual()
-    kept = fitted[rows]  # what judges must not be fitted
-    return procrustes(x[rows[kept]], y[matches[kept]])
+    return csls_neighbours(seen_x - usual, seen_y - usual, neighbours).mutual()
 
 
 def _sorted_similarities(side: Tensor, points: int) -> Tensor:
     """For each row its cosines with all rows of its side, sorted, at evenly spaced places."""
-    at = torch.linspace(0, len(side) - 1, points, device=side.device)
+    at = torch.linspace(0, len(side) - 1, points, device=side.device, dtype=side.dtype)
     low, high = at.floor().long(), at.ceil().long()
     found = []
     for part in side.split(max(1, _BLOCK // len(side))):
         cosines = (part @ side.mT).sort(1).values
         found.append(torch.lerp(cosines[:, low], cosines[:, high], at - low))
     return torch.cat(found)
+
+
+def _deviation(x: Tensor, y: Tensor) -> float:
+    """The standard deviation of all cosines between rows of length one, without a matrix of them."""
+    mean = x.mean(0) @ y.mean(0)
+    square = ((x.mT @ x) * (y.mT @ y)).sum() / (len(x) * len(y))
+    return float((square - mean.square()).clamp(min=0).sqrt())
 
 
 def _refined(rotation: Tensor, x: Tensor, y: Tensor, neighbours: int) -> Iterator[Tensor]:

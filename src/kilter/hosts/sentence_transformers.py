@@ -77,7 +77,7 @@ def as_st_loss(
         >>> as_st_loss(RankGenLoss(), model).vectors
         ('prefix', 'continuation', 'generated')
     """
-    library = extra("sentence_transformers", "embeddings")
+    library = extra("sentence_transformers")
     check_objective(objective)
     if not isinstance(unwrapped(model), library.SentenceTransformer):
         raise TypeError(f"model must be a SentenceTransformer, got {type(model).__name__}")

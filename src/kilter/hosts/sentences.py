@@ -6,10 +6,13 @@ prompt and the beginning of the text are what tells.
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
+
+import torch
+from torch import Tensor
 
 from kilter.core.decoder import warn
 from kilter.core.errors import extra
@@ -28,7 +31,7 @@ def load_sentences(kind: Literal["SentenceTransformer", "CrossEncoder"], name: s
         Unloadable: there is none, it is not whole, or weights are missing.
         ModuleNotFoundError: sentence-transformers, or for a LoRA peft, is not installed.
     """
-    library = extra("sentence_transformers", "generation")
+    library = extra("sentence_transformers")
     from transformers import PreTrainedModel
 
     with reading(name, f"a {kind} of sentence-transformers"):
@@ -50,6 +53,38 @@ def _transformer(name: str | PathLike[str]) -> Path | None:
         return place
     first = json.loads((place / "modules.json").read_text(encoding="utf-8"))[0]
     return place / first["path"]
+
+
+def encode(
+    encoder: Any, texts: Sequence[str], *, batch_size: int = 32, advance: Callable[[float], None] | None = None
+) -> Tensor:
+    """Vectors `(n, d)` of texts in float32 on the CPU, in the texts' order.
+
+    Args:
+        encoder: a `SentenceTransformer`.
+        texts: at least one; batches are of texts of like length.
+        batch_size: texts at once.
+        advance: told how many more are done.
+    """
+    order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
+    pieces = []
+    for start in range(0, len(order), 16 * batch_size):
+        some = [texts[row] for row in order[start : start + 16 * batch_size]]
+        how: Any = {"batch_size": batch_size, "show_progress_bar": False, "convert_to_tensor": True}
+        pieces.append(encoder.encode(some, **how).float().cpu())
+        if advance is not None:
+            advance(len(some))
+    found = torch.empty(len(texts), pieces[0].shape[1])
+    found[order] = torch.cat(pieces)
+    return found
+
+
+def ends_in_normalize(name: str | PathLike[str]) -> bool:
+    """Whether a model of sentence-transformers, by its folder or hub id, brings its vectors to length 1 at its end."""
+    place = folder_of(name)
+    if place is None or not (file := place / "modules.json").is_file():
+        return False
+    return json.loads(file.read_text(encoding="utf-8"))[-1]["type"].endswith(".Normalize")
 
 
 def pair_scores(scorer: Any, prefixes: Sequence[str], continuations: Sequence[str]) -> Any:

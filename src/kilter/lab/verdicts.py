@@ -144,7 +144,7 @@ def _guard(claim: Claim, arms: Measured) -> tuple[bool, str]:
 
 def _signed(found: "Interval", metric: Metric) -> str:
     mean, low, high = (_number(value, metric) for value in (found.mean, found.low, found.high))
-    return f"{mean} {_points(metric)} [{low}, {high}]"
+    return " ".join(filter(None, (mean, _points(metric), f"[{low}, {high}]")))
 
 
 def _times(found: "Interval") -> str:
@@ -152,7 +152,7 @@ def _times(found: "Interval") -> str:
 
 
 def _plain(value: float, metric: Metric) -> str:
-    return f"{_number(value, metric)} {_points(metric)}"
+    return f"{_number(value, metric)} {_points(metric)}".rstrip()
 
 
 def _number(value: float | None, metric: Metric) -> str:
