@@ -162,6 +162,6 @@ def test_models_and_tests_are_credited() -> None:
     from kilter.recipes.ccp import ContextPredictionRecipe
 
     for model, said in (("random", "Tatoeba"), ("gemma-6", "Gemma Terms of Use")):
-        recipe = ContextPredictionRecipe(**ContextPredictionRecipe.presets["smoke"] | {"model": model})
+        recipe = ContextPredictionRecipe(**{**ContextPredictionRecipe.presets["smoke"], "model": model})
         recipe.prepare()
         assert said in recipe.build_data().note

@@ -272,7 +272,7 @@ def test_arms_that_make_no_sense_are_named(arm: str, said: str) -> None:
         recipe().describe(arm)
 
 
-ARMS = ("mine", "mine+halved", "mine+few+forwards+ear", "mine+louder", "ear+mine+short", "mnrl", "agnostic-bank")
+ARMS = ("mine", "mine+halved", "mine+few+forwards+ear+louder+short", "mnrl", "agnostic-bank")
 
 
 @pytest.fixture(scope="module")
@@ -303,7 +303,7 @@ class TestLevers:
 
     def test_rows_sampler_callbacks_and_options(self, done: Path) -> None:
         assert len(SEEN["drawn"][0]) == 3
-        assert SEEN["steps"] == [*((step, 4) for step in range(1, 5)), (1, 2), (2, 2)]
+        assert SEEN["steps"] == [(1, 2), (2, 2)]
 
     def test_a_decoder_uses_the_encoder_of_the_arm_without_it(self, done: Path) -> None:
         assert not (done / "arms" / "mine+halved" / "seed-0" / "model").exists()
@@ -333,7 +333,7 @@ def test_batches_are_of_one_language_whose_number_is_its_place() -> None:
     rows = training_rows(corpus.documents, 2, 500, 0)
     assert len(rows) >= 500
     endings = ("", "e", "en")
-    for row in rows:
+    for row in map(dict, rows):
         first = row["centre"].split()[0].lower()
         assert any(first == f"{word}{endings[row['label']]}" for word in (first.removesuffix("en"), first[:-1], first))
     for batch in language_pure(0.7)(rows, 8, seed=0):
