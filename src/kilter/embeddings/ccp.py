@@ -149,6 +149,7 @@ class ContextPrediction(Objective):
         language: Int[Tensor, " batch"] | None = None,
     ) -> LossOutput:
         """Compute the loss, then keep this step's vectors; see the class."""
+        language = None if self.languages == 1 else language
         self._check(centre, context, language)
         learns = self.training and torch.is_grad_enabled() and len(centre) > 0
         batch, start = len(centre), 0
