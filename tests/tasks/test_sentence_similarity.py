@@ -65,9 +65,9 @@ def ear(encoder: Any) -> list[Any]:
 
 def doubled(encoder: Any) -> Any:
     """A module of the arm's."""
-    from kilter.tasks.sentence_similarity.networks import modules
+    from kilter.hosts.sentence_modules import stock
 
-    dense = modules().Dense(32, 64, activation_function=torch.nn.Identity())
+    dense = stock().Dense(32, 64, activation_function=torch.nn.Identity())
     encoder.append(dense)
     return encoder
 
@@ -286,12 +286,14 @@ def test_dead_and_missing_directions_are_left_out() -> None:
 
 @pytest.mark.host
 def test_whitening_stands_before_a_normalize_and_is_saved_as_a_stock_module(tmp_path: Path) -> None:
-    from kilter.tasks.sentence_similarity.networks import encode, fresh_encoder, load, modules
+    from kilter.hosts.sentence_modules import stock
+    from kilter.hosts.sentences import encode
+    from kilter.tasks.sentence_similarity.networks import fresh_encoder, load
     from tests.sentences import sentences
 
     texts = sentences(120)
     encoder = fresh_encoder("random", texts, "cpu", "given")
-    encoder.append(modules().Normalize())
+    encoder.append(stock().Normalize())
     encoder = whitened(encoder, texts)
     encoder.save_pretrained(str(tmp_path), create_model_card=False)
     kinds = [part["type"] for part in read_json(tmp_path / "modules.json")]
@@ -304,7 +306,8 @@ def test_whitening_stands_before_a_normalize_and_is_saved_as_a_stock_module(tmp_
 
 @pytest.mark.host
 def test_pooling_is_changed_where_that_is_asked_for() -> None:
-    from kilter.tasks.sentence_similarity.networks import encode, fresh_encoder
+    from kilter.hosts.sentences import encode
+    from kilter.tasks.sentence_similarity.networks import fresh_encoder
     from tests.sentences import sentences
 
     texts = sentences(20)
@@ -356,7 +359,8 @@ class TestLevers:
         assert len({weights(done, arm) for arm in ARMS}) == len(ARMS)
 
     def test_a_module_is_attached_before_and_whitening_after(self, done: Path) -> None:
-        from kilter.tasks.sentence_similarity.networks import encode, load
+        from kilter.hosts.sentences import encode
+        from kilter.tasks.sentence_similarity.networks import load
 
         shapes = {
             arm: encode(load(done / "arms" / arm / "seed-0" / "model", "cpu"), ["a", "b"]).shape[1]

@@ -56,8 +56,8 @@ def with_affine_end(
     if width not in (None, weight.shape[1]):
         raise ValueError(f"the model's vectors are {width} wide, the map is for {weight.shape[1]}")
     found.truncate_dim = truncated
-    stock, like = _stock(), next((one for one in found.parameters() if one.is_floating_point()), bias)
-    dense = stock.Dense(weight.shape[1], weight.shape[0], activation_function=nn.Identity())
+    layers, like = stock(), next((one for one in found.parameters() if one.is_floating_point()), bias)
+    dense = layers.Dense(weight.shape[1], weight.shape[0], activation_function=nn.Identity())
     with torch.no_grad():
         dense.linear.weight.copy_(weight)
         dense.linear.bias.copy_(bias)
@@ -65,7 +65,7 @@ def with_affine_end(
     names = (name for name in map(str, range(len(found), 3 * len(found) + 2)) if name not in found._modules)
     modules, place = [*found._modules.items()], _normalized_from(found)
     if place < len(modules) and normalized:
-        modules += [(next(names), dense), (next(names), stock.Normalize())]
+        modules += [(next(names), dense), (next(names), layers.Normalize())]
     else:
         modules.insert(place, (next(names), dense))
     found._modules = OrderedDict(modules)
@@ -87,7 +87,7 @@ def _normalized_from(model: Any) -> int:
     return len(modules)
 
 
-def _stock() -> Any:
+def stock() -> Any:
     """The library's own modules, where it keeps them since 6.0, or before."""
     try:
         return import_module("sentence_transformers.sentence_transformer.modules")

@@ -29,6 +29,19 @@ def tiny_encoder(tokenizer: Any, seed: int = 0) -> Any:
     return BertModel(BertConfig(vocab_size=len(tokenizer), pad_token_id=0, **sizes)).eval()
 
 
+def tiny_sentence_encoder(texts: Iterable[str], seed: int = 0, device: str = "cpu") -> Any:
+    """A `SentenceTransformer` of two small layers with random weights, which takes the mean over tokens."""
+    from tempfile import TemporaryDirectory
+
+    from kilter.hosts.sentences import load_sentences
+
+    tokenizer = tiny_tokenizer(texts)
+    with TemporaryDirectory() as folder:
+        tiny_encoder(tokenizer, seed).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        return load_sentences("SentenceTransformer", folder, device)
+
+
 def tiny_lm(tokenizer: Any, seed: int = 0) -> Any:
     """A Llama of two small layers with random weights."""
     from transformers import LlamaConfig, LlamaForCausalLM

@@ -1,9 +1,8 @@
 """The encoder that learns: a pretrained one, or a tiny random one to try the machinery with."""
 
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kilter.lab.files import write_whole
 
@@ -16,7 +15,9 @@ if TYPE_CHECKING:
 def fresh_encoder(name: str, texts: Iterable[str], seed: int, device: str) -> "SentenceTransformer":
     """A SentenceTransformer before any training: gemma-6 and the like, random, a folder or a hub id."""
     if name == "random":
-        return _random(texts, seed, device)
+        from kilter.models.tiny_text import tiny_sentence_encoder
+
+        return tiny_sentence_encoder(texts, seed, device)
     from kilter.data.encoders import sentence_encoder
 
     return sentence_encoder(name, device=device)
@@ -47,26 +48,16 @@ def freeze(encoder: "SentenceTransformer", *, embeddings: bool, layers: int) -> 
     stacks[0][:layers].requires_grad_(False)
 
 
-def _random(texts: Iterable[str], seed: int, device: str) -> Any:
-    from kilter.hosts.sentences import load_sentences
-    from kilter.models.tiny_text import tiny_encoder, tiny_tokenizer
-
-    tokenizer = tiny_tokenizer(texts)
-    with tempfile.TemporaryDirectory() as folder:
-        tiny_encoder(tokenizer, seed).save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-        return load_sentences("SentenceTransformer", folder, device)  # of a bare model it takes the mean
-
-
 def encode(encoder: "SentenceTransformer", texts: Sequence[str], max_tokens: int) -> "Encoded":
     """Vectors of texts, which are cut at `max_tokens`."""
+    from kilter.hosts import sentences
     from kilter.tasks.bitext_retrieval.judging import Encoded
 
     limit = encoder.max_seq_length
     encoder.max_seq_length = max_tokens if limit is None else min(limit, max_tokens)
-    vectors: Any = encoder.encode(list(texts), batch_size=64, convert_to_tensor=True, show_progress_bar=False)
+    vectors = sentences.encode(encoder, texts, batch_size=64)
     encoder.max_seq_length = limit
-    return Encoded(texts, vectors.float().cpu())
+    return Encoded(texts, vectors)
 
 
 def kept_vectors(file: Path, texts: Sequence[str], make: "Callable[[], Encoded]") -> "Encoded":

@@ -1,9 +1,7 @@
 """The encoders of the task: small ones from wheels, a tiny random one, the user's own; and how they are changed."""
 
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -32,9 +30,10 @@ def fresh_encoder(name: str, texts: Sequence[str], device: str, pooling: Pooling
     """
     from kilter.data.encoders import is_ours, sentence_encoder
     from kilter.hosts.sentences import load_sentences
+    from kilter.models.tiny_text import tiny_sentence_encoder
 
     if name == "random":
-        encoder = _random(texts, device)
+        encoder = tiny_sentence_encoder(texts[:2000], device=device)
     elif is_ours(name):
         encoder = sentence_encoder(name, device=device)
     else:  # with a Normalize at its end, if it has one: what is saved is a model of the same kind
@@ -49,36 +48,16 @@ def base_of(name: str) -> tuple[str, str, str] | None:
     return BASES[name.partition("-")[0]] if is_ours(name) else None
 
 
-def modules() -> Any:
-    """The layers of sentence-transformers, which have another place since its version 6."""
-    try:
-        return import_module("sentence_transformers.sentence_transformer.modules")
-    except ModuleNotFoundError:
-        return import_module("sentence_transformers.models")
-
-
 def width(part: Any) -> int:
     """Dimensions of the vectors of an encoder, or of the tokens' of its first layer."""
     names = ("get_embedding_dimension", "get_sentence_embedding_dimension", "get_word_embedding_dimension")
     return next(getattr(part, name)() for name in names if hasattr(part, name))
 
 
-def _random(texts: Sequence[str], device: str) -> "SentenceTransformer":
-    from sentence_transformers import SentenceTransformer
-
-    from kilter.models.tiny_text import tiny_encoder, tiny_tokenizer
-
-    layers = modules()
-    with TemporaryDirectory() as folder:
-        tokenizer = tiny_tokenizer(texts[:2000])
-        for part in (tokenizer, tiny_encoder(tokenizer)):
-            part.save_pretrained(folder)
-        body = layers.Transformer(folder, max_seq_length=64)
-    return SentenceTransformer(modules=[body, layers.Pooling(32, "mean")], device=device)
-
-
 def _pooled(encoder: "SentenceTransformer", name: str, pooling: str) -> "SentenceTransformer":
-    kind = modules().Pooling
+    from kilter.hosts.sentence_modules import stock
+
+    kind = stock().Pooling
     places = [place for place, part in enumerate(encoder) if isinstance(part, kind)]
     if len(places) != 1:
         raise ValueError(f"pooling={pooling}: {name} has {len(places)} pooling modules, and one can be changed")
@@ -91,19 +70,3 @@ def load(folder: Path, device: str) -> "SentenceTransformer":
     from sentence_transformers import SentenceTransformer
 
     return SentenceTransformer(str(folder), device=device)
-
-
-def encode(encoder: "SentenceTransformer", texts: Sequence[str]) -> Any:
-    """Vectors of texts, `(n, d)`, on the CPU, as the encoder gives them."""
-    found: Any = encoder.encode([*texts], batch_size=64, convert_to_tensor=True, show_progress_bar=False)
-    return found.float().cpu()
-
-
-def without_normalize(encoder: "SentenceTransformer") -> "SentenceTransformer":
-    """The same layers without a Normalize at the end; the encoder itself stays as it is."""
-    from sentence_transformers import SentenceTransformer
-
-    layers: list[Any] = [*encoder]
-    while isinstance(layers[-1], modules().Normalize):
-        layers.pop()
-    return SentenceTransformer(modules=layers, device=str(encoder.device))

@@ -256,11 +256,12 @@ class SentenceSimilarity(Recipe):
     def _judge(self, model: Path | None, place: Path) -> Judged:
         from functools import partial
 
+        from kilter.hosts.sentences import encode
         from kilter.tasks.sentence_similarity.judging import judge
 
         encoder = self._given() if model is None else networks.load(model, self.device)
         averaged = [name for name in self._texts.sets if name not in map(sources.metric_of, figures.DEV)]
-        found = judge(partial(networks.encode, encoder), self._texts.sets, averaged, self._sentences(_FITTED_ON))
+        found = judge(partial(encode, encoder, batch_size=64), self._texts.sets, averaged, self._sentences(_FITTED_ON))
         write_json(place, found.space)
         return Judged(found.figures, found.rows)
 

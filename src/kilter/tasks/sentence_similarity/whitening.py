@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from kilter.tasks.sentence_similarity.networks import encode, modules, without_normalize
+from kilter.hosts.sentence_modules import with_affine_end, without_normalize
+from kilter.hosts.sentences import encode
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -20,20 +21,13 @@ LEAST = 1e-5
 
 
 def whitened(encoder: "SentenceTransformer", texts: Sequence[str]) -> "SentenceTransformer":
-    """The encoder with a Dense module behind it by which its vectors of these texts have mean 0 and covariance 1.
+    """A copy of the encoder with a Dense module at its end: its vectors of these texts have mean 0 and covariance 1.
 
     Args:
-        encoder: changed in place; a Normalize module at its end stays there.
+        encoder: stays as it is; of one that ends with Normalize the Dense module stands before that.
         texts: that it is fitted on.
     """
-    layers = modules()
-    weight, bias = whitening_map(encode(without_normalize(encoder), texts))
-    dense = layers.Dense(len(weight), len(weight), activation_function=nn.Identity())
-    with torch.no_grad():
-        dense.linear.weight.copy_(weight)
-        dense.linear.bias.copy_(bias)
-    encoder.insert(len(encoder) - isinstance(encoder[-1], layers.Normalize), dense.to(encoder.device))
-    return encoder
+    return with_affine_end(encoder, *whitening_map(encode(without_normalize(encoder), texts)))
 
 
 def whitening_map(vectors: Tensor) -> tuple[Tensor, Tensor]:
