@@ -124,6 +124,26 @@ def test_a_copy_is_calibrated_once_and_for_all() -> None:
         torch.testing.assert_close(twice.transform(x, name), x, atol=1e-4, rtol=0)
 
 
+def tight(n: int, dim: int, seed: int) -> Tensor:
+    """Five heaps that are far from each other, for what is in them."""
+    return 10 * drawn(5, dim, seed=seed)[torch.arange(n) % 5] + 0.3 * drawn(n, dim, seed=seed + 1)
+
+
+def flat(n: int, dim: int, seed: int) -> Tensor:
+    """Of three dimensions of all."""
+    return drawn(n, 3, seed=seed) @ drawn(3, dim, seed=seed + 1)
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(("make", "n", "dim"), [(tight, 300, 384), (flat, 150, 12)], ids=["tight", "flat"])
+def test_of_a_copy_nothing_is_judged(make: Any, n: int, dim: int, seed: int) -> None:
+    """Held-out rows know nothing of directions that the others do not have, and a wrong turn may look nearer."""
+    x, order = make(n, dim, seed), torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+    copy = (2.5 * x @ turn(dim) + 3 * drawn(dim, seed=4))[order]
+    calibration = LanguageCalibration().fit({"en": x, "xx": copy}, steps=("shift", "rotate"))
+    assert found_share(calibration.transform(copy, "xx"), calibration.transform(x, "en"), order) == 1.0
+
+
 def test_nothing_depends_on_an_order() -> None:
     given = {"en": clusters(120, 8), "de": clusters(150, 8, seed=5), "fr": clusters(90, 8, seed=8)}
     mixed = {name: given[name][torch.randperm(len(given[name]))] for name in ("fr", "en", "de")}

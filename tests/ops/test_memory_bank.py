@@ -84,3 +84,13 @@ def test_a_sample_tells_the_rank_of_many() -> None:
     assert bank.spread()[0].item() == pytest.approx(16, rel=0.03)
     bank.push(torch.ones(4096, 64), torch.zeros(4096).long())
     assert_close(torch.stack(bank.spread()), torch.tensor([1.0, 0.0]))
+
+
+@pytest.mark.parametrize("batch", [2, 16, 100])
+def test_a_bank_that_is_far_from_full_tells_its_rank_too(batch: int) -> None:
+    """The sample is of rows that are there: of every sixteenth place alone a small first batch has none."""
+    bank = MemoryBank(4096, 8)
+    bank.push(torch.eye(8).repeat(13, 1)[:batch], torch.zeros(batch).long())
+    rows = bank.in_order()[0]
+    cosines = (rows @ rows.T)[~torch.eye(batch, dtype=torch.bool)]
+    assert bank.spread()[0].item() == pytest.approx(float((1 / cosines.mean()).clamp(max=8)))

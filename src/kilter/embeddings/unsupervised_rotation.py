@@ -29,6 +29,8 @@ _PATIENCE = 3
 """Rounds without a gain after which a start is done."""
 _HOLD = 10.0
 """How firmly a rotation stays where it was, in units of the singular values that pairs by chance would have."""
+_SAME = 0.01
+"""Rows of length 1 that lie nearer than this are one and the same."""
 _POINTS = 512
 """Places at which sorted similarities are compared."""
 _BLOCK = 1 << 23
@@ -54,7 +56,8 @@ def unsupervised_rotation(
     and the number of rounds that gain most are then taken with all rows; where none is good enough W is the identity.
 
     The result depends on the rows, not on their order. If y holds the rows of x rotated and scaled, in any order, it
-    is found, whatever they are like, isotropic or not; a space turned far away of which y holds other rows is not.
+    is found, whatever they are like: the second start then lays rows upon rows, and nothing is judged. A space turned
+    far away of which y holds other rows is not.
 
     Args:
         x: vectors of one space as rows, n ≥ 2; their lengths do not matter.
@@ -80,6 +83,8 @@ def unsupervised_rotation(
     fitted = torch.arange(len(x), device=x.device) % _HELD_OUT != _HELD_OUT // 2
     judging = x[~fitted] if len(x) > _HELD_OUT // 2 else x
     rows, matches = _alike(x, y, neighbours)
+    if (copied := _of_a_copy(x, y, rows, matches, neighbours)) is not None:
+        return copied
     none = torch.eye(x.shape[1]).to(x)
 
     def start(which: int, taken: Tensor) -> Tensor:
@@ -126,6 +131,17 @@ def _alike(x: Tensor, y: Tensor, neighbours: int) -> tuple[Tensor, Tensor]:
     seen_x, seen_y = _sorted_similarities(x, points), _sorted_similarities(y, points)
     usual = torch.cat([seen_x, seen_y]).mean(0)
     return csls_neighbours(seen_x - usual, seen_y - usual, neighbours).mutual()
+
+
+def _of_a_copy(x: Tensor, y: Tensor, rows: Tensor, matches: Tensor, neighbours: int) -> Tensor | None:
+    """The rotation of rows that are alike, if it lays half of all upon their matches; then of all that are nearest."""
+    if 2 * len(rows) < max(len(x), len(y)):
+        return None
+    rotation = procrustes(x[rows], y[matches])
+    if torch.linalg.vector_norm(x[rows] @ rotation - y[matches], dim=1).median() > _SAME:
+        return None
+    rows, matches = csls_neighbours(x @ rotation, y, neighbours).mutual()
+    return procrustes(x[rows], y[matches])
 
 
 def _sorted_similarities(side: Tensor, points: int) -> Tensor:

@@ -89,13 +89,15 @@ class MemoryBank(nn.Module):
         all rows are one, and negative.
 
         Args:
-            sample: rows that are looked at, spread evenly over the bank; a step must not pay for them all.
+            sample: rows that are looked at, spread evenly over those written; a step must not pay for them all.
 
         Returns:
             The two; both 0 while there are fewer than two rows.
         """
-        every = max(1, -(-len(self.rows) // sample))
-        rows, there = self.rows[::every], self.tags[::every] != NONE
+        written = (self.tags != NONE).sum()  # the first ones, until all are
+        places = torch.arange(min(sample, len(self.rows)), device=self.tags.device)
+        at = places * written.clamp(min=len(places)) // max(len(places), 1)
+        rows, there = self.rows[at], self.tags[at] != NONE
         unit = F.normalize(rows.to(torch.promote_types(rows.dtype, torch.float32)), dim=-1)
         cosines = unit @ unit.T
         pairs = (there[:, None] & there).fill_diagonal_(False)
