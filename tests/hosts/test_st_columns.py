@@ -192,3 +192,15 @@ def test_what_labels_and_columns_do_not_fit_is_said(folder: Path, tmp_path: Path
     made.data_collator = made.loss.by_name(made.data_collator)
     with pytest.raises(ValueError, match="the data lacks the columns language, left, likeness, right; it has text0"):
         one_batch(made)
+
+
+@pytest.mark.parametrize("label", [list("abcdefgh"), [["de", "en"]] * 8])
+def test_a_label_column_of_texts_is_refused_when_the_trainer_is_made(folder: Path, tmp_path: Path, label: Any) -> None:
+    with pytest.raises(ValueError, match=r"column 'label' holds texts; .* ContextPrediction\.numbers"):
+        trainer(load(folder), Pair(), rows(2, label=label), tmp_path)
+
+
+def test_no_fraction_becomes_an_integer_without_a_word(folder: Path, tmp_path: Path) -> None:
+    made = trainer(load(folder), Pair(), rows(2, label=[0.0, 1.0, 0.5, 1.0, 0.0, 0.0, 0.0, 0.0]), tmp_path)
+    with pytest.raises(ValueError, match=r"row 2 of the label column has 0\.5 for language, which is an integer"):
+        one_batch(made)

@@ -18,7 +18,7 @@ from kilter.core.installed import hint
 from kilter.core.objective import Objective, check_objective
 from kilter.core.options import whole
 from kilter.core.paper import cards
-from kilter.hosts.st_columns import ByName, Columns
+from kilter.hosts.st_columns import ByName, Columns, check_labels
 from kilter.hosts.st_state import Means, keep_in_step, load_objective, save_objective
 from kilter.hosts.wrapped import unwrapped
 
@@ -172,6 +172,8 @@ class STLoss(nn.Module):
         from kilter.hosts.st_trainer import Kept
 
         self._is_kept = True
+        names = getattr(getattr(trainer, "data_collator", None), "valid_label_columns", ("label",))
+        check_labels(trainer.train_dataset, names)
         Kept.of(trainer).add(self.objective, self._means)
 
     def _apply(self, fn: Callable[..., Any], *more: Any, **named: Any) -> "STLoss":

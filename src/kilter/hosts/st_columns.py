@@ -108,6 +108,27 @@ class Columns:
         return given | {name: _typed(name, column) for name, column in zip(self.labels, table.unbind(1), strict=True)}
 
 
+def check_labels(rows: Any, names: Iterable[str]) -> None:
+    """Refuse label columns of texts, which a host would only stumble over when it makes them tensors.
+
+    Args:
+        rows: a data set of `datasets`, or several by name; None and those that do not know their columns are not told.
+        names: what label columns are called.
+
+    Raises:
+        ValueError: a label column holds texts, or lists of them.
+    """
+    for one in rows.values() if isinstance(rows, Mapping) else [rows]:
+        for name, kind in (getattr(one, "features", None) or {}).items():
+            while (inner := getattr(kind, "feature", None)) is not None:
+                kind = inner
+            if name in names and "string" in str(getattr(kind, "dtype", "")):
+                raise ValueError(
+                    f"column {name!r} holds texts; it must hold numbers: give each text one (of languages, "
+                    "ContextPrediction.numbers does), or call the column something else if it is to be encoded"
+                )
+
+
 def _kind(name: str) -> str:
     return INPUTS.get(name, "")
 
@@ -115,6 +136,9 @@ def _kind(name: str) -> str:
 def _typed(name: str, column: Tensor) -> Tensor:
     """A list of integers and floats arrives as floats; what is to be whole becomes so again."""
     if _kind(name).startswith("Int"):
+        if column.is_floating_point() and bool((broken := column != column.round()).any()):
+            row = int(broken.nonzero()[0])
+            raise ValueError(f"row {row} of the label column has {float(column[row]):g} for {name}, which is an integer")
         return column.long()
     return column.float() if _kind(name).startswith("Float") else column
 
