@@ -189,6 +189,7 @@ FINE = {
     ("speech.collapse", "alignments", "negative"),
     ("speech.collapse", "alignments", "too large"),
     ("speech.earlier_emissions", "alignments", "too large"),
+    ("embeddings.ContextPrediction", "language", "too large"),
     ("embeddings.context_prediction_loss", "language", "too large"),
     ("embeddings.context_prediction_loss", "bank_language", "too large"),
     ("embeddings.context_prediction_loss", "bank_language", "negative"),

@@ -368,6 +368,7 @@ def by_loops(views: Tensor, group: list[int], temperature: float) -> list[float]
 
 @pytest.mark.parametrize("group", [[0, 1, 2, 3, 4], [0, 1, 0, 2, 1], [4, 4, 4, 0, 1], [9, 9, 9, 9, 9]])
 @pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.filterwarnings("ignore:WhitenedCSE. all rows of the batch are of one group")
 def test_sentences_with_other_numbers_of_views(count: int, group: list[int]) -> None:
     views = dropped(5, 6, count)
     found = whitened_cse_loss(views, torch.tensor(group), temperature=0.3)
@@ -628,3 +629,17 @@ def test_bad_input(make: Callable[[], Any], error: type[Exception], said: str, o
 
 def test_a_width_that_is_not_whitened_needs_no_groups() -> None:
     assert WhitenedCSE(100, method=None)(dropped(8, 100)).loss.isfinite()
+
+
+def test_a_batch_no_larger_than_a_group_is_said_once() -> None:
+    loss = WhitenedCSE(12, groups=2)
+    with pytest.warns(UserWarning, match=r"a batch of 6 has no more rows than a group has channels \(6\)"):
+        assert loss(torch.randn(2, 6, 12, generator=Generator().manual_seed(0))).loss.isfinite()
+    loss(torch.randn(2, 6, 12, generator=Generator().manual_seed(1)))
+
+
+def test_a_batch_of_one_group_is_said_once() -> None:
+    loss = WhitenedCSE(12, groups=4)
+    with pytest.warns(UserWarning, match="all rows of the batch are of one group"):
+        out = loss(torch.randn(2, 6, 12, generator=Generator().manual_seed(0)), group=torch.ones(6, dtype=torch.long))
+    assert out.loss == 0

@@ -149,8 +149,8 @@ class ContextPrediction(Objective):
         language: Int[Tensor, " batch"] | None = None,
     ) -> LossOutput:
         """Compute the loss, then keep this step's vectors; see the class."""
-        language = None if self.languages == 1 else language
         self._check(centre, context, language)
+        language = None if self.languages == 1 else language
         learns = self.training and torch.is_grad_enabled() and len(centre) > 0
         batch, start = len(centre), 0
         if self.gather:
@@ -201,6 +201,8 @@ class ContextPrediction(Objective):
             ", ".join(f"{number} {name}" for number, name in enumerate(self.names or ()))
             or f"0 to {there - 1} (languages={there})"
         )
+        if self.languages == 1:  # whatever is given is of one
+            return
         if language is not None:
             within("language", language, 0, there - 1, f"but the languages are {known}", row="row")
         elif there > 1:

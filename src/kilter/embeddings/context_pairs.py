@@ -225,6 +225,9 @@ class LanguageBatches:
         cls, dataset: Any, batch_size: int, *, smoothing: float = 0.7, seed: int = 0, **_: Any
     ) -> Any:
         """For `SentenceTransformerTrainingArguments(batch_sampler=…)`; a column `label` holds the language."""
+        if "label" not in (names := list(getattr(dataset, "column_names", None) or ["label"])):
+            there = ", ".join(names)
+            raise ValueError(f"the data has no column 'label' with the number of each row's language, only {there}")
         return cls(dataset["label"], batch_size, smoothing=smoothing, seed=seed)
 
 

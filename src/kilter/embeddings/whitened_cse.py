@@ -79,6 +79,11 @@ def check_views(views: Tensor, group: Tensor | None) -> None:
     Raises:
         TypeError, ValueError: see `whitened_cse_loss`.
     """
+    if not isinstance(views, Tensor):
+        raise TypeError(
+            f"views must be a tensor (views, batch, dim), got {type(views).__name__}; in the trainer of "
+            "sentence-transformers give as_st_loss(objective, model) as its loss"
+        )
     floating("views", views, "give the encoder's vectors")
     shaped("views", views, "views, batch, dim", "stack the vectors of each view")
     if group is not None:
@@ -225,6 +230,12 @@ class WhitenedCSE(Objective):
         pairs = _pairs(views, rows, group)
         white, dead = self._whiten(views, generator)
         each = _surprise(self._project(white), pairs, self.temperature)
+        if group is not None and readable(group) and rows > 1 and bool((group == group[0]).all()):
+            self._say(
+                "one",
+                "WhitenedCSE: all rows of the batch are of one group, so that there is nothing to contrast them with; "
+                "is the label column the number of each row's sentence?",
+            )
         counted = torch.stack([one.positives.any(1) for one in pairs]).any(0).sum()
         loss = each.sum() / counted.clamp(min=1)
         with torch.no_grad():
@@ -242,6 +253,12 @@ class WhitenedCSE(Objective):
             return views, torch.zeros(count, dim, dtype=torch.bool, device=views.device)
         groups = dim // CHANNELS if self.groups is None else self.groups
         check_batch(batch, dim // groups, self.epsilon)
+        if 0 < batch <= dim // groups and self.training:
+            self._say(
+                "small",
+                f"WhitenedCSE: a batch of {batch} has no more rows than a group has channels ({dim // groups}), so "
+                f"that epsilon={self.epsilon:g} decides how it is whitened; give larger batches, or more groups",
+            )
         permutation = draw(count, dim, views.device, generator) if self.shuffle and groups > 1 else None
         parts = views if self.views == "per_view" else views.transpose(0, 1).reshape(count, batch, dim)
         how = {"method": self.method, "epsilon": self.epsilon, "detach": self.detach}

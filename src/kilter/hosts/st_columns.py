@@ -138,7 +138,7 @@ def _typed(name: str, column: Tensor) -> Tensor:
     if _kind(name).startswith("Int"):
         if column.is_floating_point() and bool((broken := column != column.round()).any()):
             row = int(broken.nonzero()[0])
-            raise ValueError(f"row {row} of the label column has {float(column[row]):g} for {name}, which is an integer")
+            raise ValueError(f"row {row} of the label column has {float(column[row]):g} for {name}, an integer")
         return column.long()
     return column.float() if _kind(name).startswith("Float") else column
 

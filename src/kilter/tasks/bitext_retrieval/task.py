@@ -38,8 +38,8 @@ class BitextRetrieval(Recipe):
     """Options of every recipe on bitext retrieval."""
 
     model: str = "gemma-6"
-    """encoder to start from: gemma-6 (the lower layers of a multilingual model, from its wheels), minilm, a folder or
-    hub id of sentence-transformers or transformers, or random"""
+    """encoder to start from: gemma-6, gemma-4, … (so many lower layers of a multilingual model, from its wheels),
+    minilm, a folder or hub id of sentence-transformers or transformers, or random"""
     languages: tuple[str, ...] = ("de", "fr", "it", "ja", "ru", "uk")
     """beside the pivot, as ISO 639-1 has them; of --train those that it names"""
     pivot: str = "en"
