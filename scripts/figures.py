@@ -18,7 +18,6 @@ FIGURES = {
     "diverse-beam-search-strengths": ("diverse-beam-search", "distinct_4", "oracle_20"),
     "rankgen-identification": ("rankgen", "generative", "inbook"),
     "whitened-cse-space": ("whitened-cse", "uniformity", "alignment"),
-    "ccp-retrieval": ("ccp", "debian", "tatoeba"),
 }
 
 

@@ -51,6 +51,7 @@ def trained(start: Path, work: Path, objective: str, advance: Any = never, **mor
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", ["whitening", "context"])
 def test_a_killed_training_ends_with_the_same_numbers(objective: str, start: Path, tmp_path: Path) -> None:
     whole = trained(start, tmp_path / "whole", objective)
@@ -64,6 +65,7 @@ def test_a_killed_training_ends_with_the_same_numbers(objective: str, start: Pat
     )
 
 
+@pytest.mark.slow
 def test_texts_are_cut_while_it_trains_only(start: Path, tmp_path: Path) -> None:
     whole, cut = (trained(start, tmp_path / str(most), "whitening", max_tokens=most) for most in (None, 3))
     assert whole.max_seq_length == cut.max_seq_length == small_encoder.load(start).max_seq_length

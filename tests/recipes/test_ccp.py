@@ -69,6 +69,7 @@ def test_vectors_that_several_arms_need_are_made_once(smoke: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_the_encoder_that_is_there(smoke: Path, tmp_path: Path) -> None:
     model = smoke / "arms" / "ccp" / "seed-0" / "model" / "model.safetensors"
     before = model.stat().st_mtime_ns, model.read_bytes()
@@ -96,6 +97,7 @@ def own(folder: Path) -> dict[str, Path]:
 SMALL = ["--model", "random", "--steps", "3", "--batch-size", "8", "--statistics", "30", "--test-pairs", "20"]
 
 
+@pytest.mark.slow
 def test_own_documents_and_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     from kilter.data import debian_descriptions
 
@@ -116,6 +118,7 @@ def test_own_documents_and_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "the data is another now" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_own_documents_without_pairs_are_judged_on_tatoeba(tmp_path: Path) -> None:
     from kilter.recipes.ccp import ContextPredictionRecipe
 

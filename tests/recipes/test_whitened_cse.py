@@ -78,6 +78,7 @@ def test_what_is_not_trained_is_judged_once_and_is_the_same_for_every_seed(smoke
     assert not model(smoke, "whitening", 1).exists()
 
 
+@pytest.mark.slow
 def test_training_moves_the_encoder_and_losses_differ(smoke: Path, data: Path, tmp_path: Path) -> None:
     arms = ["whitened-cse", "whitened-cse+compat", "group-whitening"]
     assert main([*RUN, "--test-pairs", "20", "--out", str(tmp_path / "run"), "--arms", *arms]) == 0
@@ -100,7 +101,7 @@ def test_what_is_saved_is_an_ordinary_model_of_the_kind_it_was(smoke: Path) -> N
         assert [part.rpartition(".")[2] for part in parts] == kinds
         assert all(part.startswith("sentence_transformers.") for part in parts)
     encoder = SentenceTransformer(str(model(smoke, "whitened-cse")), device="cpu")
-    assert encoder.max_seq_length == 64  # the encoder's own, not what was read while training
+    assert encoder.max_seq_length == 512  # the encoder's own, not what was read while training
     texts = sentences(8)
     np.testing.assert_allclose(encoder.encode(texts)[0], encoder.encode(texts[0]), atol=1e-5)
 
@@ -136,6 +137,7 @@ def own_pairs(file: Path) -> Path:
     return file
 
 
+@pytest.mark.slow
 def test_own_sentences_and_pairs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
@@ -158,6 +160,7 @@ def test_own_sentences_and_pairs(
     assert "the data is another now" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_texts_of_one_meaning_are_views(tmp_path: Path, data: Path, capsys: pytest.CaptureFixture) -> None:
     own = tmp_path / "own.csv"
     lines = [f'"{first}","{second}"' for first, second, _ in pairs(40)]
@@ -169,6 +172,7 @@ def test_texts_of_one_meaning_are_views(tmp_path: Path, data: Path, capsys: pyte
     assert "has 4 text columns (text1, text2, text3, text4), and the arm takes 3 views" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_without_any_scored_pairs_a_model_is_left_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from kilter.data import similarity
 
