@@ -265,7 +265,7 @@ ASSETS = {
         ),
         Asset(
             name="wiki-simcse",
-            title="Wikipedia sentences, the head of SimCSE's list",
+            title="Wikipedia sentences, the head of those that SimCSE learns from",
             licence="CC BY-SA 3.0",
             attribution="the authors of Wikipedia; drawn by Tianyu Gao, Xingcheng Yao and Danqi Chen",
             page="https://github.com/SadiaAfrinPurba/bert-vae-cnn-for-sentence-similarity",
