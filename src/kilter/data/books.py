@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kilter.core import sources, tables
+from kilter.core.batches import SeededBatches
 from kilter.core.names import printable
 from kilter.data.download import download
 from kilter.data.passages import first_words, last_words, sentences, whole
@@ -202,7 +203,7 @@ def fetch_books(repositories: Sequence[str], checksums: Mapping[str, str], folde
         (folder / theirs).rename(folder / ours)
 
 
-class OneDocumentBatches:
+class OneDocumentBatches(SeededBatches):
     """Batches of indices, each from one document; every epoch in another order, the same for the same seed.
 
     RankGen takes the other continuations of a batch as negatives, so it must not mix documents. What does not fill a
@@ -223,7 +224,7 @@ class OneDocumentBatches:
     def __init__(self, documents: Sequence[Any], batch_size: int, seed: int = 0) -> None:
         if batch_size < 2:
             raise ValueError(f"batch_size={batch_size} leaves no negative; it must be at least 2")
-        self.batch_size, self.seed, self.epoch, self.done = batch_size, seed, 0, 0
+        super().__init__(batch_size, seed)
         self._rows: dict[Any, list[int]] = {}
         for row, document in enumerate(documents):
             self._rows.setdefault(document, []).append(row)
@@ -233,33 +234,14 @@ class OneDocumentBatches:
     def __len__(self) -> int:
         return sum(max(1, len(rows) // self.batch_size) for rows in self._rows.values())
 
-    def __iter__(self) -> Iterator[list[int]]:
-        batches = self._order()
-        while self.done < len(batches):
-            self.done += 1  # before the batch is handed out: a state taken while it is in use does not repeat it
-            yield batches[self.done - 1]
-        self.epoch, self.done = self.epoch + 1, 0
-
-    def _order(self) -> list[list[int]]:
+    def order(self) -> list[list[int]]:
+        """The batches of the epoch one is in."""
         rng, size, batches = random.Random(f"{self.seed} {self.epoch}"), self.batch_size, []
         for rows in self._rows.values():
             mixed = rng.sample(rows, len(rows))
             batches += [mixed[start : start + size] for start in range(0, max(1, len(mixed) - size + 1), size)]
         rng.shuffle(batches)
         return batches
-
-    def set_epoch(self, epoch: int) -> None:
-        """Begin an epoch; a trainer calls it. The epoch one is in goes on."""
-        if epoch != self.epoch:
-            self.epoch, self.done = epoch, 0
-
-    def state_dict(self) -> dict[str, int]:
-        """Where the sampler is."""
-        return {"seed": self.seed, "epoch": self.epoch, "done": self.done}
-
-    def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Go on from there with the same batches."""
-        self.seed, self.epoch, self.done = state["seed"], state["epoch"], state["done"]
 
     @classmethod
     def for_sentence_transformers(cls, dataset: Any, batch_size: int, *, seed: int = 0, **_: Any) -> Any:

@@ -5,11 +5,12 @@ departure: of equal sentences of a language only the first is used, since the ot
 """
 
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch.utils.data import Dataset
 
+from kilter.core.batches import SeededBatches
 from kilter.core.checks import share, texts, whole
 from kilter.core.normalise import tidy
 
@@ -138,7 +139,7 @@ class ContextPairs(Dataset[dict[str, Any]]):
         self.seed, self.epoch = state["seed"], state["epoch"]
 
 
-class LanguageBatches:
+class LanguageBatches(SeededBatches):
     r"""Batches of indices, each of one language; every epoch in another order, the same for the same seed.
 
     An epoch has as many batches as the languages together fill. Of them a language gets the share
@@ -171,8 +172,8 @@ class LanguageBatches:
         whole("batch_size", batch_size, 2)  # a pair alone has no negative
         share("smoothing", smoothing)
         whole("seed", seed)
-        self.batch_size, self.smoothing, self.seed = batch_size, smoothing, seed
-        self.epoch = self.done = 0
+        super().__init__(batch_size, seed)
+        self.smoothing = smoothing
         self._rows: dict[Any, list[int]] = {}
         for row, language in enumerate(languages):
             name = language.item() if hasattr(language, "item") else language  # tensors are equal to themselves only
@@ -189,14 +190,8 @@ class LanguageBatches:
     def __len__(self) -> int:
         return sum(self.counts.values())
 
-    def __iter__(self) -> Iterator[list[int]]:
-        batches = self._order()
-        while self.done < len(batches):
-            self.done += 1  # before the batch is handed out: a state taken while it is in use does not repeat it
-            yield batches[self.done - 1]
-        self.epoch, self.done = self.epoch + 1, 0
-
-    def _order(self) -> list[list[int]]:
+    def order(self) -> list[list[int]]:
+        """The batches of the epoch one is in."""
         rng, size, batches = random.Random(f"{self.seed} {self.epoch}"), self.batch_size, []
         for name, rows in self._rows.items():
             own: list[list[int]] = []
@@ -206,19 +201,6 @@ class LanguageBatches:
             batches += own[: self.counts[name]]
         rng.shuffle(batches)
         return batches
-
-    def set_epoch(self, epoch: int) -> None:
-        """Begin an epoch; a trainer calls it. The epoch one is in goes on."""
-        if epoch != self.epoch:
-            self.epoch, self.done = epoch, 0
-
-    def state_dict(self) -> dict[str, int]:
-        """Where the sampler is."""
-        return {"seed": self.seed, "epoch": self.epoch, "done": self.done}
-
-    def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Go on from there with the same batches."""
-        self.seed, self.epoch, self.done = state["seed"], state["epoch"], state["done"]
 
     @classmethod
     def for_sentence_transformers(

@@ -30,6 +30,7 @@ def train_encoder(
     advance: Advance,
     max_tokens: int | None = None,
     labels: str | tuple[str, ...] | None = None,
+    by_name: bool = False,
     callbacks: Sequence[Any] = (),
     batches: Callable[..., Any] | None = None,
     sampler: Callable[[Any, int], Any] | None = None,
@@ -47,6 +48,7 @@ def train_encoder(
         advance: told of every step.
         max_tokens: longer texts are cut while it trains; the encoder's own limit stands again afterwards.
         labels: see `as_st_loss`.
+        by_name: columns bear the names of what the objective takes, and may stand in any order.
         callbacks: of the trainer.
         batches: what the trainer takes as its `batch_sampler`; by default rows in any order, in full batches.
         sampler: instead, as an arm has it: `(rows, seed) -> sampler` of rows, or of batches.
@@ -57,10 +59,14 @@ def train_encoder(
     settings = arguments(folder, seed=seed, device=device, kind=SentenceTransformerTrainingArguments, **how)
     encoder.model_card_data.widget = [{"text": ""}]  # else the library looks for examples, with bars; the card is ours
     limit = encoder.max_seq_length
-    encoder.max_seq_length = max_tokens if limit is None else min(limit, max_tokens or limit)
+    if max_tokens is not None:
+        encoder.max_seq_length = max_tokens if limit is None else min(limit, max_tokens)
     trainer: Any = SentenceTransformerTrainer(model=encoder, args=settings, train_dataset=rows, loss=loss)
+    if by_name:
+        trainer.data_collator = loss.by_name(trainer.data_collator)
     fit(trainer, advance, callbacks=callbacks, sampler=_batches(sampler, seed) if sampler else batches)
-    encoder.max_seq_length = limit
+    if max_tokens is not None:
+        encoder.max_seq_length = limit
     return encoder.eval()
 
 

@@ -4,21 +4,20 @@ Every batch holds pairs of sentences that stand near each other in one document,
 seen in training. Sources are Debian's package descriptions, with Tatoeba as a test of another kind, or the user's own.
 """
 
-import os
 import shutil
-from collections.abc import Mapping, Sequence
-from copy import copy
-from dataclasses import dataclass, fields, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from tyro.conf import arg
 
-from kilter.lab.arms import Arm, Levers, Mixture, Term, UnknownPart
+from kilter.lab.arms import Levers, Term
 from kilter.lab.files import write_json
 from kilter.lab.locks import one_at_a_time
 from kilter.lab.options import NOT_NEGATIVE, above, at_least, share
 from kilter.lab.recipe import SHARE, Advance, Judged, Metric, Picture, Provenance, Recipe
+from kilter.lab.tuning import Tuning
 from kilter.models.names import check_model_name
 from kilter.tasks.bitext_retrieval import figures, sources
 from kilter.tasks.bitext_retrieval.rivals import Pupil, rivals
@@ -34,7 +33,7 @@ _TESTS = {"debian": "held-out packages", "tatoeba": "Tatoeba", "pairs": "your pa
 
 
 @dataclass(kw_only=True)
-class BitextRetrieval(Recipe):
+class BitextRetrieval(Tuning):
     """Options of every recipe on bitext retrieval."""
 
     model: str = "gemma-6"
@@ -76,7 +75,7 @@ class BitextRetrieval(Recipe):
     save_steps: Annotated[int, at_least(1)] = 100
     """steps between checkpoints; what a kill can cost"""
 
-    baseline: ClassVar[str] = "untrained"
+    of_a_loss: ClassVar[Collection[str]] = ("rows", "sampler", "callbacks", "module", "options")
     takes: ClassVar[frozenset[str]] = frozenset(
         {"objective", "rows", "sampler", "callbacks", "module", "decoder", "options"}
     )
@@ -111,11 +110,7 @@ class BitextRetrieval(Recipe):
         """Check that the options fit each other; what is measured is measured of each language too."""
         from kilter.data.encoders import ENCODERS, is_ours
 
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            raise ValueError(
-                f"WORLD_SIZE={os.environ['WORLD_SIZE']}: {self.paper.slug} trains in one process; start it without "
-                "torchrun, and let --jobs do several arms and seeds side by side"
-            )
+        super().prepare()
         train, judged = self._files()
         if judged and not train:
             raise ValueError("--eval needs --train: your documents of each language to learn from")
@@ -146,40 +141,6 @@ class BitextRetrieval(Recipe):
     def rivals(self) -> Mapping[str, Term]:
         """The library's own loss, and calibrations of the vectors."""
         return rivals()
-
-    def mixture(self, arm: str) -> Mixture:
-        """What an arm is made of.
-
-        Raises:
-            ValueError: see `Recipe.mixture`; curators of a training that there is not.
-        """
-        try:
-            found = super().mixture(arm)
-        except UnknownPart as error:
-            known = ", ".join([self.baseline, *self.terms()])
-            raise ValueError(f"arms: there is no {error.part!r}; there are {known}, joined by +") from None
-        levers = found.levers()
-        idle = {"rows", "sampler", "callbacks", "module", "options"} & {*levers.pulled()}
-        if levers.objective is None and idle:
-            raise ValueError(f"{arm!r} has {', '.join(sorted(idle))} but no loss to train with; join one by +")
-        if levers.weight != 1:
-            raise ValueError(
-                f"{arm!r} has a weight of {levers.weight:g}, but there is no other loss to weigh it against"
-            )
-        if unknown := levers.options.keys() - {one.name for one in fields(self)}:
-            raise ValueError(f"{arm!r} changes {', '.join(sorted(unknown))}, but {self.paper.slug} has no such option")
-        return found
-
-    def describe(self, arm: str) -> Arm:
-        """Label and role of an arm."""
-        found = self.mixture(arm)
-        label = found.label("The encoder as given")
-        if arm == self.baseline:
-            return Arm(label, "baseline")
-        role = "method" if any(part.term.role == "method" for part in found.parts) else "context"
-        if (part := found.single()) is None:
-            return Arm(label, role)
-        return Arm(label, role, part.full_name, f"{part.strength:g}")
 
     # Data ---------------------------------------------------------------------------------------------------
 
@@ -214,19 +175,13 @@ class BitextRetrieval(Recipe):
         model = folder.parents[1] / learner / folder.name / "model"
         with one_at_a_time(model):
             if not (model / "modules.json").exists():
-                self._with(levers)._fit(learner, levers, seed, model, advance)
+                self.changed_by(levers)._fit(learner, levers, seed, model, advance)
         return model
 
     def _learner(self, arm: str) -> str:
         """The arm whose encoder this one uses: a calibration changes none."""
         parts = self.mixture(arm).parts
         return "+".join(part.said for part in parts if part.levers().pulled() != ("decoder",))
-
-    def _with(self, levers: Levers) -> "BitextRetrieval":
-        """The run with the options of an arm."""
-        changed = copy(self)
-        vars(changed).update(levers.options)
-        return changed
 
     def _encoder(self, seed: int) -> "SentenceTransformer":
         from kilter.tasks.bitext_retrieval.networks import fresh_encoder

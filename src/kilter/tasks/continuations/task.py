@@ -5,20 +5,19 @@ writes what they must not prefer, and the samples among which they choose. Anoth
 passages of the same documents, judges the texts.
 """
 
-import os
 from collections.abc import Mapping, Sequence
-from copy import copy
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from tyro.conf import arg
 
-from kilter.lab.arms import Arm, Levers, Mixture, Term, UnknownPart
+from kilter.lab.arms import Levers, Mixture, Term
 from kilter.lab.locks import in_any_order, one_at_a_time
 from kilter.lab.options import FINITE, NOT_NEGATIVE, at_least
 from kilter.lab.recipe import SHARE, Advance, Judged, Metric, Picture, Provenance, Recipe
+from kilter.lab.tuning import Tuning
 from kilter.models.names import check_model_name
 from kilter.tasks.continuations import networks, report, sources
 from kilter.tasks.continuations.rivals import OwnProbability, rivals
@@ -32,7 +31,7 @@ _JUDGE = 1000
 
 
 @dataclass(kw_only=True)
-class Continuations(Recipe):
+class Continuations(Tuning):
     """Options of every recipe on continuations."""
 
     model: str = "minilm"
@@ -76,7 +75,7 @@ class Continuations(Recipe):
     save_steps: Annotated[int, at_least(1)] = 40
     """steps between checkpoints; what a kill can cost"""
 
-    baseline: ClassVar[str] = "untrained"
+    given: ClassVar[str] = "The encoder as given (cosine)"
     takes: ClassVar[frozenset[str]] = frozenset(
         {"objective", "rows", "sampler", "callbacks", "decoder", "reward", "options"}
     )
@@ -119,11 +118,7 @@ class Continuations(Recipe):
 
     def prepare(self) -> None:
         """Check that the options fit each other."""
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            raise ValueError(
-                f"WORLD_SIZE={os.environ['WORLD_SIZE']}: {self.paper.slug} trains in one process; start it without "
-                "torchrun, and let --jobs do several arms and seeds side by side"
-            )
+        super().prepare()
         if not (self.judge_pairs and self.prompts):
             self.arms = tuple(arm for arm in self.arms if arm != "judge")
         if self.eval_data and self.train_data and Path(self.eval_data).resolve() == Path(self.train_data).resolve():
@@ -151,40 +146,19 @@ class Continuations(Recipe):
         """What an arm is made of.
 
         Raises:
-            ValueError: see `Recipe.mixture`; two rankers, or curators of a training that there is not.
+            ValueError: see `Tuning.mixture`; two rankers, or one where none can choose.
         """
-        try:
-            found = super().mixture(arm)
-        except UnknownPart as error:
-            known = ", ".join([self.baseline, *self.terms()])
-            raise ValueError(f"arms: there is no {error.part!r}; there are {known}, joined by +") from None
+        found = super().mixture(arm)
         levers = found.levers()
         if isinstance(levers.decoder, str) and len(found.parts) > 1:
             raise ValueError(f"{arm!r}: {levers.decoder} stands alone, for no ranker of its own chooses there")
         if levers.objective is not None and levers.reward is not None:
             raise ValueError(f"{arm!r} has two rankers, one trained and one given; an arm takes one")
-        if levers.objective is None and (curators := {"rows", "sampler", "callbacks"} & {*levers.pulled()}):
-            raise ValueError(f"{arm!r} has {', '.join(sorted(curators))} but no loss to train with; join one by +")
-        if levers.weight != 1:
-            raise ValueError(
-                f"{arm!r} has a weight of {levers.weight:g}, but there is no other loss to weigh it against"
-            )
-        if unknown := levers.options.keys() - {one.name for one in fields(self)}:
-            raise ValueError(f"{arm!r} changes {', '.join(sorted(unknown))}, but {self.paper.slug} has no such option")
         return found
 
-    def describe(self, arm: str) -> Arm:
-        """Label and role of an arm."""
-        found = self.mixture(arm)
-        label = found.label("The encoder as given (cosine)")
-        if found.levers().decoder is None:
-            label += ", best of the samples"
-        if arm == self.baseline:
-            return Arm(label, "baseline")
-        role = "method" if any(part.term.role == "method" for part in found.parts) else "context"
-        if (part := found.single()) is None:
-            return Arm(label, role)
-        return Arm(label, role, part.full_name, f"{part.strength:g}")
+    def label(self, found: Mixture) -> str:
+        """An arm in words, with what chooses where nothing searches."""
+        return super().label(found) + ("" if found.levers().decoder is not None else ", best of the samples")
 
     # Data ---------------------------------------------------------------------------------------------------
 
@@ -280,7 +254,7 @@ class Continuations(Recipe):
         ranker = self._ranker(arm)
         model = folder.parents[1] / ranker / folder.name / "model"
         pairs = self._passages.spread(self._passages.seen(seed), 0, self.pairs)
-        self._with(levers)._train_ranker(ranker, levers, pairs, seed, model, advance)
+        self.changed_by(levers)._train_ranker(ranker, levers, pairs, seed, model, advance)
         return model
 
     def _ranker(self, arm: str) -> str:
@@ -288,12 +262,6 @@ class Continuations(Recipe):
         parts = self.mixture(arm).parts
         trained = [part for part in parts if part.levers().pulled() != ("decoder",)]
         return arm if len(trained) == len(parts) else "+".join(part.said for part in trained)
-
-    def _with(self, levers: Levers) -> "Continuations":
-        """The run with the options of an arm."""
-        changed = copy(self)
-        vars(changed).update(levers.options)
-        return changed
 
     def _train_ranker(
         self, arm: str, levers: Levers, pairs: "Sequence[Pair]", seed: int, folder: Path, advance: Advance
@@ -337,7 +305,7 @@ class Continuations(Recipe):
         from kilter.tasks.continuations.written import written
 
         levers = self.mixture(arm).levers()
-        scorer = self._with(levers)._scorer(levers, seed, model)
+        scorer = self.changed_by(levers)._scorer(levers, seed, model)
         ranks = None if callable(levers.decoder) else scorer  # what decodes by a ranker is not judged for it again
         rows = identify(ranks, self._passages, seed, self.test_pairs, self._machine)
         rows += agree(None if isinstance(ranks, OwnProbability) else ranks, self._preferences)

@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from datasets import Dataset
-from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
-from torch.utils.data import BatchSampler
+from sentence_transformers import SentenceTransformer
 
 from kilter.data.books import OneDocumentBatches
-from kilter.hosts.sentence_transformers import as_st_loss
 from kilter.lab.arms import Levers
+from kilter.lab.encoders import train_encoder
 from kilter.lab.files import full_disk_said
 from kilter.lab.recipe import Advance
-from kilter.lab.training import arguments, fit
 
 if TYPE_CHECKING:
     from kilter.data.books import Pair
@@ -67,36 +65,26 @@ def train_ranker(
     _tempered(ranker, rows[:32]).save_pretrained(start)
     encoder = SentenceTransformer(str(start), device=device)
     assert levers.objective is not None
-    loss = as_st_loss(levers.objective(encoder), encoder)
     rows = levers.rows(rows, encoder, seed) if levers.rows is not None else rows
     before, after = ranker.words
-    settings = arguments(
+    train_encoder(
+        encoder,
+        rows,
+        levers.objective(encoder),
         folder,
         seed=seed,
         device=device,
-        kind=SentenceTransformerTrainingArguments,
+        advance=advance,
+        by_name=True,
+        callbacks=levers.callbacks(encoder) if levers.callbacks is not None else (),
+        batches=OneDocumentBatches.for_sentence_transformers,
+        sampler=levers.sampler,
         prompts={"prefix": before, "continuation": after, "generated": after},
+        dataloader_drop_last=False,  # the last batch of a document is as good as the others
         **how,
     )
-    encoder.model_card_data.widget = [{"text": ""}]  # else the library looks for examples, with bars; the card is ours
-    trainer: Any = SentenceTransformerTrainer(model=encoder, args=settings, train_dataset=rows, loss=loss)
-    trainer.data_collator = loss.by_name(trainer.data_collator)
-    callbacks = levers.callbacks(encoder) if levers.callbacks is not None else ()
-    fit(trainer, advance, callbacks=callbacks, sampler=_batches(levers, seed))
     shutil.rmtree(start, ignore_errors=True)
     return encoder
-
-
-def _batches(levers: Levers, seed: int) -> Callable[..., Any]:
-    """What the trainer makes its batches with; a sampler of single rows is one of batches then."""
-    if (sampler := levers.sampler) is None:
-        return OneDocumentBatches.for_sentence_transformers
-
-    def drawn(rows: Dataset, batch_size: int, **_: Any) -> Any:
-        found = sampler(rows, seed)
-        return found if hasattr(found, "batch_size") else BatchSampler(found, batch_size, drop_last=False)
-
-    return drawn
 
 
 def _tempered(ranker: Any, rows: Mapping[str, Sequence[str]]) -> Any:

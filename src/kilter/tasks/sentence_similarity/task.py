@@ -4,22 +4,21 @@ By default the first three layers of MiniLM, which were never tuned to end there
 are judged on the STS sets; or it is the user's own encoder, sentences and pairs.
 """
 
-import os
 import shutil
 from collections.abc import Mapping, Sequence
-from copy import copy
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from tyro.conf import arg
 
 from kilter.data.similarity import SETS, STANDARD
-from kilter.lab.arms import Arm, Levers, Mixture, Term, UnknownPart
+from kilter.lab.arms import Levers, Term
 from kilter.lab.files import read_json, write_json
 from kilter.lab.locks import one_at_a_time
 from kilter.lab.options import NOT_NEGATIVE, above, at_least
 from kilter.lab.recipe import Advance, Judged, Metric, Picture, Provenance, Recipe
+from kilter.lab.tuning import Tuning
 from kilter.models.names import check_model_name
 from kilter.tasks.sentence_similarity import figures, networks, sources
 from kilter.tasks.sentence_similarity.rivals import rivals
@@ -32,7 +31,7 @@ _FITTED_ON = 4096
 
 
 @dataclass(kw_only=True)
-class SentenceSimilarity(Recipe):
+class SentenceSimilarity(Tuning):
     """Options of every recipe on sentence similarity."""
 
     model: str = "minilm-3"
@@ -67,7 +66,6 @@ class SentenceSimilarity(Recipe):
     save_steps: Annotated[int, at_least(1)] = 50
     """steps between checkpoints; what a kill can cost"""
 
-    baseline: ClassVar[str] = "untrained"
     takes: ClassVar[frozenset[str]] = frozenset({"objective", "rows", "sampler", "callbacks", "module", "options"})
     """Objectives are ours, of vectors of the text columns, or losses of sentence-transformers. What all of them are
     functions of is the `SentenceTransformer`; rows are a `datasets.Dataset` of text columns."""
@@ -89,11 +87,7 @@ class SentenceSimilarity(Recipe):
 
     def prepare(self) -> None:
         """Check that the options fit each other."""
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            raise ValueError(
-                f"WORLD_SIZE={os.environ['WORLD_SIZE']}: {self.paper.slug} trains in one process; start it without "
-                "torchrun, and let --jobs do several arms and seeds side by side"
-            )
+        super().prepare()
         from kilter.data.encoders import ENCODERS, is_ours
 
         if self.model != "random" and not is_ours(self.model):
@@ -108,49 +102,6 @@ class SentenceSimilarity(Recipe):
     def rivals(self) -> Mapping[str, Term]:
         """SimCSE, and whitening afterwards."""
         return rivals(self.temperature, head=self.head)
-
-    def mixture(self, arm: str) -> Mixture:
-        """What an arm is made of.
-
-        Raises:
-            ValueError: see `Recipe.mixture`; curators of a training that there is not, or an unknown option.
-        """
-        try:
-            found = super().mixture(arm)
-        except UnknownPart as error:
-            known = ", ".join([self.baseline, *self.terms()])
-            raise ValueError(f"arms: there is no {error.part!r}; there are {known}, joined by +") from None
-        levers = found.levers()
-        if levers.objective is None and (curators := {"rows", "sampler", "callbacks"} & {*levers.pulled()}):
-            raise ValueError(f"{arm!r} has {', '.join(sorted(curators))} but no loss to train with; join one by +")
-        if levers.weight != 1:
-            raise ValueError(
-                f"{arm!r} has a weight of {levers.weight:g}, but there is no other loss to weigh it against"
-            )
-        if unknown := levers.options.keys() - {one.name for one in fields(self)}:
-            raise ValueError(f"{arm!r} changes {', '.join(sorted(unknown))}, but {self.paper.slug} has no such option")
-        return found
-
-    def describe(self, arm: str) -> Arm:
-        """Label and role of an arm."""
-        found = self.mixture(arm)
-        label = found.label("The encoder as given")
-        if arm == self.baseline:
-            return Arm(label, "baseline")
-        role = "method" if any(part.term.role == "method" for part in found.parts) else "context"
-        if (part := found.single()) is None:
-            return Arm(label, role)
-        return Arm(label, role, part.full_name, f"{part.strength:g}")
-
-    def made_by(self, arm: str) -> dict[str, Any]:
-        """With what the arm's own terms change."""
-        return super().made_by(arm) | dict(self.mixture(arm).levers().options)
-
-    def _with(self, levers: Levers) -> "SentenceSimilarity":
-        """The run with the options of an arm."""
-        changed = copy(self)
-        vars(changed).update(levers.options)
-        return changed
 
     # Data ---------------------------------------------------------------------------------------------------
 
@@ -185,7 +136,7 @@ class SentenceSimilarity(Recipe):
         model = (folder if _drawn(levers) else folder.with_name("seed-0")) / "model"
         with one_at_a_time(model):
             if not (model / "modules.json").exists():
-                self._with(levers)._make(arm, levers, seed, model, advance)
+                self.changed_by(levers)._make(arm, levers, seed, model, advance)
         return model
 
     def _make(self, arm: str, levers: Levers, seed: int, folder: Path, advance: Advance) -> None:
