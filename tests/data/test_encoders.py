@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from kilter.data import encoders, pretrained
+from kilter.data import pretrained
 from kilter.data.assets import ASSETS, cache_dir
 from kilter.data.encoders import ENCODERS, is_ours, keep_layers, sentence_encoder
 
@@ -48,8 +48,8 @@ def lengths(vectors) -> torch.Tensor:
 def test_a_cut_is_the_hidden_states_after_so_many_layers(tmp_path, monkeypatch, kind, layers) -> None:
     folder = tiny(tmp_path / kind, kind)
     name = f"{'minilm' if kind == 'bert' else 'gemma'}-{layers}"
-    monkeypatch.setattr(encoders, "minilm_folder", lambda: folder)
-    monkeypatch.setattr(encoders, "gemma_folder", lambda progress: folder)
+    monkeypatch.setattr(pretrained, "minilm_folder", lambda: folder)
+    monkeypatch.setattr(pretrained, "gemma_folder", lambda progress: folder)
     encoder = sentence_encoder(name)
     whole = sentence_encoder(str(folder))[0]
     inputs = encoder.preprocess(TEXTS)
@@ -69,8 +69,8 @@ def test_a_cut_is_saved_as_an_ordinary_model(tmp_path, monkeypatch, kind) -> Non
     from sentence_transformers import SentenceTransformer
 
     folder = tiny(tmp_path / kind, kind)
-    monkeypatch.setattr(encoders, "minilm_folder", lambda: folder)
-    monkeypatch.setattr(encoders, "gemma_folder", lambda progress: folder)
+    monkeypatch.setattr(pretrained, "minilm_folder", lambda: folder)
+    monkeypatch.setattr(pretrained, "gemma_folder", lambda progress: folder)
     encoder = sentence_encoder("minilm-2" if kind == "bert" else "gemma-2")
     encoder.save_pretrained(str(tmp_path / "saved"), create_model_card=False)
     again = SentenceTransformer(str(tmp_path / "saved"), device="cpu")

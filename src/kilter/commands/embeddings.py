@@ -124,7 +124,7 @@ def _measure(asked: Embeddings) -> int:
         found.append(one)
         if asked.out is not None:
             shapes[label] = shape_of(of, _kinds(sides, pairs), rows_of(mapped), seed=asked.seed)
-    about = {"texts": asked.texts or asked.pairs, "number": len(texts), "pairs": asked.pairs, "models": found}
+    about = {"texts": asked.texts or asked.pairs, "number": len(texts), "pairs": asked.pairs}
     about |= {"number_of_pairs": len(pairs.first) if pairs else 0, "models": [asdict(one) for one in found]}
     files = [] if asked.out is None else write_figures(asked.out, shapes, groups)
     if asked.out is not None:

@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from kilter.core.errors import missing
 from kilter.data.catalogue import ASSETS, Asset, Source, digest_of, listed_sums
 from kilter.data.download import Unavailable, download
 
-__all__ = ["ASSETS", "Asset", "Located", "Source", "cache_dir", "locate", "new_in_cache", "status"]
+__all__ = ["ASSETS", "Asset", "Located", "Source", "cache_dir", "credits_of", "locate", "new_in_cache", "status"]
 
 ABOUT, SUMS = "about.json", "SHA256SUMS"
 """What a folder may say of itself: of which release and day its files are, and their checksums."""
@@ -46,6 +46,13 @@ class Located:
         told = {name: getattr(asset, name) for name in ("title", "licence", "attribution", "page", "subject")}
         here = {"source": self.source, "synthetic": self.synthetic, "note": self.note}
         return {**told, **here, "digest": self.digest or asset.digest()}
+
+
+def credits_of(names: Iterable[str]) -> str:
+    """Whom else to credit: of the assets, by name, that a run uses beside its data; empty where there are none."""
+    found = (_asset(name) for name in names)
+    said = "; ".join(f"{one.title} ({one.licence}; {one.attribution}; {one.page})" for one in found)
+    return f"Also used: {said}." if said else ""
 
 
 def cache_dir() -> Path:

@@ -6,20 +6,43 @@ for an untuned encoder (it is as anisotropic as a raw BERT), as no such weights 
 """
 
 import re
-from typing import Any
-
-from torch import nn
-from transformers import PreTrainedModel
-
-from kilter.data.pretrained import gemma_folder, minilm_folder
-from kilter.hosts.sentence_modules import without_normalize
-from kilter.hosts.sentences import load_sentences
+from typing import Any, NamedTuple
 
 _CUT = re.compile(r"(minilm|gemma)-([1-9]\d*)")
 LAYERS = {"minilm": 6, "gemma": 18}
 """Layers of the models that can be cut."""
 ENCODERS = ("minilm", "minilm-3", "gemma-6")
 """Names of ours that are used most; `minilm-1` … `minilm-6` and `gemma-1` … `gemma-18` are others."""
+
+
+class Base(NamedTuple):
+    """What an encoder of ours is made of: the asset, its hub id, and its licence as the hub calls it."""
+
+    asset: str
+    hub: str
+    licence: str
+
+
+_BASES = {
+    "minilm": Base("minilm", "sentence-transformers/all-MiniLM-L6-v2", "apache-2.0"),
+    "gemma": Base("gemma3-270m", "google/gemma-3-270m", "gemma"),
+}
+
+
+def base_of(name: str) -> Base | None:
+    """What an encoder of ours is made of; None for any other.
+
+    Example:
+        >>> base_of("minilm-3").asset, base_of("my-encoder/")
+        ('minilm', None)
+    """
+    return _BASES[name.partition("-")[0]] if is_ours(name) else None
+
+
+def for_card(name: str) -> dict[str, str]:
+    """Base and licence, as the card of a model made from an encoder says them; nothing of one that is not ours."""
+    base = base_of(name)
+    return {"base": base.hub, "licence": base.licence} if base else {}
 
 
 def is_ours(name: str) -> bool:
@@ -52,6 +75,13 @@ def sentence_encoder(name: str, *, device: str = "cpu") -> Any:
         Unloadable: There is no such model, or it is not whole.
         ModuleNotFoundError: sentence-transformers is missing.
     """
+    from torch import nn
+    from transformers import PreTrainedModel
+
+    from kilter.data.pretrained import gemma_folder, minilm_folder
+    from kilter.hosts.sentence_modules import without_normalize
+    from kilter.hosts.sentences import load_sentences
+
     if not is_ours(name):
         return without_normalize(load_sentences("SentenceTransformer", name, device))
     ours, _, layers = name.partition("-")
@@ -67,6 +97,8 @@ def sentence_encoder(name: str, *, device: str = "cpu") -> Any:
 
 def keep_layers(model: Any, layers: int) -> None:
     """Cut a transformer after its first layers, in place; its settings say so, so that it is saved and loaded cut."""
+    from torch import nn
+
     config = model.config
     for parent in [*model.modules()]:
         for name, child in [*parent.named_children()]:

@@ -72,6 +72,12 @@ def with_affine_end(
     return found
 
 
+def width(part: Any) -> int:
+    """Components of the vectors of a model, or of the tokens' of its first module, whatever the library calls it."""
+    names = ("get_embedding_dimension", "get_sentence_embedding_dimension", "get_word_embedding_dimension")
+    return next(getattr(part, name)() for name in names if hasattr(part, name))
+
+
 def _encoder(model: nn.Module) -> Any:
     library = extra("sentence_transformers", "embeddings")
     if not isinstance(found := unwrapped(model), library.SentenceTransformer):

@@ -13,7 +13,6 @@ from kilter.data.similarity import STANDARD
 from kilter.lab.arms import Levers, Term
 from kilter.lab.options import at_least
 from kilter.tasks.sentence_similarity import SentenceSimilarity, views_of, whole_views
-from kilter.tasks.sentence_similarity.networks import width
 
 _ALL = (
     "untrained",
@@ -91,6 +90,7 @@ class WhitenedCSERecipe(SentenceSimilarity):
     def _levers(self, count: float, **how: Any) -> Levers:
         def objective(encoder: Any) -> Any:
             from kilter.embeddings import WhitenedCSE
+            from kilter.hosts.sentence_modules import width
 
             more: Any = {"groups": self.groups, "temperature": self.temperature, "head": self.head}
             return WhitenedCSE(width(encoder), **more, **how)

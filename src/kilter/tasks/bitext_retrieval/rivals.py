@@ -26,8 +26,9 @@ class Pupil:
     @property
     def dim(self) -> int:
         """Width of its vectors."""
-        encoder = self.encoder  # the newer name first
-        return getattr(encoder, "get_embedding_dimension", encoder.get_sentence_embedding_dimension)()
+        from kilter.hosts.sentence_modules import width
+
+        return width(self.encoder)
 
 
 def rivals() -> dict[str, Term]:

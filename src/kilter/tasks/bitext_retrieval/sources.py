@@ -113,18 +113,6 @@ def own(train: Mapping[str, str], judged: Mapping[str, str], pivot: str, *, docu
     return _corpus(shared, {"tatoeba": _tatoeba([one for one in shared if one != pivot], test_pairs)}, credit, [])
 
 
-def credits_of(model: str, *, tatoeba: bool) -> str:
-    """Whom else to credit: of a small model and of the test that a run uses."""
-    from kilter.data.catalogue import ASSETS
-    from kilter.data.encoders import is_ours
-
-    names = {"minilm": "minilm", "gemma": "gemma3-270m"}
-    used = [names[model.partition("-")[0]]] if is_ours(model) else []
-    found = [ASSETS[name] for name in [*used, *["tatoeba"] * tatoeba]]
-    said = "; ".join(f"{one.title} ({one.licence}; {one.attribution}; {one.page})" for one in found)
-    return f"Also used: {said}." if said else ""
-
-
 def _named(language: str, documents: "Iterable[Document]") -> "Iterator[Document]":
     """With ids of their own in each language: two files of one name are two documents."""
     return (replace(one, id=f"{language} {one.id}") for one in documents)

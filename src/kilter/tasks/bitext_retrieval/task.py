@@ -146,6 +146,9 @@ class BitextRetrieval(Tuning):
 
     def build_data(self) -> Provenance:
         """Debian's package descriptions and Tatoeba, or the user's documents and pairs."""
+        from kilter.data.assets import credits_of
+        from kilter.data.encoders import base_of
+
         sizes: Any = {"documents": self.documents, "test_pairs": self.test_pairs}
         self._corpus: Corpus
         if self.train_data:
@@ -155,7 +158,8 @@ class BitextRetrieval(Tuning):
             kept = self.out / _CORPUS if self.out is not None else None
             self._corpus = sources.debian(self.languages, self.pivot, split=self.split, kept=kept, **sizes)
         self._statistics = self._corpus.sample(self.statistics)
-        note = sources.credits_of(self.model, tatoeba="tatoeba" in self._corpus.tests)
+        used = [base.asset] if (base := base_of(self.model)) else []
+        note = credits_of([*used, *["tatoeba"] * ("tatoeba" in self._corpus.tests)])
         return replace(self._corpus.provenance, note=" ".join(filter(None, (self._corpus.provenance.note, note))))
 
     def warm_up(self, arm: str, seed: int, run: Path, advance: Advance) -> None:
@@ -222,9 +226,11 @@ class BitextRetrieval(Tuning):
         shutil.rmtree(work, ignore_errors=True)
 
     def _write_card(self, folder: Path, arm: str) -> None:
+        from kilter.data.encoders import for_card
         from kilter.lab.card import write_model_card
 
-        write_model_card(folder, self, arm, self._corpus.provenance, library="sentence-transformers")
+        how: Any = {**for_card(self.model), "library": "sentence-transformers"}
+        write_model_card(folder, self, arm, self._corpus.provenance, **how)
 
     # Judging ------------------------------------------------------------------------------------------------
 

@@ -136,15 +136,6 @@ def preferences() -> "Sequence[Preference]":
     return ()
 
 
-def credits_of(assets: Sequence[str]) -> str:
-    """Whom else to credit, of small models and judgements that a run uses."""
-    from kilter.data.catalogue import ASSETS
-
-    found = [ASSETS[name] for name in assets]
-    said = "; ".join(f"{one.title} ({one.licence}; {one.attribution}; {one.page})" for one in found)
-    return f"Also used: {said}." if said else ""
-
-
 def kept_in(folder: Path, document: str, half: int) -> Path:
     """The file of the machine's continuations of a half of a document."""
     safe = "".join(letter if letter.isalnum() or letter in "-._" else "_" for letter in document)

@@ -164,6 +164,8 @@ class Continuations(Tuning):
 
     def build_data(self) -> Provenance:
         """The novels, or the user's documents, as passages and what follows them."""
+        from kilter.data.assets import credits_of
+
         own = self.train_data is not None
         self._preferences = (
             sources.preferences() if self.judgements and not own else ()
@@ -171,7 +173,7 @@ class Continuations(Tuning):
         used = {"smollm2": self.generator == "smollm2", "minilm": self.model == "minilm"}
         used["rankgen-judgements"] = bool(self._preferences)
         how: dict[str, Any] = {"prefix_words": self.prefix_words, "words": (self.shortest, self.longest)}
-        how["note"] = sources.credits_of([name for name, uses in used.items() if uses])
+        how["note"] = credits_of([name for name, uses in used.items() if uses])
         if self.train_data is None:
             self._passages = sources.novels(**how)
         else:
@@ -288,11 +290,10 @@ class Continuations(Tuning):
             shutil.rmtree(work, ignore_errors=True)
 
     def _write_card(self, folder: Path, arm: str) -> None:
+        from kilter.data.encoders import for_card
         from kilter.lab.card import write_model_card
 
-        how: Any = {"base": self.model, "library": "sentence-transformers"}
-        if self.model == "minilm":
-            how |= {"base": "sentence-transformers/all-MiniLM-L6-v2", "licence": "apache-2.0"}
+        how: Any = {**for_card(self.model), "library": "sentence-transformers"}
         write_model_card(folder, self, arm, self._passages.provenance, **how)
 
     # Judging ------------------------------------------------------------------------------------------------

@@ -11,14 +11,13 @@ from torch import Tensor
 
 from kilter.evaluation import embeddings
 from kilter.evaluation.correlation import spearman, spearman_rows
+from kilter.lab.vectors import by_length, spread
 
 if TYPE_CHECKING:
     from kilter.data.similarity import ScoredPairs
 
 ALIKE, UNLIKE = 0.8, 0.2
 """Where on the scale, from lowest to highest score, pairs mean the same, and where another thing: 4 and 1 of 0 to 5."""
-DRAWN = 400
-"""Texts on the map of the report."""
 
 
 class Verdict(NamedTuple):
@@ -99,19 +98,10 @@ def _space(texts: Sequence[str], vectors: Tensor) -> tuple[dict[str, float], dic
         "effective_rank": embeddings.effective_rank(vectors),
         "isotropy": embeddings.isotropy(unit),
     }
-    step = -(-len(texts) // DRAWN)
-    points = embeddings.principal_plane(unit[::step]).tolist()
+    shown = spread(len(texts))
+    points = embeddings.principal_plane(unit[shown]).tolist()
     return figures, {
         "spectrum": [round(share, 8) for share in embeddings.spectrum(vectors).tolist()],
         "map": [[round(value, 5) for value in point] for point in points],
-        "groups": _lengths(texts[::step]),
+        "groups": by_length([texts[row] for row in shown]),
     }
-
-
-def _lengths(texts: Sequence[str]) -> list[str]:
-    """Which third each text is in by its number of words: where it orders a map, form counts for more than meaning."""
-    words = [len(text.split()) for text in texts]
-    ordered = sorted(words)
-    short, middle = (ordered[len(words) * third // 3] for third in (1, 2))
-    names = f"to {short} words", f"{short + 1} to {middle} words", f"over {middle} words"
-    return [names[(count > short) + (count > middle)] for count in words]

@@ -2,18 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 Pooling = Literal["given", "mean", "cls"]
-
-BASES = {
-    "minilm": ("minilm", "sentence-transformers/all-MiniLM-L6-v2", "apache-2.0"),
-    "gemma": ("gemma3-270m", "google/gemma-3-270m", "gemma"),
-}
-"""What encoders of ours are cut from, by the beginning of their names: the asset, its hub id and its licence."""
 
 
 def fresh_encoder(name: str, texts: Sequence[str], device: str, pooling: Pooling) -> "SentenceTransformer":
@@ -41,21 +35,8 @@ def fresh_encoder(name: str, texts: Sequence[str], device: str, pooling: Pooling
     return encoder if pooling == "given" else _pooled(encoder, name, pooling)
 
 
-def base_of(name: str) -> tuple[str, str, str] | None:
-    """Asset, hub id and licence of what an encoder of ours is made of; None for any other."""
-    from kilter.data.encoders import is_ours
-
-    return BASES[name.partition("-")[0]] if is_ours(name) else None
-
-
-def width(part: Any) -> int:
-    """Dimensions of the vectors of an encoder, or of the tokens' of its first layer."""
-    names = ("get_embedding_dimension", "get_sentence_embedding_dimension", "get_word_embedding_dimension")
-    return next(getattr(part, name)() for name in names if hasattr(part, name))
-
-
 def _pooled(encoder: "SentenceTransformer", name: str, pooling: str) -> "SentenceTransformer":
-    from kilter.hosts.sentence_modules import stock
+    from kilter.hosts.sentence_modules import stock, width
 
     kind = stock().Pooling
     places = [place for place, part in enumerate(encoder) if isinstance(part, kind)]

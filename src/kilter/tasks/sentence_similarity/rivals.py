@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 from kilter.lab.arms import Levers, Term
-from kilter.tasks.sentence_similarity.networks import width
 
 
 def rivals(temperature: float, *, head: bool) -> dict[str, Term]:
@@ -17,6 +16,7 @@ def rivals(temperature: float, *, head: bool) -> dict[str, Term]:
     def simcse(views: float) -> Levers:
         def objective(encoder: Any) -> Any:
             from kilter.embeddings import WhitenedCSE
+            from kilter.hosts.sentence_modules import width
 
             return WhitenedCSE(width(encoder), method=None, temperature=temperature, head=head)
 

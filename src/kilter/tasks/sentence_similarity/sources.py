@@ -114,15 +114,6 @@ def some_of(texts: Texts, sentences: int, pairs: int) -> Texts:
     return replace(texts, columns=columns, sets=sets)
 
 
-def credits_of(assets: Sequence[str]) -> str:
-    """Whom else to credit, of the assets that a run uses."""
-    from kilter.data.catalogue import ASSETS
-
-    found = [ASSETS[name] for name in assets]
-    said = "; ".join(f"{one.title} ({one.licence}; {one.attribution}; {one.page})" for one in found)
-    return f"Also used: {said}." if said else ""
-
-
 def metric_of(name: str) -> str:
     """What figures on a set are called.
 
@@ -143,6 +134,7 @@ def _judged(judged_on: str | None, names: Sequence[str]) -> "tuple[dict[str, Sco
 
 
 def _sets(names: Sequence[str]) -> "tuple[dict[str, ScoredPairs], str]":
+    from kilter.data.assets import credits_of
     from kilter.data.similarity import load_similarity, locate_similarity
 
     found = {metric_of(name): pairs for name, pairs in load_similarity(names).items()}

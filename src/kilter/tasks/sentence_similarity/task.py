@@ -111,8 +111,10 @@ class SentenceSimilarity(Tuning):
         Raises:
             ValueError: they are not what they should be, or too few for a batch.
         """
-        base = networks.base_of(self.model)
-        note = sources.credits_of([base[0]] if base else [])
+        from kilter.data.assets import credits_of
+        from kilter.data.encoders import base_of
+
+        note = credits_of([base.asset] if (base := base_of(self.model)) else [])
         if self.train_data is not None:
             found = sources.own_texts(self.train_data, self.eval_data, self.sets, note)
         else:
@@ -183,10 +185,10 @@ class SentenceSimilarity(Tuning):
         return train_encoder(encoder, rows, objective, work, seed=seed, advance=advance, **more, **how)
 
     def _write_card(self, folder: Path, arm: str) -> None:
+        from kilter.data.encoders import for_card
         from kilter.lab.card import write_model_card
 
-        _, base, licence = networks.base_of(self.model) or ("", None, None)
-        how: Any = {"base": base, "licence": licence, "library": "sentence-transformers"}
+        how: Any = {**for_card(self.model), "library": "sentence-transformers"}
         write_model_card(folder, self, arm, self._texts.provenance, **how)
 
     # Judging ------------------------------------------------------------------------------------------------
