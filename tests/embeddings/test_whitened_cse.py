@@ -66,6 +66,7 @@ def cases() -> list[Case]:
         Case(exact(method="cholesky"), inputs=only_views, skip=ALONE, label="cholesky"),
         Case(exact(method=None), inputs=only_views, skip=ALONE, label="simcse"),
         Case(exact(), inputs=with_group, fixed=grouped, skip=ALONE, label="group"),
+        Case(exact(negatives=False), inputs=with_group, fixed=grouped, skip=ALONE, label="no negatives"),
         Case(exact(gather=True), inputs=only_views, skip=SKIP, label="gather"),
         Case(lambda: WhitenedCSE(6, groups=3, shuffle=False), inputs=only_views, skip=STOPPED, label="stopped"),
         Case(lambda: WhitenedCSE(6, groups=3), inputs=only_views, fixed=seeded, skip=SEEDED, label="shuffled"),
@@ -130,6 +131,14 @@ def test_1_the_released_layout_is_white_by_thirds_and_not_by_views() -> None:
     per_view, _ = WhitenedCSE(12, groups=2, shuffle=False, epsilon=0)._whiten(dropped(126, 12), None)
     for view in per_view:
         assert_close(covariances(view, order, 2), eye)
+
+
+@pytest.mark.parametrize("offset", [100.0, 3000.0])
+def test_1_far_from_the_origin_too(offset: float) -> None:
+    x, order = drawn(126, 60, dtype=torch.float32) + offset, shuffle(60)
+    y = shuffled_group_whitening(x, 10, permutation=order, epsilon=0)
+    assert y.mean(0).abs().max() < 1e-5
+    assert (covariances(y, order, 10) - torch.eye(6)).abs().max() < 1e-5
 
 
 def test_2_the_shuffle_is_undone() -> None:
@@ -387,6 +396,25 @@ def test_a_number_for_every_row_is_no_number() -> None:
     assert_close(dict(numbered.stats), dict(plain.stats))
 
 
+@pytest.mark.parametrize(
+    ("count", "group"), [(2, None), (3, None), (1, [0, 1, 0, 2, 1]), (2, [0, 1, 2, 3, 4]), (3, [4, 4, 4, 0, 1])]
+)
+def test_without_negatives_it_is_the_mean_distance_of_two_views(count: int, group: list[int] | None) -> None:
+    views = dropped(5, 6, count, noise=1.0)
+    number = None if group is None else torch.tensor(group)
+    each = whitened_cse_loss(views, number, negatives=False)
+    unit = F.normalize(views, dim=-1)
+    for i in range(5):
+        rows = [j for j in range(5) if (j == i if group is None else group[j] == group[i])]
+        own = [unit[k, j] for k in range(count) for j in rows]
+        apart = [float((own[a] - own[b]).square().sum()) for a in range(len(own)) for b in range(a)]
+        assert float(each[i]) == pytest.approx(sum(apart) / max(len(apart), 1))
+    objective = WhitenedCSE(6, groups=2, shuffle=False, head=False, negatives=False)
+    whole = whitened_cse_loss(objective._whiten(views, None)[0], number, negatives=False)
+    counted = 5 if count > 1 else sum(group.count(one) > 1 for one in group or [])
+    assert_close(objective(views, group=number).loss, whole.sum() / max(counted, 1))
+
+
 def test_two_views_of_a_text_are_worth_what_two_rows_are() -> None:
     """Of one view with every sentence twice, both rows are anchors."""
     views = dropped(6, 6, 2)
@@ -601,6 +629,8 @@ X, VIEWS = drawn(8, 12), dropped(8, 12)
             "groups=128 does not divide the 100 channels of a vector; use 50 or 100",
         ),
         (lambda: WhitenedCSE(64, groups=None), ValueError, "groups=None is 6 channels each, of which dim=64 is no"),
+        (lambda: WhitenedCSE(12, method=None, negatives=False), ValueError, "nothing that keeps sentences apart"),
+        (lambda: shuffled_group_whitening(X[:, :0], 1), ValueError, "x has no channels"),
         (lambda: WhitenedCSE(0), ValueError, "dim must be at least 1"),
         (
             lambda: WhitenedCSE(12, groups=2, views="halves"),

@@ -65,6 +65,8 @@ def shuffled_group_whitening(
     """
     floating("x", x, "give the encoder's vectors")
     shaped("x", x, "batch, dim", "give one vector per text")
+    if not x.shape[1]:
+        raise ValueError("x has no channels; give the encoder's vectors")
     finite("x", x, mend="lower the learning rate, or look at that text's encoding")
     check_groups(x.shape[1], groups, method, epsilon)
     check_batch(len(x), x.shape[1] // groups, epsilon)

@@ -40,6 +40,7 @@ def whitened_cse_loss(
     group: Int[Tensor, " batch"] | None = None,
     *,
     temperature: float = 0.05,
+    negatives: bool = True,
 ) -> Float[Tensor, " batch"]:
     r"""How unlikely the first view of each sentence finds its other views, each among that view of all sentences.
 
@@ -49,10 +50,14 @@ def whitened_cse_loss(
     anchor's loss is the mean over its positives, each alone among the rows of other sentences; the first view counts
     too, with what else of the sentence is there. So M may be 1; with a number for each row it is the formula above.
 
+    Without `negatives` it is W-MSE's, which only whitening keeps from collapse: the mean of $2 - 2\cos(z_{ki}, z_{li})$
+    over every two views of a sentence.
+
     Args:
         views: whitened and projected vectors.
         group: number of the sentence of each row; None takes every row for another.
         temperature: τ.
+        negatives: contrast with other sentences.
 
     Returns:
         One value per row of the batch; 0 where it has no positive.
@@ -66,11 +71,13 @@ def whitened_cse_loss(
         >>> whitened_cse_loss(torch.eye(4).expand(3, 4, 4), temperature=1.0)  # 2 log((e + 3) / e)
         tensor([1.4874, 1.4874, 1.4874, 1.4874])
 
-    Reference: Zhuo et al., ACL 2023; T. Gao, X. Yao, D. Chen, "SimCSE", EMNLP 2021.
+    Reference: Zhuo et al., ACL 2023; T. Gao, X. Yao, D. Chen, "SimCSE", EMNLP 2021; A. Ermolov et al., "Whitening for
+    self-supervised representation learning", ICML 2021.
     """
     positive("temperature", temperature)
     check_views(views, group)
-    return _surprise(views, _pairs(views, views.shape[1], group), temperature)
+    pairs = _pairs(views, views.shape[1], group)
+    return _surprise(views, pairs, temperature) if negatives else _distance(views, pairs)
 
 
 def check_views(views: Tensor, group: Tensor | None) -> None:
@@ -120,6 +127,14 @@ def _surprise(views: Tensor, pairs: list[_Pairs], temperature: float) -> Float[T
     return torch.stack(each).sum(0)
 
 
+def _distance(views: Tensor, pairs: list[_Pairs]) -> Float[Tensor, " anchors"]:
+    """Mean squared distance of every two unit vectors of each anchor's sentence, out of their number and their sum."""
+    together = ~pairs[0].negatives
+    count = len(views) * together.sum(1)
+    total = together.to(views.dtype) @ unit(views).sum(0)
+    return 2 * (count.square() - total.square().sum(-1)) / (count * (count - 1)).clamp(min=1)
+
+
 def _closeness(views: Tensor, pairs: list[_Pairs]) -> Float[Tensor, ""]:
     """Mean cosine of anchors and their positives."""
     views = unit(views)
@@ -152,6 +167,7 @@ class WhitenedCSE(Objective):
         epsilon: ridge on the variances, as a share of their mean in the group; 0 is exact.
         detach: whitening matrices are constants in the backward pass, as in the release.
         head: a linear layer and a tanh between whitening and loss.
+        negatives: contrast with other sentences; without, whitening alone keeps the vectors apart (W-MSE's loss).
         gather: whiten, and take negatives from, the batches of all processes.
 
     Shape:
@@ -184,6 +200,7 @@ class WhitenedCSE(Objective):
         epsilon: float | int = EPSILON,
         detach: bool = True,
         head: bool = True,
+        negatives: bool = True,
         gather: bool = False,
     ) -> None:
         super().__init__()
@@ -192,6 +209,8 @@ class WhitenedCSE(Objective):
         positive("temperature", temperature)
         if groups is None and method and dim % CHANNELS:
             raise ValueError(f"groups=None is {CHANNELS} channels each, of which dim={dim} is no multiple; give groups")
+        if not (method or negatives):
+            raise ValueError("method=None without negatives leaves nothing that keeps sentences apart; give either")
         if method:
             check_groups(dim, dim // CHANNELS if groups is None else groups, method, epsilon)
         self.dim = dim
@@ -203,6 +222,7 @@ class WhitenedCSE(Objective):
         self.epsilon = epsilon
         self.detach = detach
         self.head = head
+        self.negatives = negatives
         self.gather = gather
         self.projection = nn.Linear(dim, dim) if head else None
         if self.projection is not None:
@@ -229,8 +249,9 @@ class WhitenedCSE(Objective):
             group = group if group is None else gather_rows(group).roll(-rows * rank())
         pairs = _pairs(views, rows, group)
         white, dead = self._whiten(views, generator)
-        each = _surprise(self._project(white), pairs, self.temperature)
-        if group is not None and readable(group) and rows > 1 and bool((group == group[0]).all()):
+        projected = self._project(white)
+        each = _surprise(projected, pairs, self.temperature) if self.negatives else _distance(projected, pairs)
+        if self.negatives and group is not None and readable(group) and rows > 1 and bool((group == group[0]).all()):
             self._say(
                 "one",
                 "WhitenedCSE: all rows of the batch are of one group, so that there is nothing to contrast them with; "

@@ -65,6 +65,7 @@ def whiten(
     with torch.autocast(x.device.type, enabled=False):
         mean = x.mean(-1, keepdim=True)
         centred = x - mean
+        centred = centred - centred.mean(-1, keepdim=True)  # what the mean of values far from zero has lost to rounding
         source = centred.detach() if detach else centred
         covariance = source @ source.mT / x.shape[-1]
         dead = _dead(covariance.detach().diagonal(dim1=-2, dim2=-1), mean.detach()[..., 0])

@@ -22,6 +22,7 @@ _ALL = (
     "group-whitening",
     "whitened-cse",
     "whitened-cse+compat",
+    "no-negatives",
 )
 _RATE = 3e-4
 """For MiniLM's layers in few steps: of 3e-5, 1e-4 and 3e-4 the best on STS-B's development part (one seed), for
@@ -79,6 +80,7 @@ class WhitenedCSERecipe(SentenceSimilarity):
         return {
             "whitened-cse": Term("WhitenedCSE, {:g} views", self._shuffled, variants=released, **how),
             "group-whitening": Term("Group whitening without shuffle, {:g} views", self._in_order, **how),
+            "no-negatives": Term("WhitenedCSE without negatives, {:g} views", self._alone, **how),
         }
 
     def _shuffled(self, views: float, *, compat: bool = False) -> Levers:
@@ -86,6 +88,9 @@ class WhitenedCSERecipe(SentenceSimilarity):
 
     def _in_order(self, views: float) -> Levers:
         return self._levers(views, shuffle=False)
+
+    def _alone(self, views: float) -> Levers:
+        return self._levers(views, negatives=False)
 
     def _levers(self, count: float, **how: Any) -> Levers:
         def objective(encoder: Any) -> Any:
@@ -102,7 +107,7 @@ class WhitenedCSERecipe(SentenceSimilarity):
     def claims(self) -> Sequence[Claim]:
         """The paper's, and what tells the whitening, the shuffle and the layout from the number of views."""
         published = [one for one in self.paper.claims if one.metric != "sts_average" or {*STANDARD} <= {*self.sets}]
-        others = ("simcse-3", "group-whitening", "whitened-cse+compat", "whitening")
+        others = ("simcse-3", "group-whitening", "whitened-cse+compat", "no-negatives", "whitening")
         return (
             *published,
             *(Claim("sts_average", "higher", other, "whitened-cse") for other in others),
