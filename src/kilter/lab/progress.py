@@ -19,8 +19,8 @@ Piece = tuple[str, int]
 class Bar:
     """The progress of one piece of work."""
 
-    def __init__(self, progress: Any, task: Any) -> None:
-        self._progress, self._task = progress, task
+    def __init__(self, progress: Any, task: Any, *, lines: bool = False) -> None:
+        self._progress, self._task, self._lines = progress, task, lines
 
     def advance(self, done: int, total: int, unit: str = "steps") -> None:
         """Move to `done` of `total` units, e.g. steps of training or inputs."""
@@ -35,11 +35,15 @@ class Bar:
             self.advance(int(done), int(total), unit)
 
     def done(self, figures: Mapping[str, float], metrics: Mapping[str, Metric]) -> None:
-        """Fill the bar and show the first two figures."""
+        """Fill the bar and show the first two figures; into a file, a line for what is done."""
         shown = [(metric, figures[name]) for name, metric in metrics.items() if name in figures][:2]
         text = ", ".join(f"{fixed(value, metric.digits)} {metric.unit}" for metric, value in shown)
         total = self._progress.tasks[self._task].total or 1
         self._progress.update(self._task, completed=total, total=total, figures=text)
+        if self._lines:
+            count, ready = len(self._progress.tasks), sum(task.finished for task in self._progress.tasks)
+            what = self._progress.tasks[self._task].description
+            self._progress.console.print(f"{what}, {ready} of {count} done: {text}", highlight=False, soft_wrap=True)
 
 
 @contextmanager
@@ -63,11 +67,11 @@ def bars(pieces: Sequence[Piece]) -> Iterator[dict[Piece, Bar]]:
         TextColumn("{task.fields[figures]}"),
     )
     quiet = not MAIN_PROCESS or TELL in os.environ
-    with Progress(*columns, console=Console(stderr=True), disable=quiet) as progress:
-        yield {
-            (arm, seed): Bar(progress, progress.add_task(f"{arm}, seed {seed}", total=None, unit="", figures=""))
-            for arm, seed in pieces
-        }
+    console = Console(stderr=True)
+    seen = console.is_terminal or console.is_jupyter
+    with Progress(*columns, console=console, disable=quiet or not seen) as progress:
+        tasks = {one: progress.add_task("{}, seed {}".format(*one), total=None, unit="", figures="") for one in pieces}
+        yield {one: Bar(progress, task, lines=not (quiet or seen)) for one, task in tasks.items()}
 
 
 def quiet_hosts() -> None:
