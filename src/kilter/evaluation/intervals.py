@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -69,7 +70,7 @@ def ratio_bootstrap(
             return scale * sums[..., 0] / sums[..., 1]
 
     _check("totals", totals, "against", against, draws)
-    picks = np.random.default_rng(seed).multinomial(len(totals), np.full(len(totals), 1 / len(totals)), size=draws)
+    picks = _picks(len(totals), draws, seed)
     centre, spread = ratio(totals.sum(0)), ratio(picks @ totals)
     if against is not None:
         centre, spread = centre - ratio(against.sum(0)), spread - ratio(picks @ against)
@@ -94,7 +95,7 @@ def ratio_interval(ours: np.ndarray, theirs: np.ndarray, *, draws: int = 2000, s
         Interval(mean=2.0, low=2.0, high=2.0)
     """
     _check("ours", ours, "theirs", theirs, draws)
-    picks = np.random.default_rng(seed).multinomial(len(ours), np.full(len(ours), 1 / len(ours)), size=draws)
+    picks = _picks(len(ours), draws, seed)
 
     def ratio(a: np.ndarray, b: np.ndarray) -> Any:
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -102,6 +103,13 @@ def ratio_interval(ours: np.ndarray, theirs: np.ndarray, *, draws: int = 2000, s
 
     low, high = np.nanquantile(ratio(picks @ ours, picks @ theirs), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(ratio(ours.sum(0), theirs.sum(0))), float(low), float(high))
+
+
+@lru_cache(maxsize=1)
+def _picks(examples: int, draws: int, seed: int) -> np.ndarray:
+    """How often each example is in each resample, `(draws, examples)`; the arms of a run are resampled alike."""
+    drawn = np.random.default_rng(seed).multinomial(examples, np.full(examples, 1 / examples), size=draws)
+    return drawn.astype(float)  # products of integers have no fast path
 
 
 def _check(name: str, totals: np.ndarray, other: str, against: np.ndarray | None, draws: int) -> None:

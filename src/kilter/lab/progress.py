@@ -37,7 +37,7 @@ class Bar:
     def done(self, figures: Mapping[str, float], metrics: Mapping[str, Metric]) -> None:
         """Fill the bar and show the first two figures; into a file, a line for what is done."""
         shown = [(metric, figures[name]) for name, metric in metrics.items() if name in figures][:2]
-        text = ", ".join(f"{fixed(value, metric.digits)} {metric.unit}" for metric, value in shown)
+        text = ", ".join(f"{fixed(value, metric.digits)} {metric.unit}".strip() for metric, value in shown)
         total = self._progress.tasks[self._task].total or 1
         self._progress.update(self._task, completed=total, total=total, figures=text)
         if self._lines:

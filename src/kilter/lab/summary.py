@@ -152,7 +152,8 @@ class Arms:
 
 def summarise(arms: Arms, claims: Sequence[Claim], described: Mapping[str, Arm]) -> dict[str, Any]:
     """The part of `summary.json` that is computed from the pieces."""
-    shown = {n: asdict(m) for n, m in arms.metrics.items() if any(n in arms.values(a) for a in arms.figures)}
+    values = {arm: arms.values(arm) for arm in arms.figures}
+    shown = {name: asdict(metric) for name, metric in arms.metrics.items() if any(name in of for of in values.values())}
     return {
         "metrics": shown,
         "baseline": arms.baseline if arms.baseline in arms.figures else None,
@@ -164,7 +165,7 @@ def summarise(arms: Arms, claims: Sequence[Claim], described: Mapping[str, Arm])
                 "series": described[arm].series,
                 "point": described[arm].point,
                 "seeds": sorted(found),
-                "metrics": arms.values(arm),
+                "metrics": values[arm],
                 "cost": arms.costs(arm),
             }
             for arm, found in arms.figures.items()
