@@ -17,6 +17,7 @@ FIGURES = {
     "diverse-beam-search-tradeoff": ("diverse-beam-search", "distinct_4", "oracle_20"),
     "diverse-beam-search-strengths": ("diverse-beam-search", "distinct_4", "oracle_20"),
     "rankgen-identification": ("rankgen", "generative", "inbook"),
+    "ccp-retrieval": ("ccp", "debian", "tatoeba"),
     "whitened-cse-space": ("whitened-cse", "uniformity", "alignment"),
 }
 

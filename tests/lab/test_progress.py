@@ -2,8 +2,8 @@
 
 import pytest
 
-from kilter.lab.progress import TELL, bars
 from kilter.lab.metrics import Metric
+from kilter.lab.progress import TELL, bars
 
 METRICS = {"wer": Metric("Word error rate", "%", digits=1), "delay": Metric("Delay", "ms", digits=1)}
 PIECES = [("ctc", 0), ("ctc", 1)]
