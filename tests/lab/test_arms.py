@@ -14,7 +14,7 @@ TERMS = {
     "peak-first": Term("Peak-First {:g}", lambda weight: Levers(objective=lambda model: "peak", weight=weight), 0.01),
     "trim": Term("Trim {:g}", lambda frames: Levers(rows=lambda rows, *_: rows), usual=50.0),
     "dbs": Term("DBS", lambda strength: Levers(decoder=("dbs", strength)), grid=(0.1, 0.2), at=", λ {:g}"),
-    "wide": Term("wide network", lambda strength: Levers(options={"size": 2}), after=True),
+    "wide": Term("wide network", lambda strength: Levers(options={"encoder": "wide"}), after=True),
     "gru": Term("GRU", lambda strength: Levers(options={"encoder": "gru"}), after=True),
 }
 
@@ -69,6 +69,15 @@ def test_what_is_said_of_a_term_stands_before_its_variants() -> None:
 def test_names_that_make_no_sense(name: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         parse(name)
+
+
+def test_options_join_where_they_are_of_different_settings() -> None:
+    terms = {
+        "wide": Term("wide", lambda strength: Levers(options={"hidden_size": 512})),
+        "slow": Term("slow", lambda strength: Levers(options={"learning_rate": 1e-5})),
+    }
+    found = Mixture.parse("wide+slow", terms, plain="ctc")
+    assert found.levers().options == {"hidden_size": 512, "learning_rate": 1e-5}
 
 
 def test_an_unknown_part_can_be_asked_of_others() -> None:

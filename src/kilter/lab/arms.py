@@ -6,6 +6,7 @@ Standard library only: names are read before any work.
 """
 
 import re
+from collections import ChainMap
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
@@ -180,18 +181,20 @@ class Mixture:
         """What the parts pull together, those with a grid at `strength` if one was chosen.
 
         Raises:
-            ValueError: two parts pull one lever.
+            ValueError: two parts pull one lever; options join unless two parts set the same one.
         """
         each = {part.name: part.levers(strength if part.term.grid else None) for part in self.parts}
         joined: dict[str, Any] = {}
         for lever in dict.fromkeys(lever for found in each.values() for lever in found.pulled()):
-            by = [name for name, found in each.items() if lever in found.pulled()]
-            if len(by) > 1:
+            by = {name: getattr(found, lever) for name, found in each.items() if lever in found.pulled()}
+            first = next(iter(by))
+            together = dict(ChainMap(*by.values())) if lever == "options" else None
+            if len(by) > 1 and (together is None or len(together) < sum(map(len, by.values()))):
                 many = _MANY.get(lever, lever if lever.endswith("s") else f"{lever}s")
                 raise ValueError(f"{self.name!r} has {len(by)} {many} ({', '.join(by)}); an arm takes one")
-            joined[lever] = getattr(each[by[0]], lever)
+            joined[lever] = by[first] if together is None else together
             if lever == "objective":
-                joined |= {"weight": each[by[0]].weight, "beside": each[by[0]].beside}
+                joined |= {"weight": each[first].weight, "beside": each[first].beside}
         return Levers(**joined)
 
     def label(self, plain: str, more: Callable[[Part], str] = lambda part: "") -> str:

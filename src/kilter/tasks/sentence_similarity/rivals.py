@@ -10,8 +10,8 @@ from typing import Any
 from kilter.lab.arms import Levers, Term
 
 
-def rivals(temperature: float, *, head: bool) -> dict[str, Term]:
-    """Terms of the task, by name; the loss of SimCSE has this temperature, and a head or not."""
+def rivals(temperature: float, *, head: bool, rate: float | None = None) -> dict[str, Term]:
+    """Terms of the task, by name; SimCSE has this temperature, a head or not, and maybe a learning rate of its own."""
 
     def simcse(views: float) -> Levers:
         def objective(encoder: Any) -> Any:
@@ -20,7 +20,8 @@ def rivals(temperature: float, *, head: bool) -> dict[str, Term]:
 
             return WhitenedCSE(width(encoder), method=None, temperature=temperature, head=head)
 
-        return Levers(objective=objective, rows=views_of(int(views)))
+        own = {} if rate is None else {"learning_rate": rate}
+        return Levers(objective=objective, rows=views_of(int(views)), options=own)
 
     return {
         "simcse": Term("SimCSE, {:g} views", simcse, usual=2.0, role="context", strength=whole_views),

@@ -55,6 +55,8 @@ class SentenceSimilarity(Tuning):
     """sentences in a batch (published: 128)"""
     learning_rate: Annotated[float, above(0)] = 3e-5
     """of AdamW, after a tenth of the steps falling to 0 (published: 1e-5)"""
+    simcse_rate: Annotated[float | None, above(0)] = None
+    """that of SimCSE's arms; by default the same"""
     max_tokens: Annotated[int, at_least(4)] = 32
     """tokens of a sentence that are read while training (published: 32)"""
     temperature: Annotated[float, above(0)] = 0.05
@@ -101,7 +103,7 @@ class SentenceSimilarity(Tuning):
 
     def rivals(self) -> Mapping[str, Term]:
         """SimCSE, and whitening afterwards."""
-        return rivals(self.temperature, head=self.head)
+        return rivals(self.temperature, head=self.head, rate=self.simcse_rate)
 
     # Data ---------------------------------------------------------------------------------------------------
 
