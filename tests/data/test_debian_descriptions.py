@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
+from kilter.data.apt_descriptions import LANGUAGES, fetch_descriptions
 from kilter.data.assets import cache_dir, locate, status
-from kilter.data.debian_descriptions import LANGUAGES, descriptions, fetch_descriptions, locate_descriptions
+from kilter.data.debian_descriptions import descriptions, locate_descriptions
 
 LISTS = {
     "Packages": """Package: atlas

@@ -19,12 +19,11 @@ from typing import Any
 from rich.console import Console
 
 from kilter.core.errors import missing
-from kilter.data.catalogue import ASSETS, Asset, Source, digest_of, listed_sums
+from kilter.data.catalogue import ABOUT, ASSETS, SUMS, Asset, Source, digest_of, listed_sums
 from kilter.data.download import Unavailable, download
 
 __all__ = ["ASSETS", "Asset", "Located", "Source", "cache_dir", "credits_of", "locate", "new_in_cache", "status"]
 
-ABOUT, SUMS = "about.json", "SHA256SUMS"
 """What a folder may say of itself: of which release and day its files are, and their checksums."""
 
 
@@ -233,7 +232,7 @@ def _debian(asset: Asset, source: Source, progress: bool) -> Located:
 
 
 def _apt(asset: Asset, source: Source, progress: bool) -> Located:
-    from kilter.data.debian_descriptions import fetch_descriptions
+    from kilter.data.apt_descriptions import fetch_descriptions
 
     with new_in_cache(asset.name) as folder:
         fetch_descriptions(folder, progress=progress)

@@ -10,6 +10,9 @@ from hashlib import sha256
 from importlib import resources
 from typing import Literal
 
+ABOUT, SUMS = "about.json", "SHA256SUMS"
+"""What an asset that is made on this machine says of itself, and the checksums of its files."""
+
 
 @dataclass(frozen=True)
 class Source:
