@@ -1,8 +1,8 @@
 """Debian's package descriptions out of the machine's own Debian or Ubuntu mirror, through apt.
 
-Source: its files Translation-xx and Packages, which the Debian Description Translation Project fills. The departure: apt
-keeps them in a folder of its own here, so that neither root is needed nor anything of the system's changes; translations
-are joined on the English text's MD5, not on the package's name, so that none is of an older text.
+Source: its files Translation-xx and Packages, which the Debian Description Translation Project fills. The departure:
+apt keeps them in a folder of its own here, so that neither root is needed nor anything of the system's changes; and
+translations are joined on the English text's MD5, not on the package's name, so that none is of an older text.
 """
 
 import json
