@@ -284,6 +284,17 @@ def test_a_run_without_its_baseline_has_no_before(run):
     assert "179" in page
 
 
+def test_before_and_after_are_of_the_method_itself(run):
+    summary = summary_of_a_run()
+    ablated = {**summary["arms"]["awp"], "label": "Without a part"}
+    arms = {"ctc": summary["arms"]["ctc"], "less": ablated, "awp": summary["arms"]["awp"]}
+    both = {"less": summary["differences"]["awp"], "awp": summary["differences"]["awp"]}
+    resummarise(run, method="awp", arms=arms, differences=both, verdicts=[], notes=[], figures=[])
+    assert "After: CTC + Align With Purpose." in write_report(run).read_text("utf-8")
+    resummarise(run, method="align-with-purpose")
+    assert "After: Without a part." in write_report(run).read_text("utf-8")
+
+
 def test_rows_read_differences_by_the_better_direction():
     summary = summary_of_a_run()
     summary["metrics"]["wer"]["better"] = "higher"

@@ -219,9 +219,10 @@ def show_run(run: Path, report: Path) -> None:
 
 
 def _headline(summary: Summary) -> dict[str, Any] | None:
-    """Before and after of the first method, metric by metric; None where the run has no such pair."""
+    """Before and after of the method itself, else of the first arm that is one; None where the run has no such pair."""
     arms, baseline = summary["arms"], summary["arms"].get(summary["baseline"])
-    name = next((name for name, arm in arms.items() if arm["role"] == "method"), None)
+    methods = [name for name, arm in arms.items() if arm["role"] == "method"]
+    name = summary["method"] if summary["method"] in methods else next(iter(methods), None)
     if baseline is None or name not in summary["differences"]:
         return None
     changed = summary["differences"][name]
