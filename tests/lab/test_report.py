@@ -289,9 +289,10 @@ def test_before_and_after_are_of_the_method_itself(run):
     ablated = {**summary["arms"]["awp"], "label": "Without a part"}
     arms = {"ctc": summary["arms"]["ctc"], "less": ablated, "awp": summary["arms"]["awp"]}
     both = {"less": summary["differences"]["awp"], "awp": summary["differences"]["awp"]}
-    resummarise(run, method="awp", arms=arms, differences=both, verdicts=[], notes=[], figures=[])
+    changes = {"arms": arms, "differences": both, "verdicts": [], "notes": [], "figures": []}
+    resummarise(run, method="awp", **changes)
     assert "After: CTC + Align With Purpose." in write_report(run).read_text("utf-8")
-    resummarise(run, method="align-with-purpose")
+    resummarise(run, method="align-with-purpose", **changes)
     assert "After: Without a part." in write_report(run).read_text("utf-8")
 
 
