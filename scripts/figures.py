@@ -19,6 +19,7 @@ FIGURES = {
     "rankgen-identification": ("rankgen", "generative", "inbook"),
     "ccp-retrieval": ("ccp", "debian", "tatoeba"),
     "whitened-cse-space": ("whitened-cse", "uniformity", "alignment"),
+    "whitened-cse-cls-effect": ("whitened-cse-cls", "effective_rank", "sts_average"),
 }
 
 
