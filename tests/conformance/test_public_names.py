@@ -63,9 +63,9 @@ SIGNATURES = {
     "kilter.embeddings:shuffled_group_whitening": "x, groups, *, permutation=None, method='zca', epsilon=0.0001, "
     "detach=True, generator=None",
     "kilter.embeddings:WhitenedCSE": "dim, *, groups=128, shuffle=True, views='per_view', temperature=0.05, "
-    "method='zca', epsilon=0.0001, detach=True, head=True, gather=False",
+    "method='zca', epsilon=0.0001, detach=True, head=True, gather=False, negatives=True",
     "kilter.embeddings:WhitenedCSE.forward": "self, views, generator=None, group=None",
-    "kilter.embeddings:whitened_cse_loss": "views, group=None, *, temperature=0.05",
+    "kilter.embeddings:whitened_cse_loss": "views, group=None, *, temperature=0.05, negatives=True",
 }
 NAMES = {
     "kilter.core": ["Objective", "Decoder", "LossOutput", "Paper", "Claim"],

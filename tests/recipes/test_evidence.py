@@ -55,12 +55,12 @@ def test_verdicts_say_the_figures_that_are_kept(file: Path) -> None:
 
 
 def test_data_are_those_that_the_assets_pin() -> None:
-    """A digest that is kept is of the manifest of today: the same data can be had again."""
+    """A digest that is kept is of the manifest of today, where there is one: the same data can be had again."""
     pinned = {asset.title: asset for asset in ASSETS.values()}
     records = [read(file.stem) for file in FOLDER.glob("*.json")]
     for record in records:
         asset = pinned[record["data"]["title"]]
-        assert record["data"]["digest"] == asset.digest()
+        assert record["data"]["digest"] == asset.digest() or (record["data"]["digest"] and not asset.digest())
         assert record["data"]["subject"] == asset.subject
     assert any(record["data"]["digest"] for record in records)
 

@@ -134,7 +134,10 @@ def test_arms_are_told_apart_in_words_in_whichever_recipe_they_stand(arm: str) -
 @pytest.mark.parametrize(
     ("arm", "said"),
     [
-        ("bowl", "there is no 'bowl'; there are untrained, whitened-cse, group-whitening, simcse, whitening"),
+        (
+            "bowl",
+            "there is no 'bowl'; there are untrained, whitened-cse, group-whitening, no-negatives, simcse, whitening",
+        ),
         ("whitened-cse+simcse", "2 losses"),
         ("whitened-cse-1", "a number of views"),
         ("simcse-2.5", "a number of views"),
@@ -156,7 +159,7 @@ def test_every_preset_has_arms_that_can_be_described() -> None:
         recipe = WhitenedCSERecipe(**{"preset": name, **preset})
         assert [recipe.describe(arm).role for arm in recipe.arms].count("baseline") == 1
         baselines = {claim.baseline for claim in recipe.claims() if claim.metric}
-        assert name != "full" or baselines <= {*recipe.arms}
+        assert name != "cls" or baselines <= {*recipe.arms}
 
 
 # Views ----------------------------------------------------------------------------------------------------------------

@@ -167,8 +167,8 @@ class WhitenedCSE(Objective):
         epsilon: ridge on the variances, as a share of their mean in the group; 0 is exact.
         detach: whitening matrices are constants in the backward pass, as in the release.
         head: a linear layer and a tanh between whitening and loss.
-        negatives: contrast with other sentences; without, whitening alone keeps the vectors apart (W-MSE's loss).
         gather: whiten, and take negatives from, the batches of all processes.
+        negatives: contrast with other sentences; without, whitening alone keeps the vectors apart (W-MSE's loss).
 
     Shape:
         - `views`: float `(M, B, D)`, M at least 2; with `group`, int `(B,)`, at least 1.
@@ -200,8 +200,8 @@ class WhitenedCSE(Objective):
         epsilon: float | int = EPSILON,
         detach: bool = True,
         head: bool = True,
-        negatives: bool = True,
         gather: bool = False,
+        negatives: bool = True,
     ) -> None:
         super().__init__()
         whole("dim", dim, 1)

@@ -79,8 +79,8 @@ def part_of(name: str) -> Literal["train", "dev", "test"]:
     """To which part a package belongs, by a hash of its name: in a tenth one is judged, in a tenth settings are chosen.
 
     Example:
-        >>> part_of("a"), part_of("b"), part_of("a") == part_of("a")
-        ('train', 'train', True)
+        >>> part_of("a"), part_of("b")
+        ('test', 'train')
     """
     place = int(sha256(name.encode()).hexdigest()[:8], 16) % 10
     return {0: "test", 1: "dev"}.get(place, "train")  # type: ignore[return-value]
