@@ -53,7 +53,7 @@ def test_every_file_is_a_command() -> None:
 
 @pytest.mark.parametrize("arguments", EVERY, ids=" ".join)
 def test_help_answers_without_heavy_imports(arguments: list[str]) -> None:
-    said = run_alone(
+    code = (
         "import sys, time\n"
         f"sys.path[:0] = {sys.path!r}\n"
         "from kilter.cli import main\n"
@@ -63,10 +63,15 @@ def test_help_answers_without_heavy_imports(arguments: list[str]) -> None:
         "heavy &= set(sys.modules)\n"
         "print('heavy:', heavy, 'seconds:', time.process_time())\n"
     )
-    *text, measured = said.strip().splitlines()
-    assert "heavy: set()" in measured
-    assert float(measured.rsplit(" ", 1)[1]) < 0.5
-    assert len(text) > 3
+    seconds = []
+    while (
+        len(seconds) < 5 and min(seconds, default=1) >= 0.5
+    ):  # a busy machine makes some runs slow, a heavy import all
+        *text, measured = run_alone(code).strip().splitlines()
+        assert "heavy: set()" in measured
+        assert len(text) > 3
+        seconds.append(float(measured.rsplit(" ", 1)[1]))
+    assert min(seconds) < 0.5
 
 
 def test_diversity_asks_for_one_file_or_more(capsys: pytest.CaptureFixture) -> None:
