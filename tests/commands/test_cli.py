@@ -64,9 +64,7 @@ def test_help_answers_without_heavy_imports(arguments: list[str]) -> None:
         "print('heavy:', heavy, 'seconds:', time.process_time())\n"
     )
     seconds = []
-    while (
-        len(seconds) < 5 and min(seconds, default=1) >= 0.5
-    ):  # a busy machine makes some runs slow, a heavy import all
+    while len(seconds) < 5 and min(seconds, default=1) >= 0.5:  # a heavy import is slow each time
         *text, measured = run_alone(code).strip().splitlines()
         assert "heavy: set()" in measured
         assert len(text) > 3
