@@ -112,7 +112,8 @@ def test_the_best_experts_are_mixed_by_their_softmax() -> None:
         mixed = sum(w * experts.experts[int(e)](x[i]) for w, e in zip(best.values, best.indices, strict=True))
         assert_close(out[i], mixed / best.values.sum())
     out.sum().backward()
-    assert experts.router is not None and experts.router.weight.grad is not None
+    assert experts.router is not None
+    assert experts.router.weight.grad is not None
 
 
 def test_enforced_routing_has_no_router_and_the_others_one_matrix() -> None:
@@ -123,8 +124,10 @@ def test_enforced_routing_has_no_router_and_the_others_one_matrix() -> None:
 def test_rows_are_sorted_only_where_they_must_be() -> None:
     assert grouped(torch.tensor([-1, 0, 0, 2]), 3) == (None, None, [1, 2, 0, 1])
     mixed = grouped(torch.tensor([2, 0, 1, 0]), 3)
-    assert mixed.order is not None and mixed.back is not None
-    assert mixed.order.tolist() == [1, 3, 2, 0] and mixed.order[mixed.back].tolist() == [0, 1, 2, 3]
+    assert mixed.order is not None
+    assert mixed.back is not None
+    assert mixed.order.tolist() == [1, 3, 2, 0]
+    assert mixed.order[mixed.back].tolist() == [0, 1, 2, 3]
 
 
 def test_what_is_computed_again_sees_the_rows_of_its_own_time() -> None:

@@ -117,7 +117,8 @@ class Experts(nn.Module):
 
     $$y_i = E_{r_i}(x_i), \qquad y_i = \tfrac1N \sum_e E_e(x_i) \text{ where } r_i \text{ is unknown}$$
 
-    While all experts are equal, the output is that of each, bit for bit. An expert that no row goes to is not run, so
+    While all experts are equal, the output is that of each, to the last bit where a kernel is the same for some rows as
+    for all of them (on CPUs, where widths are multiples of 16). An expert that no row goes to is not run, so
     that its parameters have no gradient (None, not zero). Under `torch.compile` and in exports all are run, and of each
     row one is taken.
 
