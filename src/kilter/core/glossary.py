@@ -13,6 +13,7 @@ AXES = {
     "dim": "components of a vector that stands for a text",
     "experts": "copies of a part of a model, one for each domain",
     "layers": "of a model, those that have experts",
+    "outputs": "scores of a pair of texts: one, or one for each class",
     "views": "vectors of one sentence that differ by chance: dropout, another text of the same meaning",
 }
 
@@ -35,5 +36,10 @@ INPUTS = {
     "anchor": "Float (batch, dim): vectors of texts",
     "positive": "Float (batch, dim): vectors of the text that belongs to each anchor",
     "domain": "Int (batch,) or None: number of the domain each row is of; None takes all rows for one",
+    "u": "Float (batch, dim): vectors of the first text of each pair",
+    "v": "Float (batch, dim): vectors of the second text of each pair",
+    "teacher_logits": "Float (batch, outputs) or (batch,), or None: what a cross-encoder says of each pair, before "
+    "sigmoid or softmax",
+    "labels": "Float (batch,) or None: class or score of each pair",
     "generator": "torch.Generator or None: where random draws come from; None is torch's global stream",
 }
