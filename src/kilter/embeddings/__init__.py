@@ -11,6 +11,7 @@ from kilter.embeddings.experts import add_experts, merge_experts, router_loss
 from kilter.embeddings.language_calibration import LanguageCalibration
 from kilter.embeddings.moe_embeddings import DomainContrast, domain_contrast_loss
 from kilter.embeddings.pair_head import PairHead
+from kilter.embeddings.pair_search import PairSearch
 from kilter.embeddings.shuffled_group_whitening import shuffled_group_whitening
 from kilter.embeddings.whitened_cse import WhitenedCSE, whitened_cse_loss
 
@@ -22,6 +23,7 @@ __all__ = [
     "LanguageBatches",
     "LanguageCalibration",
     "PairHead",
+    "PairSearch",
     "WhitenedCSE",
     "add_experts",
     "context_prediction_loss",
