@@ -14,7 +14,7 @@ from kilter.lab.numbers import fixed
 if TYPE_CHECKING:
     from kilter.evaluation.intervals import Interval
 
-_NAMES = ("Bayes",)
+_NAMES = ("Bayes", "F1max")
 """Words that keep their capital in the middle of a sentence, though the rest of them is small."""
 
 

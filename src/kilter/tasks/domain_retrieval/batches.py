@@ -5,7 +5,6 @@ Every arm has the same batches in the same order; where each domain has a model 
 
 import random
 from collections.abc import Iterable
-from typing import Any
 
 from datasets import Dataset
 
@@ -16,7 +15,9 @@ from kilter.tasks.domain_retrieval.corpus import Pairs
 def training_rows(train: Pairs) -> Dataset:
     """Columns anchor, positive and label, the number of the domain."""
     flat = [(*pair, number) for number, pairs in enumerate(train.values()) for pair in pairs]
-    return Dataset.from_dict(dict(zip(("anchor", "positive", "label"), map(list, zip(*flat, strict=True)), strict=True)))
+    return Dataset.from_dict(
+        dict(zip(("anchor", "positive", "label"), map(list, zip(*flat, strict=True)), strict=True))
+    )
 
 
 class DomainBatches(SeededBatches):
@@ -66,7 +67,9 @@ class DomainBatches(SeededBatches):
             rows.setdefault(label, []).append(row)
         few = [f"domain {label} has {len(some)}" for label, some in sorted(rows.items()) if len(some) < self.batch_size]
         if few or not rows:
-            raise ValueError(f"{few[0] if few else 'no'} rows, and batch_size={self.batch_size}; give more, or lower it")
+            raise ValueError(
+                f"{few[0] if few else 'no'} rows, and batch_size={self.batch_size}; give more, or lower it"
+            )
         left: dict[int, list[int]] = {label: [] for label in rows}
         found: list[list[int]] = []
         while len(found) < steps:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -23,6 +23,7 @@ Pair = tuple[str, str]
 Pairs = Mapping[str, Sequence[Pair]]
 """By domain."""
 
+_PARTS = ("train", "dev", "test")
 _WORD = re.compile(r"\w+")
 
 
@@ -48,6 +49,16 @@ class Corpus:
     def domains(self) -> tuple[str, ...]:
         """All of them; a number in the label column is a place here."""
         return tuple(self.train)
+
+    def plain(self) -> dict[str, Any]:
+        """All but where it is from, as JSON has it."""
+        return {"train": self.train, "dev": self.dev, "test": self.test, "notes": self.notes}
+
+    @classmethod
+    def from_plain(cls, kept: Mapping[str, Any], provenance: "Provenance") -> "Corpus":
+        """What `plain` gave."""
+        parts = ({domain: [(a, b) for a, b in some] for domain, some in kept[one].items()} for one in _PARTS)
+        return cls(*parts, provenance, kept["notes"])
 
 
 def distinct(pairs: Iterable[Pair], known: Iterable[str] = ()) -> list[Pair]:
@@ -98,9 +109,12 @@ def hard_negatives(pairs: Sequence[Pair]) -> list[int]:
     rarity = torch.tensor([len(pairs) / often[word] for word in place], dtype=torch.float64).log()
     rows = torch.tensor([row for row, bag in enumerate(bags) for _ in bag], dtype=torch.long)
     columns = torch.tensor([place[word] for bag in bags for word in sorted(bag)], dtype=torch.long)
-    words = torch.sparse_coo_tensor(torch.stack([rows, columns]), rarity[columns], (len(pairs), len(place)))
+    size, at = (len(pairs), len(place)), torch.stack([rows, columns])
+    words = torch.sparse_coo_tensor(at, rarity[columns], size, check_invariants=True)
     lengths = torch.zeros(len(pairs), dtype=torch.float64).index_add_(0, rows, rarity[columns] ** 2).sqrt()
-    alike = torch.sparse.mm(words, words.t()).to_dense() / lengths.clamp(min=1e-12)  # the row's own length orders nothing
+    alike = torch.sparse.mm(words, words.t()).to_dense() / lengths.clamp(
+        min=1e-12
+    )  # the row's own length orders nothing
     return alike.fill_diagonal_(-1.0).argmax(1).tolist()
 
 

@@ -23,7 +23,7 @@ def shape_of(run: Path | None, arm: str, seed: int) -> Path:
 def pictures(
     summary: Mapping[str, Any], run: Path, baseline: str, arms: Sequence[str], domains: Sequence[str]
 ) -> list[Picture]:
-    """F1 that each domain gains by each of the arms, and the cosines of all of them and the baseline."""
+    """F1max that each domain gains by each of the arms, and the cosines of all of them and the baseline."""
     from kilter.lab.embedding_plots import similarity_plot
 
     gains = {arm: found for arm in arms if (found := summary["differences"].get(arm))}
@@ -36,13 +36,19 @@ def pictures(
     drawn = []
     if gains:
         given = {
-            summary["arms"][arm]["label"]: {domain: found[f"f1_{domain}"] for domain in domains}
+            summary["arms"][arm]["label"]: {domain: found[f"f1_max_{domain}"] for domain in domains}
             for arm, found in gains.items()
         }
-        caption = f"F1 beyond that of {summary['arms'][baseline]['label'].lower()}, with intervals; thresholds are those "
-        drawn.append(Picture("gains", "What each domain gains", f"{caption}of the development pairs.", gains_plot(given)))
+        caption = (
+            f"F1max beyond that of {summary['arms'][baseline]['label'].lower()}, with intervals; thresholds are those "
+        )
+        drawn.append(
+            Picture("gains", "What each domain gains", f"{caption}of the development pairs.", gains_plot(given))
+        )
     if cosines:
-        caption = "The less they overlap, the surer a text is told from the one of its domain that is most like its own."
+        caption = (
+            "The less they overlap, the surer a text is told from the one of its domain that is most like its own."
+        )
         title = "Own texts, and the most alike others"
         drawn.append(Picture("similarity", title, caption, similarity_plot(cosines)))
     return drawn
@@ -79,7 +85,7 @@ def gains_plot(gains: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
                 low, high = (one["mean"] if one[end] is None else one[end] for end in ("low", "high"))
                 axes.plot([low, high], [row + off] * 2, color=ink, linewidth=1.3)
                 axes.plot(one["mean"], row + off, color=ink, marker=mark, markersize=6, linestyle="none")
-        axes.set(ylim=(len(domains) - 0.5, -0.5), yticks=range(len(domains)), xlabel="F1 gained, points  (better →)")
+        axes.set(ylim=(len(domains) - 0.5, -0.5), yticks=range(len(domains)), xlabel="F1max gained, points  (better →)")
         axes.set_yticklabels(domains)
         axes.grid(True, axis="x")
         settle(fig, axes, top=key.height + 4, least=(200.0, tall))
@@ -99,11 +105,11 @@ def remarks(summary: Mapping[str, Any], corpus: "Corpus", *, split: str) -> list
     notes = [
         *corpus.notes,
         f"A text is sought among those of its own domain only. Pairs judged: {sizes}; learnt from: {learnt}.",
-        "F1 is of each pair and one beside it that is wrong: the text with that of the other pair of its domain which "
-        f"shares most words with it. A domain's threshold comes from {chosen}. F1max is as published: the threshold is "
-        "chosen on what is judged.",
+        "F1max is of each pair and one beside it that is wrong: the text with that of the other pair of its domain which "
+        f"shares most words with it. A domain's threshold comes from {chosen}, but for the column that says it is of the "
+        "judged pairs, as published figures are.",
     ]
-    if any("separate" in arm for arm in summary["arms"]):
+    if any("per-domain" in arm for arm in summary["arms"]):
         notes.append(
             "All arms learn from the same batches in the same order; where each domain has a model of its own, that "
             "model learns from those of its domain alone, so that all of them together have the same work."

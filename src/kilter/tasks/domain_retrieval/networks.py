@@ -40,8 +40,8 @@ def with_tokens(encoder: "SentenceTransformer", domains: Sequence[str]) -> "Sent
     import torch
     from tokenizers import AddedToken
 
-    from kilter.hosts.experts import encoder_of
     from kilter.hosts.expert_texts import token_of
+    from kilter.hosts.experts import encoder_of
 
     inner, _ = encoder_of(encoder)
     tokenizer: Any = encoder.tokenizer
@@ -52,7 +52,7 @@ def with_tokens(encoder: "SentenceTransformer", domains: Sequence[str]) -> "Sent
     inner.resize_token_embeddings(max(rows, len(tokenizer)), mean_resizing=False)
     with torch.no_grad():
         weight = inner.get_input_embeddings().weight
-        weight[tokenizer.convert_tokens_to_ids(tokens)] = weight[first]
+        weight[tokenizer.convert_tokens_to_ids(tokens)] = weight[first].clone()
     encoder.prompts.update(dict(zip(domains, tokens, strict=True)))
     return encoder
 

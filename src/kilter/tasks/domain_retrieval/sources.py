@@ -3,8 +3,10 @@
 import re
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
+from pathlib import Path
 
 from kilter.core.sources import by_name, check_reread
+from kilter.lab.files import read_json
 from kilter.lab.recipe import Provenance
 from kilter.tasks.domain_retrieval.corpus import Corpus, Pair, Pairs, distinct, parted
 
@@ -39,8 +41,12 @@ def check_domains(option: str, domains: Sequence[str]) -> None:
             raise ValueError(f"{option}: {other} and {name} are one name; give each domain one of its own")
 
 
-def debian(sections: Sequence[str], *, most: int, dev: int, test: int, batch_size: int) -> Corpus:
+def debian(
+    sections: Sequence[str], *, most: int, dev: int, test: int, batch_size: int, kept: Path | None = None
+) -> Corpus:
     """Summaries and descriptions of Debian's packages, each section a domain.
+
+    To read all of them takes a quarter of a minute; `kept` is a file that may hold what was made of them.
 
     Raises:
         FileNotFoundError: they are not here and cannot be fetched.
@@ -50,6 +56,8 @@ def debian(sections: Sequence[str], *, most: int, dev: int, test: int, batch_siz
     from kilter.data.domains import debian_domains
 
     credit = Provenance(**locate_descriptions().credit())
+    if kept is not None and kept.exists():
+        return Corpus.from_plain(read_json(kept), credit)
     return _corpus(debian_domains(sections), {}, credit, most=most, dev=dev, test=test, batch_size=batch_size)
 
 
@@ -94,5 +102,5 @@ def _corpus(
                 f"and a batch of {batch_size} are needed; give more, lower --batch-size, or leave the domain out"
             )
     learnt, chosen, judged = ({domain: found[place] for domain, found in parts.items()} for place in range(3))
-    notes = [f"{repeated:,} pairs repeat a text of another pair of their domain; they are left out."] * bool(repeated)
+    notes = [f"Pairs left out since they repeat a text of another one of their domain: {repeated:,}."] * bool(repeated)
     return Corpus(learnt, chosen, judged, credit, notes)

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
     from kilter.tasks.domain_retrieval.corpus import Corpus
 
-_EACH = {"f1": "F1", "retrieval": "Own text found"}
+_CORPUS = "corpus.json"
+_EACH = {"f1_max": "F1max", "retrieval": "Own text found"}
 """Metrics that are given of each domain too."""
 
 
@@ -94,10 +95,10 @@ class DomainRetrieval(Tuning):
     }
     """sizes of a preset that takes seconds"""
     metrics: ClassVar[Mapping[str, Metric]] = {
-        "f1": Metric("F1, thresholds of the development pairs", "%", "higher", 1, SHARE),
+        "f1_max": Metric("F1max, development threshold", "%", "higher", 1, SHARE),
         "retrieval": Metric("Own text found within its domain", "%", "higher", 1, SHARE),
         "mrr": Metric("Mean reciprocal rank within the domain", "%", "higher", 1, SHARE),
-        "f1_max": Metric("F1max, one threshold chosen on the judged pairs", "%", "higher", 1, SHARE),
+        "f1_swept": Metric("F1max, threshold of the judged pairs", "%", "higher", 1, SHARE),
         "auc": Metric("Area under ROC", "%", "higher", 1, SHARE),
     }
 
@@ -139,10 +140,10 @@ class DomainRetrieval(Tuning):
         return rivals(self.contrast)
 
     def contrast(self, pupil: Pupil) -> Any:
-        """The loss that all arms have: the own text against the others of the batch, by cosine."""
-        from sentence_transformers.losses import MultipleNegativesRankingLoss
+        """The loss that all arms have: the own text against the others of its domain in the batch, both ways."""
+        from kilter.embeddings import DomainContrast
 
-        return MultipleNegativesRankingLoss(pupil.encoder, scale=1 / self.temperature)
+        return DomainContrast(similarity="cosine", temperature=self.temperature)
 
     def _learner(self, arm: str) -> str:
         """The arm whose model this one judges: whether the domain is told changes none."""
@@ -158,10 +159,19 @@ class DomainRetrieval(Tuning):
 
         sizes: Any = {"most": self.pairs, "dev": self.dev_pairs, "test": self.test_pairs, "batch_size": self.batch_size}
         train, judged = self._files()
-        found = sources.own(train, judged, **sizes) if train else sources.debian(self.sections, **sizes)
-        self._corpus: Corpus = replace(found, test=found.dev) if self.split == "dev" else found
-        note = credits_of([base.asset] if (base := base_of(self.model)) else [])
-        return replace(found.provenance, note=" ".join(filter(None, (found.provenance.note, note))))
+        self._corpus: Corpus
+        if train:
+            self._corpus = sources.own(train, judged, **sizes)
+        else:
+            kept = self.out / _CORPUS if self.out is not None else None
+            self._corpus = sources.debian(self.sections, kept=kept, **sizes)
+        credit, note = self._corpus.provenance, credits_of([base.asset] if (base := base_of(self.model)) else [])
+        return replace(credit, note=" ".join(filter(None, (credit.note, note))))
+
+    def warm_up(self, arm: str, seed: int, run: Path, advance: Advance) -> None:
+        """Keep what was made of the packages, for the pieces of work to come."""
+        if not self.train_data and not (run / _CORPUS).exists():
+            write_json(run / _CORPUS, self._corpus.plain())
 
     # Training -----------------------------------------------------------------------------------------------
 
@@ -264,15 +274,18 @@ class DomainRetrieval(Tuning):
             name = domain if run.told else None
             return networks.encode(encoder_at(place_of[domain]), texts, self.max_tokens, name)
 
-        found, drawn = judge(self._corpus, encode)
+        found, drawn = judge(self._judged(), encode)
         write_json(shape, drawn)
         return found
+
+    def _judged(self) -> "Corpus":
+        return replace(self._corpus, test=self._corpus.dev) if self.split == "dev" else self._corpus
 
     # The report ---------------------------------------------------------------------------------------------
 
     def notes(self, summary: Mapping[str, Any]) -> Sequence[str]:
         """What the figures are, and are not, whatever was compared."""
-        return figures.remarks(summary, self._corpus, split=self.split)
+        return figures.remarks(summary, self._judged(), split=self.split)
 
     def pictures(self, summary: Mapping[str, Any], run: Path) -> Sequence[Picture]:
         """What each domain gains, and cosines of own texts and of those most alike, before and after."""
