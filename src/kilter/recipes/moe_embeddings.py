@@ -24,7 +24,7 @@ _ALL = (
     "experts+released",
 )
 _MARGIN = 1.0
-"""Points that N experts may be behind N models and count as equal: as many as the paper's own files have as its gain."""
+"""Points that N experts may be behind N models and count as equal: as much as the gain that the paper's own files have."""
 
 
 @dataclass(kw_only=True)
@@ -143,19 +143,14 @@ class ExpertsRecipe(DomainRetrieval):
 
     def claims(self) -> Sequence[Claim]:
         """The paper's, and what the experts, their tokens and the domain's being told are each for."""
-        pairs = [
-            ("untrained", "dense"),
-            ("untrained", "experts"),
-            ("dense", "dense-per-domain"),
-            ("dense", "dense+tokens"),
-        ]
-        pairs += [("dense", "experts"), ("dense+tokens", "experts"), ("experts+untold", "experts")]
-        pairs += [("experts+lora", "experts"), ("experts+released", "experts")]
+        others = ("untrained", "dense", "dense+tokens", "experts+untold", "experts+lora", "experts+released")
+        pairs = [*((other, "experts") for other in others), ("untrained", "dense")]
+        pairs += [("dense", "dense-per-domain"), ("dense", "dense+tokens")]
         told = {(claim.metric, claim.baseline, claim.arm) for claim in self.paper.claims}
-        ours = [Claim(metric, "higher", one, other) for metric in ("f1_max", "retrieval") for one, other in pairs]
-        ours += [
-            Claim(metric, "higher", "dense-per-domain", "experts", by=-_MARGIN) for metric in ("f1_max", "retrieval")
-        ]
+        ours = []
+        for metric in ("f1_max", "retrieval"):
+            ours += [Claim(metric, "higher", one, other) for one, other in pairs]
+            ours.append(Claim(metric, "higher", "dense-per-domain", "experts", by=-_MARGIN))
         return (
             *self.paper.claims,
             *(claim for claim in ours if (claim.metric, claim.baseline, claim.arm) not in told),
@@ -164,11 +159,10 @@ class ExpertsRecipe(DomainRetrieval):
     def notes(self, summary: Mapping[str, Any]) -> Sequence[str]:
         """How to load what an own run left; else how much smaller this is than the paper."""
         if self.train_data:
-            model = (
-                f"arms/{next((arm for arm in summary['arms'] if arm.startswith('experts')), 'experts')}/seed-0/model"
-            )
-            load = f'from kilter.hosts.sentence_transformers import load; model = load("{model}")'
-            return [*super().notes(summary), f'Load it: {load}; model.encode(texts, domain="{self.domains[0]}").']
+            arm = next((arm for arm in summary["arms"] if arm.startswith("experts")), None)
+            load = f'model = kilter.hosts.sentence_transformers.load("arms/{arm}/seed-0/model")'
+            how = f'To load it: {load}, then model.encode(texts, domain="{self.domains[0]}").'
+            return [*super().notes(summary), *[how] * (arm is not None)]
         return [
             *super().notes(summary),
             "The paper trains models of 110 million parameters and more until they stop getting better, on pairs of "

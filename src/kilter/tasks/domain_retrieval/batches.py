@@ -1,6 +1,6 @@
 """What an encoder learns from: pairs with the number of their domain, in batches that are each of one domain.
 
-Every arm has the same batches in the same order; where each domain has a model of its own, that model those of its domain.
+Every arm has the same batches in the same order; a model of one domain alone has those of its domain.
 """
 
 import random
@@ -67,9 +67,8 @@ class DomainBatches(SeededBatches):
             rows.setdefault(label, []).append(row)
         few = [f"domain {label} has {len(some)}" for label, some in sorted(rows.items()) if len(some) < self.batch_size]
         if few or not rows:
-            raise ValueError(
-                f"{few[0] if few else 'no'} rows, and batch_size={self.batch_size}; give more, or lower it"
-            )
+            there = few[0] if few else "there are no"
+            raise ValueError(f"{there} rows, and batch_size={self.batch_size}; give more, or lower it")
         left: dict[int, list[int]] = {label: [] for label in rows}
         found: list[list[int]] = []
         while len(found) < steps:

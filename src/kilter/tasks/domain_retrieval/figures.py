@@ -1,4 +1,4 @@
-"""What the report of domain retrieval shows and remarks: what each domain gains, and own texts beside those most alike."""
+"""What the report of domain retrieval shows and remarks: what each domain gains, and own texts beside others."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,31 +26,16 @@ def pictures(
     """F1max that each domain gains by each of the arms, and the cosines of all of them and the baseline."""
     from kilter.lab.embedding_plots import similarity_plot
 
-    gains = {arm: found for arm in arms if (found := summary["differences"].get(arm))}
-    files = {arm: sorted((run / "arms" / arm).glob("seed-*/similarity.json")) for arm in (baseline, *arms)}
-    cosines = {
-        summary["arms"][arm]["label"]: read_json(found[0])["similarity"]
-        for arm, found in files.items()
-        if found and arm in summary["arms"]
-    }
+    labels = {arm: found["label"] for arm, found in summary["arms"].items()}
     drawn = []
-    if gains:
-        given = {
-            summary["arms"][arm]["label"]: {domain: found[f"f1_max_{domain}"] for domain in domains}
-            for arm, found in gains.items()
-        }
-        caption = (
-            f"F1max beyond that of {summary['arms'][baseline]['label'].lower()}, with intervals; thresholds are those "
-        )
-        drawn.append(
-            Picture("gains", "What each domain gains", f"{caption}of the development pairs.", gains_plot(given))
-        )
-    if cosines:
-        caption = (
-            "The less they overlap, the surer a text is told from the one of its domain that is most like its own."
-        )
-        title = "Own texts, and the most alike others"
-        drawn.append(Picture("similarity", title, caption, similarity_plot(cosines)))
+    if gains := {labels[arm]: summary["differences"][arm] for arm in arms if arm in summary["differences"]}:
+        each = {arm: {one: found[f"f1_max_{one}"] for one in domains} for arm, found in gains.items()}
+        caption = f"F1max beyond that of {labels[baseline].lower()}, with intervals."
+        drawn.append(Picture("gains", "What each domain gains", caption, gains_plot(each)))
+    files = {arm: sorted((run / "arms" / arm).glob("seed-*/similarity.json")) for arm in (baseline, *arms)}
+    if cosines := {labels[arm]: read_json(found[0])["similarity"] for arm, found in files.items() if found}:
+        caption = "The less they overlap, the surer a text is told from the most alike other one of its domain."
+        drawn.append(Picture("similarity", "Own texts, and the most alike others", caption, similarity_plot(cosines)))
     return drawn
 
 
@@ -105,9 +90,9 @@ def remarks(summary: Mapping[str, Any], corpus: "Corpus", *, split: str) -> list
     notes = [
         *corpus.notes,
         f"A text is sought among those of its own domain only. Pairs judged: {sizes}; learnt from: {learnt}.",
-        "F1max is of each pair and one beside it that is wrong: the text with that of the other pair of its domain which "
-        f"shares most words with it. A domain's threshold comes from {chosen}, but for the column that says it is of the "
-        "judged pairs, as published figures are.",
+        "F1max is of each pair and a wrong one beside it: the text with that of the other pair of its domain which "
+        f"shares most words with it. A domain's threshold comes from {chosen}; where the column says so, one for all "
+        "comes from the judged pairs, as in published figures.",
     ]
     if any("per-domain" in arm for arm in summary["arms"]):
         notes.append(

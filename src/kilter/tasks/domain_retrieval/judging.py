@@ -1,7 +1,7 @@
 """How an encoder is judged within each domain: is the nearest text its own, and is it told from the most alike other?
 
-Source: F1max over pairs, as Hallee et al., 2024, have it. The departures: a domain's threshold comes from its development
-pairs (the sweep over the judged ones is kept beside it), and the pair that is wrong is the one most alike by words.
+Source: F1max over pairs, as Hallee et al., 2024, have it. The departures: a domain's threshold comes from its
+development pairs (the sweep over the judged ones is kept beside it), and wrong pairs are those most alike by words.
 """
 
 from collections.abc import Callable, Sequence

@@ -85,22 +85,23 @@ def own(
 def _corpus(
     pairs: Pairs, asked: Pairs, credit: Provenance, *, most: int, dev: int, test: int, batch_size: int
 ) -> Corpus:
-    """Three parts of each domain; `asked` are pairs that are judged on, of domains that have such."""
-    parts: dict[str, tuple[list[Pair], list[Pair], list[Pair]]] = {}
+    """Three parts of each domain; `asked` are pairs to judge on, of domains that have such."""
+    learnt: dict[str, list[Pair]] = {}
+    chosen: dict[str, list[Pair]] = {}
+    judged: dict[str, list[Pair]] = {}
     repeated = 0
     for domain, some in pairs.items():
         given = distinct(asked.get(domain, ()))[:test]
         once = distinct(some, (text for pair in given for text in pair))
         repeated += len(some) - len(once)
-        learnt, chosen, judged = parted(once, dev=dev, test=0 if given else test)
-        parts[domain] = (learnt[:most] if most else learnt, chosen, given or judged)
-        few = min(len(chosen), len(parts[domain][2])) < _LEAST
-        if few or len(parts[domain][0]) < batch_size:
+        left, chosen[domain], held = parted(once, dev=dev, test=0 if given else test)
+        learnt[domain], judged[domain] = left[:most] if most else left, given or held
+        counts = len(learnt[domain]), len(chosen[domain]), len(judged[domain])
+        if counts[0] < batch_size or min(counts[1:]) < _LEAST:
             raise ValueError(
-                f"domain {domain}: of {len(once)} different pairs {len(chosen)} are left to choose a threshold on, "
-                f"{len(parts[domain][2])} to judge on and {len(parts[domain][0])} to learn from, but {_LEAST}, {_LEAST} "
-                f"and a batch of {batch_size} are needed; give more, lower --batch-size, or leave the domain out"
+                f"domain {domain} has {len(once)} different pairs: {counts[0]} to learn from, {counts[1]} to choose a "
+                f"threshold on, {counts[2]} to judge on; at least {batch_size} (a batch), {_LEAST} and {_LEAST} are "
+                "needed: give more, lower --batch-size, or leave the domain out"
             )
-    learnt, chosen, judged = ({domain: found[place] for domain, found in parts.items()} for place in range(3))
     notes = [f"Pairs left out since they repeat a text of another one of their domain: {repeated:,}."] * bool(repeated)
     return Corpus(learnt, chosen, judged, credit, notes)

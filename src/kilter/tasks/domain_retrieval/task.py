@@ -1,4 +1,4 @@
-"""Domain retrieval: one encoder, or one for each domain, learns from pairs of several domains and is judged within each.
+"""Domain retrieval: one encoder, or one for each domain, learns from pairs of several and is judged within each.
 
 A pair is a text and the one that belongs to it. Every batch is of one domain and the same for all arms, so that arms
 differ by what the network is made of alone. Sources are sections of Debian's package descriptions, or the user's pairs.
