@@ -24,7 +24,7 @@ _ALL = (
     "experts+released",
 )
 _MARGIN = 1.0
-"""Points that N experts may be behind N models and count as equal: as much as the gain that the paper's own files have."""
+"""Points that N experts may be behind N models and count as equal: as many as the paper's files have as gain."""
 
 
 @dataclass(kw_only=True)

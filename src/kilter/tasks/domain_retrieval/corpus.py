@@ -4,6 +4,7 @@ The one thing that matters: within a domain no text is twice, so that none is it
 test is learnt from. What is near by words is told by words alone, so that it favours no encoder.
 """
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -105,16 +106,14 @@ def hard_negatives(pairs: Sequence[Pair]) -> list[int]:
     """
     bags = [{*_WORD.findall(" ".join(pair).casefold())} for pair in pairs]
     often = Counter(word for bag in bags for word in bag)
-    place = {word: column for column, word in enumerate(often)}
-    rarity = torch.tensor([len(pairs) / often[word] for word in place], dtype=torch.float64).log()
-    rows = torch.tensor([row for row, bag in enumerate(bags) for _ in bag], dtype=torch.long)
-    columns = torch.tensor([place[word] for bag in bags for word in sorted(bag)], dtype=torch.long)
-    size, at = (len(pairs), len(place)), torch.stack([rows, columns])
-    words = torch.sparse_coo_tensor(at, rarity[columns], size, check_invariants=True)
-    lengths = torch.zeros(len(pairs), dtype=torch.float64).index_add_(0, rows, rarity[columns] ** 2).sqrt()
-    alike = torch.sparse.mm(words, words.t()).to_dense() / lengths.clamp(
-        min=1e-12
-    )  # the row's own length orders nothing
+    rarity = {word: math.log(len(pairs) / count) for word, count in often.items()}
+    place = {word: column for column, word in enumerate(word for word, count in often.items() if count > 1)}
+    words = torch.zeros(len(pairs), len(place))
+    for row, bag in enumerate(bags):
+        shared = [word for word in bag if word in place]
+        words[row, [place[word] for word in shared]] = torch.tensor([rarity[word] for word in shared])
+    lengths = torch.tensor([math.fsum(rarity[word] ** 2 for word in bag) for bag in bags]).sqrt()
+    alike = words @ words.T / lengths.clamp(min=1e-12)  # a row's own length orders nothing
     return alike.fill_diagonal_(-1.0).argmax(1).tolist()
 
 
