@@ -81,7 +81,7 @@ def test_a_text_that_is_judged_on_is_not_learnt_from(tmp_path: Path) -> None:
 
 def test_a_domain_of_too_few_pairs_is_named(tmp_path: Path) -> None:
     (tmp_path / "few.csv").write_text("text1,text2\n" + "".join(f"text {n},its own {n}\n" for n in range(9)))
-    with pytest.raises(ValueError, match="law has 9 different pairs: 7 to learn from, 1 to choose .* 1 to judge"):
+    with pytest.raises(ValueError, match=r"law has 9 different pairs: 7 to learn from, 1 to choose .* 1 to judge"):
         sources.own({"law": f"{tmp_path}/few.csv"}, {}, most=0, dev=5, test=5, batch_size=2)
 
 
