@@ -11,6 +11,8 @@ AXES = {
     "states": "tokens of the target a transducer may have emitted, 0 to all of them: one more than tokens",
     "samples": "alignments drawn for one utterance",
     "dim": "components of a vector that stands for a text",
+    "experts": "copies of a part of a model, one for each domain",
+    "layers": "of a model, those that have experts",
     "views": "vectors of one sentence that differ by chance: dropout, another text of the same meaning",
 }
 
@@ -30,5 +32,8 @@ INPUTS = {
     "centre": "Float (batch, dim): vectors of sentences",
     "context": "Float (batch, dim): vectors of a sentence near each centre, from the same document",
     "language": "Int (batch,) or None: number of the language each row is in",
+    "anchor": "Float (batch, dim): vectors of texts",
+    "positive": "Float (batch, dim): vectors of the text that belongs to each anchor",
+    "domain": "Int (batch,) or None: number of the domain each row is of; None takes all rows for one",
     "generator": "torch.Generator or None: where random draws come from; None is torch's global stream",
 }

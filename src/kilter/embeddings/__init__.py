@@ -6,17 +6,24 @@ Torch only: sentence-transformers is loaded inside functions, its private names 
 from kilter.embeddings.ccp import ContextPrediction
 from kilter.embeddings.ccp_loss import context_prediction_loss
 from kilter.embeddings.context_pairs import ContextPairs, LanguageBatches
+from kilter.embeddings.experts import add_experts, merge_experts, router_loss
 from kilter.embeddings.language_calibration import LanguageCalibration
+from kilter.embeddings.moe_embeddings import DomainContrast, domain_contrast_loss
 from kilter.embeddings.shuffled_group_whitening import shuffled_group_whitening
 from kilter.embeddings.whitened_cse import WhitenedCSE, whitened_cse_loss
 
 __all__ = [
     "ContextPairs",
     "ContextPrediction",
+    "DomainContrast",
     "LanguageBatches",
     "LanguageCalibration",
     "WhitenedCSE",
+    "add_experts",
     "context_prediction_loss",
+    "domain_contrast_loss",
+    "merge_experts",
+    "router_loss",
     "shuffled_group_whitening",
     "whitened_cse_loss",
 ]

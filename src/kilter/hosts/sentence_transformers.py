@@ -215,6 +215,24 @@ class STLoss(nn.Module):
         return "\n".join(card.bibtex() for card in cards().values() if name in card.names)
 
 
+def load(name: str | PathLike[str], **how: Any) -> Any:
+    """A saved SentenceTransformer with experts, which the library's own class refuses; see `add_experts`.
+
+    It is restored by kilter's code alone: nothing that lies beside the weights is run.
+
+    Args:
+        name: folder or hub id.
+        how: more for `SentenceTransformer`, such as `device`.
+
+    Raises:
+        Unloadable: there is none, it is not whole, has no experts, or needs code of others.
+        ModuleNotFoundError: sentence-transformers is missing.
+    """
+    from kilter.hosts.experts import load
+
+    return load(name, **how)
+
+
 def _together() -> Any:
     """How the library embeds columns that look alike in one pass; None before 6.1, which knew no such thing."""
     try:

@@ -7,6 +7,7 @@ CTC model but Parakeet's called its `loss_function`, so that is the floor.
 import inspect
 import math
 from collections.abc import Mapping
+from os import PathLike
 from typing import Any, get_args
 
 import torch
@@ -21,7 +22,7 @@ from kilter.hosts.ctc_handle import AlignCTC
 from kilter.hosts.ctc_start import Schedule, Start
 from kilter.hosts.wrapped import unwrapped
 
-__all__ = ["TESTED", "AlignCTC", "FollowEpochs", "Schedule", "Start", "align_ctc", "blank_token", "ctc_outputs"]
+__all__ = ["TESTED", "AlignCTC", "FollowEpochs", "Schedule", "Start", "align_ctc", "blank_token", "ctc_outputs", "load"]
 
 TESTED = ">=5.21,<5.25"
 
@@ -136,6 +137,23 @@ def blank_token(model: PreTrainedModel) -> int:
     """The blank of a CTC model: what its settings call so, else the padding."""
     blank = getattr(model.config, "blank_token_id", None)
     return int(model.config.pad_token_id if blank is None else blank)
+
+
+def load(name: str | PathLike[str], **how: Any) -> PreTrainedModel:
+    """A saved encoder with experts, which `AutoModel` refuses; see `kilter.embeddings.add_experts`.
+
+    Its tokenizer is loaded as always. Of a `SentenceTransformer` it is the encoder inside.
+
+    Args:
+        name: folder or hub id.
+        how: more for `from_pretrained`, such as `dtype`.
+
+    Raises:
+        Unloadable: there is none, it is not whole, or has no experts.
+    """
+    from kilter.hosts.expert_models import load_encoder
+
+    return load_encoder(name, **how)
 
 
 class FollowEpochs(TrainerCallback):
