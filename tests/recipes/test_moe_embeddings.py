@@ -33,23 +33,23 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-ARMS = ("untrained", "dense-per-domain", "dense", "experts", "experts+untold", "experts+lora")
+ARMS = ("untrained", "separate", "dense", "experts", "experts+untold", "experts+lora")
 
 
 def test_every_arm_has_its_figures(smoke: Path) -> None:
     summary = read_json(smoke / "summary.json")
-    every = {"f1_max", "retrieval", "mrr", "f1_swept", "auc"}
-    every |= {f"{name}_{domain}" for name in ("f1_max", "retrieval") for domain in ("python", "games")}
+    every = {"f1", "retrieval", "mrr", "f1_max", "auc"}
+    every |= {f"{name}_{domain}" for name in ("f1", "retrieval") for domain in ("python", "games")}
     for arm in ARMS:
         found = read_json(smoke / "arms" / arm / "seed-0" / "metrics.json")
         assert {name for name in found if not name.startswith("cost_")} == every
         rows = read_rows(smoke / "arms" / arm / "seed-0" / "utterances.jsonl")
-        part, whole = (sum(row["totals"]["f1_max"][place] for row in rows) for place in (0, 1))
-        assert found["f1_max"] == pytest.approx(100 * part / whole)
+        part, whole = (sum(row["totals"]["f1"][place] for row in rows) for place in (0, 1))
+        assert found["f1"] == pytest.approx(100 * part / whole)
     assert summary["arms"]["experts"]["role"] == "method"
     assert [Path(found["file"]).stem for found in summary["figures"]] == ["gains", "similarity"]
     tried = {(found["metric"], found["baseline"], found["arm"]) for found in summary["verdicts"]}
-    assert {("f1_max", "dense", "experts"), ("retrieval", "dense-per-domain", "experts")} <= tried
+    assert {("f1", "dense", "experts"), ("retrieval", "separate", "experts")} <= tried
     assert any("from the same batches" in note for note in summary["notes"])
     equal = next(one for one in summary["verdicts"] if one["by"] < 0)
     assert "behind dense model for each domain" in equal["claim"]
@@ -64,7 +64,7 @@ def test_what_each_domain_gains_is_drawn(smoke: Path) -> None:
 def test_there_is_a_model_of_each_domain_and_one_with_experts(smoke: Path) -> None:
     from sentence_transformers import SentenceTransformer
 
-    apart = smoke / "arms" / "dense-per-domain" / "seed-0" / "model"
+    apart = smoke / "arms" / "separate" / "seed-0" / "model"
     assert {one.name for one in apart.iterdir()} == {"python", "games"}
     vectors = [SentenceTransformer(str(apart / one), device="cpu").encode(["a map"]) for one in ("python", "games")]
     assert (vectors[0] != vectors[1]).any()
@@ -111,11 +111,11 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(smoke: Path, tmp_path: P
 
     whole, out = encoders.fit, tmp_path / "run"
     monkeypatch.setattr(encoders, "fit", lambda trainer, advance, **how: whole(trainer, until(advance), **how))
-    for arm in ("experts", "dense-per-domain"):
+    for arm in ("experts", "separate"):
         with pytest.raises(Killed):
             _once(out, arm, save_steps=1)
     monkeypatch.setattr(encoders, "fit", whole)
-    for arm in ("experts", "dense-per-domain"):
+    for arm in ("experts", "separate"):
         _once(out, arm, save_steps=1)
         files = sorted(file.relative_to(out) for file in (out / "arms" / arm).rglob("model.safetensors"))
         assert files
@@ -158,7 +158,7 @@ def test_own_pairs_and_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
     assert summary["preset"] == "own"
     assert summary["data"]["title"] == "your pairs: 50 of med, 50 of law"
     assert not summary["verdicts"]
-    assert {"f1_max_med", "retrieval_law"} <= summary["arms"]["experts"]["metrics"].keys()
+    assert {"f1_med", "retrieval_law"} <= summary["arms"]["experts"]["metrics"].keys()
     assert load(out / "arms" / "experts" / "seed-0" / "model").encode(["a map"], domain="law").shape == (1, 32)
     (tmp_path / "med.csv").write_text("text1,text2\n" + "".join(f"{n} is,{n} was\n" for n in range(40)))
     assert main(command) == 1

@@ -29,7 +29,7 @@ def pictures(
     labels = {arm: found["label"] for arm, found in summary["arms"].items()}
     drawn = []
     if gains := {labels[arm]: summary["differences"][arm] for arm in arms if arm in summary["differences"]}:
-        each = {arm: {one: found[f"f1_max_{one}"] for one in domains} for arm, found in gains.items()}
+        each = {arm: {one: found[f"f1_{one}"] for one in domains} for arm, found in gains.items()}
         caption = f"F1max beyond that of {labels[baseline].lower()}, with intervals."
         drawn.append(Picture("gains", "What each domain gains", caption, gains_plot(each)))
     files = {arm: sorted((run / "arms" / arm).glob("seed-*/similarity.json")) for arm in (baseline, *arms)}
@@ -94,7 +94,7 @@ def remarks(summary: Mapping[str, Any], corpus: "Corpus", *, split: str) -> list
         f"shares most words with it. A domain's threshold comes from {chosen}; where the column says so, one for all "
         "comes from the judged pairs, as in published figures.",
     ]
-    if any("per-domain" in arm for arm in summary["arms"]):
+    if any("separate" in arm for arm in summary["arms"]):
         notes.append(
             "All arms learn from the same batches in the same order; where each domain has a model of its own, that "
             "model learns from those of its domain alone, so that all of them together have the same work."

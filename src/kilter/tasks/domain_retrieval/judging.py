@@ -62,7 +62,7 @@ def judge(corpus: Corpus, encode: Encode) -> tuple[Judged, dict[str, Any]]:
     ranked = within_domain_retrieval(*sides, names).domains
     rows = [row for domain, found in judged.items() for row in _rows(domain, found, ranked[domain], thresholds[domain])]
     scores, labels = (torch.cat(some) for some in zip(*(one.labelled() for one in judged.values()), strict=True))
-    swept = {"f1_swept": 100 * f1_max(scores, labels).f1, "auc": 100 * roc_auc(scores, labels)}
+    swept = {"f1_max": 100 * f1_max(scores, labels).f1, "auc": 100 * roc_auc(scores, labels)}
     similarity = {
         "own text": torch.cat([one.right for one in judged.values()]).tolist(),
         "the most alike other": torch.cat([one.wrong for one in judged.values()]).tolist(),
@@ -87,8 +87,8 @@ def _rows(domain: str, found: Scored, ranked: BitextRetrieval, threshold: float)
                 "retrieval": [hit / many, 1 / many],
                 f"retrieval_{domain}": [hit, 1.0],
                 "mrr": [reciprocal / many, 1 / many],
-                "f1_max": f1,
-                f"f1_max_{domain}": f1,
+                "f1": f1,
+                f"f1_{domain}": f1,
             },
         }
         for place, (pair, hit, reciprocal, f1, at) in enumerate(each)

@@ -19,7 +19,7 @@ def rivals(loss: Callable[[Pupil], Any]) -> dict[str, Term]:
     """Terms of the task, by name, with the loss that all arms have."""
     return {
         "dense": Term("One dense model", lambda strength: Levers(objective=loss), role="context"),
-        "dense-per-domain": Term(
+        "separate": Term(
             "Dense model for each domain",
             lambda strength: Levers(objective=loss, options={"apart": True}),
             role="context",

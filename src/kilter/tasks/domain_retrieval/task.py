@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from kilter.tasks.domain_retrieval.corpus import Corpus
 
 _CORPUS = "corpus.json"
-_EACH = {"f1_max": "F1max", "retrieval": "Own text found"}
+_EACH = {"f1": "F1max", "retrieval": "Own text found"}
 """Metrics that are given of each domain too."""
 
 
@@ -95,10 +95,10 @@ class DomainRetrieval(Tuning):
     }
     """sizes of a preset that takes seconds"""
     metrics: ClassVar[Mapping[str, Metric]] = {
-        "f1_max": Metric("F1max, development threshold", "%", "higher", 1, SHARE),
+        "f1": Metric("F1max, development threshold", "%", "higher", 1, SHARE),
         "retrieval": Metric("Own text found within its domain", "%", "higher", 1, SHARE),
         "mrr": Metric("Mean reciprocal rank within the domain", "%", "higher", 1, SHARE),
-        "f1_swept": Metric("F1max, threshold of the judged pairs", "%", "higher", 1, SHARE),
+        "f1_max": Metric("F1max, threshold of the judged pairs", "%", "higher", 1, SHARE),
         "auc": Metric("Area under ROC", "%", "higher", 1, SHARE),
     }
 
