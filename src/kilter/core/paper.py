@@ -24,7 +24,8 @@ class Claim:
         better: the direction of improvement.
         baseline: the arm that `arm` must beat.
         arm: the arm that must improve on `baseline`.
-        by: the size claimed, in the metric's unit; the interval must clear it for the claim to hold.
+        by: the size claimed, in the metric's unit; the interval must clear it for the claim to hold. Below zero: how
+            far behind `arm` may be and count as equal.
         guard: `(metric, worst)`; the paired difference in this metric may rise by at most `worst`.
         times: the size claimed as a multiple of the baseline's figure, in the place of `by`.
         text: the result in our own words; a claim that only a run makes has none.

@@ -7,6 +7,7 @@ same for all.
 import codecs
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,6 +63,34 @@ def check_reread(what: str, **sources: str | None) -> None:
     for option, source in sources.items():
         if source is not None and is_pipe(source):
             raise ValueError(f"--{option} {source}: a run reads its {what} more than once; put them into a file")
+
+
+def by_name(option: str, given: Sequence[str], *, of: str, example: str) -> dict[str, str]:
+    """What an option such as `--train en=docs.txt de=more/` says, by name.
+
+    Args:
+        option: the one that it is.
+        given: what was given for it.
+        of: what the names are of, e.g. "language".
+        example: a name, for messages.
+
+    Raises:
+        ValueError: no name before a source, or one twice.
+
+    Example:
+        >>> by_name("train", ["en=docs.txt", "de=more/"], of="language", example="en")
+        {'en': 'docs.txt', 'de': 'more/'}
+    """
+    found: dict[str, str] = {}
+    for one in given:
+        name, _, source = one.partition("=")
+        if not (name and source) or Path(one).exists():
+            asked = f"--{option} {example}={one or 'docs.txt'}"
+            raise ValueError(f"--{option} {one}: say of which {of} it is, as in {asked}")
+        if name in found:
+            raise ValueError(f"--{option} has {name} twice, {found[name]} and {source}; give one source")
+        found[name] = source
+    return found
 
 
 def read_source(source: str | Path) -> Source:

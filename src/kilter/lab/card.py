@@ -59,6 +59,10 @@ from kilter.decoding import RankGenScorer
 {folder}
 scorer = RankGenScorer.from_pretrained(folder)  # scorer([prefix], [continuation]) is their score
 encoder = SentenceTransformer(folder)  # encode(texts, prompt_name="prefix") or "continuation": the same vectors""",
+    "experts": """from kilter.hosts.sentence_transformers import load
+{extra}
+{folder}
+model = load(folder)  # encode(texts, domain=name) of one of {domains}""",
     "encoder": """from sentence_transformers import SentenceTransformer
 {extra}
 {folder}
@@ -154,8 +158,11 @@ def how_to_load(folder: Path) -> str:
         raise ValueError(f"{folder}: no config.json; save the model before its card")
     config = read_json(folder / "config.json")
     kind = (config.get("architectures") or [""])[0]
+    domains = config.get("kilter_experts", {}).get("domains", ())
     if (folder / "rankgen.json").exists():
         found = "ranker"
+    elif domains:
+        found = "experts"
     elif (folder / "modules.json").exists():
         found = "encoder"
     elif kind.endswith("ForCTC"):
@@ -163,7 +170,7 @@ def how_to_load(folder: Path) -> str:
     else:
         found = "seq2seq" if config.get("is_encoder_decoder") else "causal"
     extra = "\nimport kilter.models.small_speech  # makes the small network known\n" if "SmallSpeech" in kind else ""
-    return LOAD[found].format(folder=FOLDER, extra=extra)
+    return LOAD[found].format(folder=FOLDER, extra=extra, domains=", ".join(f'"{one}"' for one in domains))
 
 
 def base_name(base: str) -> str:

@@ -14,7 +14,7 @@ from kilter.lab.numbers import fixed
 if TYPE_CHECKING:
     from kilter.evaluation.intervals import Interval
 
-_NAMES = ("Bayes",)
+_NAMES = ("Bayes", "F1max")
 """Words that keep their capital in the middle of a sentence, though the rest of them is small."""
 
 
@@ -23,7 +23,8 @@ def judge(claim: Claim, arms: Measured) -> dict[str, Any] | None:
 
     holds: at least five seeds, and the interval clears the claim and the guard. holds in direction: the interval
     excludes zero (of a multiple: one), but not the claim's size, the guard, or with fewer seeds. contradicted: it
-    excludes zero the wrong way. not seen here: anything else.
+    excludes zero the wrong way. not seen here: anything else. Where a claim is to be no more than so far behind (`by`
+    below zero), that takes the place of zero.
     """
     if claim.arm not in arms.figures or claim.baseline not in arms.figures or claim.metric not in arms.metrics:
         return None
@@ -32,7 +33,7 @@ def judge(claim: Claim, arms: Measured) -> dict[str, Any] | None:
     if found is None or found.low is None or found.high is None:
         return None
     seeds = len(arms.figures[claim.arm].keys() & arms.figures[claim.baseline].keys())
-    nothing, size = (1.0, claim.times) if claim.times else (0.0, claim.by)
+    nothing, size = (1.0, claim.times) if claim.times else (min(0.0, claim.by), claim.by)
     low, high = (-found.high, -found.low) if claim.better == "lower" else (found.low, found.high)
     guarded, guard_words = _guard(claim, arms)
     if high < nothing:
@@ -64,8 +65,11 @@ def sentence(claim: Claim, metrics: Mapping[str, Metric], labels: Mapping[str, s
     after = ours + "," * (", " in ours)
     if claim.times:
         text = f"{after} has at least {claim.times:g} times the {what} of {theirs}"
+    elif claim.by < 0:
+        behind = f"no more than {_size(-claim.by, metric)} behind"
+        text = f"{after} is {behind} {theirs}{',' * (', ' in theirs)} at {what}"
     else:
-        size = f" by at least {claim.by:g} {_points(metric)}" if claim.by else ""
+        size = f" by at least {_size(claim.by, metric)}" if claim.by else ""
         text = f"{after} beats {theirs}{',' * (', ' in theirs)}{size} at {what}"
     if claim.guard:
         guard = metrics[claim.guard[0]]
@@ -157,6 +161,11 @@ def _plain(value: float, metric: Metric) -> str:
 
 def _number(value: float | None, metric: Metric) -> str:
     return "?" if value is None else fixed(value, metric.digits, signed=True)
+
+
+def _size(value: float, metric: Metric) -> str:
+    points = _points(metric)
+    return f"{value:g} {points.removesuffix('s') if value == 1 and points == 'points' else points}"
 
 
 def _points(metric: Metric) -> str:

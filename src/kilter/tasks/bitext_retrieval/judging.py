@@ -10,6 +10,7 @@ from torch import Tensor
 from kilter.evaluation.embeddings import cosines, effective_rank, principal_plane, spectrum, uniformity, unit
 from kilter.evaluation.retrieval import bitext_retrieval
 from kilter.lab.recipe import Judged
+from kilter.lab.totals import ratios
 from kilter.tasks.bitext_retrieval.corpus import Corpus, Pair
 from kilter.tasks.bitext_retrieval.rivals import Calibration
 
@@ -72,7 +73,7 @@ def judge(
             figures |= _shape(every)
             figures["told_apart"] = _told_apart({one: moved(some, one) for one, some in learnt.items()}, every)
             shapes = _pictured(both, every)
-    return Judged({**_ratios(rows), **figures}, rows), shapes
+    return Judged({**ratios(rows), **figures}, rows), shapes
 
 
 def _as_it_is(x: Tensor, language: str) -> Tensor:
@@ -98,16 +99,6 @@ def _rows(test: str, language: str, pairs: Sequence[Pair], foreign: Tensor, pivo
         }
         for pair, hit, place in zip(pairs, hits, nearest, strict=True)
     ]
-
-
-def _ratios(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Every metric of the rows in per cent."""
-    sums: dict[str, list[float]] = {}
-    for row in rows:
-        for name, (part, whole) in row["totals"].items():
-            found = sums.setdefault(name, [0.0, 0.0])
-            found[0], found[1] = found[0] + part, found[1] + whole
-    return {name: 100 * part / whole for name, (part, whole) in sums.items()}
 
 
 def _shape(vectors: Mapping[str, Tensor]) -> dict[str, float]:

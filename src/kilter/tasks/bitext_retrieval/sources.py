@@ -6,7 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kilter.core.sources import check_reread
+from kilter.core.sources import by_name, check_reread
 from kilter.lab.files import read_json
 from kilter.lab.recipe import Provenance
 from kilter.tasks.bitext_retrieval.corpus import (
@@ -38,15 +38,7 @@ def by_language(option: str, given: Sequence[str]) -> dict[str, str]:
         >>> by_language("train", ["en=docs.txt", "de=more/"])
         {'en': 'docs.txt', 'de': 'more/'}
     """
-    found: dict[str, str] = {}
-    for one in given:
-        language, _, source = one.partition("=")
-        if not (language and source) or Path(one).exists():
-            raise ValueError(f"--{option} {one}: say of which language it is, as in --{option} en={one or 'docs.txt'}")
-        if language in found:
-            raise ValueError(f"--{option} has {language} twice, {found[language]} and {source}; give one source")
-        found[language] = source
-    return found
+    return by_name(option, given, of="language", example="en")
 
 
 def debian(
