@@ -59,6 +59,11 @@ from kilter.decoding import RankGenScorer
 {folder}
 scorer = RankGenScorer.from_pretrained(folder)  # scorer([prefix], [continuation]) is their score
 encoder = SentenceTransformer(folder)  # encode(texts, prompt_name="prefix") or "continuation": the same vectors""",
+    "student": """from kilter.embeddings import PairHead
+from kilter.hosts.sentence_transformers import load
+{extra}
+{folder}
+model, head = load(folder), PairHead.from_pretrained(f"{{folder}}/head")  # head(u, v) scores vectors of pairs""",
     "encoder": """from sentence_transformers import SentenceTransformer
 {extra}
 {folder}
@@ -156,6 +161,8 @@ def how_to_load(folder: Path) -> str:
     kind = (config.get("architectures") or [""])[0]
     if (folder / "rankgen.json").exists():
         found = "ranker"
+    elif (folder / "head" / "head.safetensors").exists():
+        found = "student"
     elif (folder / "modules.json").exists():
         found = "encoder"
     elif kind.endswith("ForCTC"):
