@@ -56,9 +56,9 @@ class SentencePairs(Tuning):
     """most pairs of each set to learn from, spread over those there are; 0 for all"""
     test_pairs: Annotated[int, NOT_NEGATIVE] = 0
     """most pairs of each set to judge on; 0 for all"""
-    epochs: Annotated[float, above(0)] = 3
+    epochs: Annotated[float, above(0)] = 3.0
     """times that a student sees its pairs (published: 5, of some with fewer pairs 8)"""
-    teacher_epochs: Annotated[float, above(0)] = 3
+    teacher_epochs: Annotated[float, above(0)] = 3.0
     """the same of a teacher that is trained (published: 3)"""
     batch_size: Annotated[int, at_least(1)] = 16
     """pairs in a batch (published: 32, as two of 16)"""
@@ -105,8 +105,8 @@ class SentencePairs(Tuning):
         "sets": ("stsb", "sick-e"),
         "pairs": 48,
         "test_pairs": 40,
-        "epochs": 1,
-        "teacher_epochs": 1,
+        "epochs": 1.0,
+        "teacher_epochs": 1.0,
         "hidden": 16,
         "timed_pairs": 4,
         "timed_stored": 100,

@@ -202,7 +202,8 @@ def kept_rows(file: Path, pairs: "LabelledPairs") -> Columns:
     wanted = [*zip(pairs.first, pairs.second, pairs.labels, strict=True)]
     found = [(row["sentence1"], row["sentence2"], row["label"]) for row in rows]
     if found != wanted:
-        row = next((at for at, both in enumerate(zip(found, wanted, strict=False)) if both[0] != both[1]), len(found))
+        apart = (at for at, both in enumerate(zip(found, wanted, strict=False)) if both[0] != both[1])
+        row = next(apart, min(len(found), len(wanted)))
         raise ValueError(f"{file}, row {row}: the teacher's logits are of other pairs; remove the file and run again")
     return {name: [row[name] for row in rows] for name in ("sentence1", "sentence2", "label", "teacher")}
 
