@@ -20,6 +20,8 @@ COUNTS = {
     "stsb-dev": 1_500,
     "stsb-train": 5_749,
     "sick-r": 4_927,
+    "sick-r-dev": 500,
+    "sick-r-train": 4_500,
     "sick-r-all": 9_927,
 }
 PUBLISHED = {"sts13": 80.60, "sts14": 75.59, "sts15": 85.39, "sts16": 78.99, "stsb": 82.03, "sick-r": 77.15}

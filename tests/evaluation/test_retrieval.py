@@ -1,4 +1,4 @@
-"""Bitext retrieval: brute force, sentence-transformers' own, ties shared, hubs held back, and what is no input."""
+"""Retrieval of partners: brute force, sentence-transformers' own, ties shared, hubs held back, domains kept apart."""
 
 import re
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kilter.evaluation import embeddings
 from kilter.evaluation.embeddings import unit
-from kilter.evaluation.retrieval import bitext_retrieval
+from kilter.evaluation.retrieval import bitext_retrieval, within_domain_retrieval
 
 
 def pairs(rows: int = 60, dim: int = 5, noise: float = 0.6, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -42,6 +42,9 @@ def test_it_is_that_of_brute_force(cells: int, k: int, monkeypatch: pytest.Monke
     forward, backward = by_hand(close), by_hand(close.T)
     np.testing.assert_array_equal(found.forward_ranks, forward)
     np.testing.assert_array_equal(found.backward_ranks, backward)
+    np.testing.assert_allclose(found.forward_reciprocals, 1 / forward, rtol=1e-12)
+    np.testing.assert_allclose(found.backward_reciprocals, 1 / backward, rtol=1e-12)
+    assert found.mrr == pytest.approx((np.mean(1 / forward) + np.mean(1 / backward)) / 2)
     np.testing.assert_array_equal(found.forward_hits, forward == 1)
     np.testing.assert_array_equal(found.backward_hits, backward == 1)
     assert 0 < found.forward == np.mean(forward == 1) < 1
@@ -82,6 +85,7 @@ def test_texts_equally_near_share_one_hit() -> None:
     alike = bitext_retrieval(torch.full((50, 7), 0.1), torch.full((50, 7), 0.3))
     assert alike.forward == alike.backward == pytest.approx(1 / 50)
     assert set(alike.forward_ranks.tolist()) == {25.5}
+    assert alike.mrr == pytest.approx(np.mean([1 / rank for rank in range(1, 51)]))
 
 
 def test_equal_texts_share_whatever_the_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,3 +137,62 @@ def test_retrieval_on_every_device(device: str) -> None:
 def test_wrong_arguments_are_named(call: Callable[[Tensor, Tensor], Any], said: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(said)}"):
         call(*pairs())
+
+
+# Within a domain ------------------------------------------------------------------------------------------------------
+
+
+def domains(rows: int = 60) -> list[str]:
+    return [("med", "law", "law", "art", "art", "art")[row % 6] for row in range(rows)]
+
+
+@pytest.mark.parametrize("k", [0, 3])
+def test_each_domain_is_searched_by_itself(k: int) -> None:
+    (x, y), names = pairs(noise=1.0), domains()
+    found = within_domain_retrieval(x, y, names, csls=k)
+    assert [*found.domains] == ["med", "law", "art"]
+    alone = {}
+    for name in found.domains:
+        some = torch.tensor([one == name for one in names])
+        alone[name] = bitext_retrieval(x[some], y[some], csls=k)
+        assert (found.domains[name].forward, found.domains[name].mrr) == (alone[name].forward, alone[name].mrr)
+        assert torch.equal(found.hits[some], alone[name].hits)
+        assert torch.equal(found.reciprocals[some], alone[name].reciprocals)
+    for figure in ("forward", "backward", "mean", "mrr"):
+        assert getattr(found, figure) == pytest.approx(np.mean([getattr(one, figure) for one in alone.values()]))
+    assert found.forward != found.backward
+
+
+def test_the_order_of_the_pairs_does_not_count() -> None:
+    (x, y), names = pairs(noise=1.0), domains()
+    order = torch.randperm(60, generator=torch.Generator().manual_seed(1))
+    found, mixed = (
+        within_domain_retrieval(x, y, names),
+        within_domain_retrieval(x[order], y[order], [names[row] for row in order.tolist()]),
+    )
+    assert torch.equal(found.hits[order], mixed.hits)
+    assert torch.equal(found.reciprocals[order], mixed.reciprocals)
+    assert found.mean == pytest.approx(mixed.mean)
+
+
+def test_to_know_the_domain_alone_is_worth_nothing() -> None:
+    """Six times the hits of chance among all sixty, and just those of chance among the ten of a domain."""
+    which = torch.arange(60) % 6
+    x = torch.eye(6)[which]
+    found = within_domain_retrieval(x, x, which)
+    assert bitext_retrieval(x, x).mean == pytest.approx(6 / 60) == found.mean
+    assert [*found.domains] == [*range(6)]
+    assert all(one.mean == pytest.approx(1 / 10) for one in found.domains.values())
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (domains(59), "domains must be one for each of 60 pairs, got 59"),
+        (["one", *["other"] * 59], "domain 'one' has one pair only, which no other can be mistaken for; give two"),
+        ([0, *[1] * 59], "domain 0 has one pair only"),
+    ],
+)
+def test_domains_that_do_not_fit_are_named(names: list[Any], said: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}"):
+        within_domain_retrieval(*pairs(), names)

@@ -47,6 +47,13 @@ def positive(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be positive and finite, got {value}")
 
 
+def finite(name: str, value: Any) -> None:
+    """Check that `value` is a number, not NaN and not infinite."""
+    _number(name, value)
+    if not -math.inf < value < math.inf:
+        raise ValueError(f"{name} must be finite, got {value}")
+
+
 def share(name: str, value: Any) -> None:
     """Check that `value` is a number within 0..1."""
     _number(name, value)

@@ -241,7 +241,7 @@ ASSETS = {
             attribution="Daniel Cer, Mona Diab, Eneko Agirre, Iñigo Lopez-Gazpio and Lucia Specia",
             page="https://github.com/F0restL1n/BERT",
             size_mb=27,
-            used_for="how well an encoder's cosines follow people's scores, and which state is kept (whitened-cse)",
+            used_for="how alike two sentences are, by people's scores (whitened-cse, dse)",
             subject="sentence pairs",
             sources=(
                 Source("folder", "stsb"),
@@ -257,7 +257,7 @@ ASSETS = {
             attribution="Marco Marelli, Stefano Menini, Marco Baroni, Luisa Bentivogli and others",
             page="https://github.com/brmson/dataset-sts",
             size_mb=28,
-            used_for="how well an encoder's cosines follow people's scores (whitened-cse)",
+            used_for="how alike two sentences are, and whether one follows from the other (whitened-cse, dse)",
             subject="sentence pairs",
             sources=(
                 Source("folder", "sick"),
@@ -265,6 +265,22 @@ ASSETS = {
                 Source("https", "https://codeload.github.com/brmson/dataset-sts/tar.gz/refs/heads/master"),
             ),
             manifest="sick.sha256",
+        ),
+        Asset(
+            name="snli",
+            title="SNLI: the Stanford natural language inference corpus, its development and test parts",
+            licence="CC BY-SA 4.0",
+            attribution="Samuel R. Bowman, Gabor Angeli, Christopher Potts and Christopher D. Manning; Flickr30k",
+            page="https://nlp.stanford.edu/projects/snli",
+            size_mb=110,
+            used_for="whether one sentence follows from another, contradicts it, or neither (dse)",
+            subject="sentence pairs",
+            sources=(
+                Source("folder", "snli"),
+                Source("cache", "snli"),
+                Source("https", "https://codeload.github.com/robertoviegas/SimCSE/tar.gz/refs/heads/main"),
+            ),
+            manifest="snli.sha256",
         ),
         Asset(
             name="wiki-simcse",
@@ -309,7 +325,7 @@ ASSETS = {
             attribution="Debian's and Ubuntu's package maintainers and the Debian Description Translation Project",
             page="https://www.debian.org/international/l10n/ddtp",
             size_mb=37,
-            used_for="documents of many subjects in twenty languages, aligned (ccp)",
+            used_for="documents of many subjects in twenty languages, aligned (ccp), and domains (moe-embeddings)",
             subject="package descriptions",
             sources=(
                 Source("folder", "debian-descriptions"),

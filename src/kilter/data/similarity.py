@@ -54,13 +54,17 @@ class _Set:
     header: int = 0
 
 
+SICK = {"train": "SICK_train.txt", "dev": "SICK_trial.txt", "test": "SICK_test_annotated.txt"}
+"""The files of its parts."""
 _SICK = {"score": 3, "first": 1, "header": 1}
 SETS = {
     **{f"sts{year % 100}": _Set("sts", f"{year}/*.test.tsv", score=0, first=1) for year in range(2013, 2017)},
     "stsb": _Set("stsb", "sts-test.tsv", score=4, first=5),
     "stsb-dev": _Set("stsb", "sts-dev.tsv", score=4, first=5),
     "stsb-train": _Set("stsb", "sts-train.tsv", score=4, first=5),
-    "sick-r": _Set("sick", "SICK_test_annotated.txt", **_SICK),
+    "sick-r": _Set("sick", SICK["test"], **_SICK),
+    "sick-r-dev": _Set("sick", SICK["dev"], **_SICK),
+    "sick-r-train": _Set("sick", SICK["train"], **_SICK),
     "sick-r-all": _Set("sick", "SICK_*.txt", **_SICK),
 }
 """The sets by name; most papers score `sick-r`, the test part, some all of it."""
@@ -150,17 +154,22 @@ def _load(name: str, folder: Path) -> ScoredPairs:
 
 
 def _rows(file: Path, place: _Set) -> Iterator[tuple[str, str, float]]:
-    """The labelled rows between tabs, where quotation marks mean nothing."""
-    for number, line in enumerate(lines(file.read_text("utf-8-sig")), start=1):
-        cells = line.split("\t")
-        if number <= place.header or not line.strip() or not cells[place.score]:
-            continue
+    """The labelled rows."""
+    for where, cells in tabbed(file, place.header):
         try:
-            yield cells[place.first].strip(), cells[place.first + 1].strip(), float(cells[place.score])
+            if cells[place.score]:
+                yield cells[place.first].strip(), cells[place.first + 1].strip(), float(cells[place.score])
         except (IndexError, ValueError) as error:
             raise ValueError(
-                f"{file}, line {number}: no pair with its score ({error}); `kilter fetch {place.asset}` gets it anew"
+                f"{where}: no pair with its score ({error}); `kilter fetch {place.asset}` gets it anew"
             ) from error
+
+
+def tabbed(file: Path, header: int = 0) -> Iterator[tuple[str, list[str]]]:
+    """The rows below the header, each with where it stands and cut at tabs; quotation marks mean nothing."""
+    for number, line in enumerate(lines(file.read_text("utf-8-sig")), start=1):
+        if number > header and line.strip():
+            yield f"{file}, line {number}", line.split("\t")
 
 
 def _pairs(name: str, rows: Sequence[tuple[str, str, float]]) -> ScoredPairs:

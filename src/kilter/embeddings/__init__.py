@@ -7,6 +7,7 @@ from kilter.embeddings.ccp import ContextPrediction
 from kilter.embeddings.ccp_loss import context_prediction_loss
 from kilter.embeddings.context_pairs import ContextPairs, LanguageBatches
 from kilter.embeddings.language_calibration import LanguageCalibration
+from kilter.embeddings.pair_head import PairHead
 from kilter.embeddings.shuffled_group_whitening import shuffled_group_whitening
 from kilter.embeddings.whitened_cse import WhitenedCSE, whitened_cse_loss
 
@@ -15,6 +16,7 @@ __all__ = [
     "ContextPrediction",
     "LanguageBatches",
     "LanguageCalibration",
+    "PairHead",
     "WhitenedCSE",
     "context_prediction_loss",
     "shuffled_group_whitening",
