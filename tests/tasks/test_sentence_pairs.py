@@ -65,13 +65,13 @@ LABELS = {
     "untrained": ("The encoder as given, cosines", "context"),
     "dse": ("Distilled student, α 0.5", "method"),
     "dse-1": ("Distilled student, α 1", "method"),
-    "dse+dot": ("Distilled student, α 0.5, head on products alone", "method"),
+    "dse+dot": ("Distilled student, α 0.5, head on the dot product alone", "method"),
     "dse-0.25+portable+symmetric": (
         "Distilled student, α 0.25, mean of the last layer, both orders averaged",
         "method",
     ),
-    "dot": ("Siamese student, labels alone, head on products alone", "context"),
-    "mine+dot": ("My loss, head on products alone", "method"),
+    "dot": ("Siamese student, labels alone, head on the dot product alone", "context"),
+    "mine+dot": ("My loss, head on the dot product alone", "method"),
 }
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from kilter.evaluation.correlation import pearson, pearson_rows, spearman, spearman_rows
+from kilter.evaluation.classification import f1_rows
+from kilter.evaluation.correlation import pearson_rows, spearman, spearman_rows
 
 if TYPE_CHECKING:
     from kilter.tasks.sentence_pairs.sources import Part
@@ -45,17 +46,8 @@ def judge(name: str, part: "Part", scores: Tensor, teacher: Tensor | None = None
         teacher: the same, of the teacher; how far a student follows it is told then.
     """
     labels = torch.as_tensor(part.test.labels, dtype=torch.float64)
-    if part.kind == "regression":
-        figures = {"spearman": 100 * spearman(scores, labels), "pearson": 100 * pearson(scores, labels)}
-        shares = {"spearman": spearman_rows(scores, labels).tolist(), "pearson": pearson_rows(scores, labels).tolist()}
-    else:
-        said = scores.argmax(1) if part.kind == "multiclass" else (scores > 0).long()
-        shares = {"accuracy": (said == labels).double().tolist()}
-        figures = {"accuracy": 100 * sum(shares["accuracy"]) / len(labels)}
-        if part.kind == "binary":
-            from kilter.evaluation.classification import f1_at
-
-            figures["f1"] = 100 * f1_at(scores, labels.long(), 0.0)
+    totals = _correlations(scores, labels) if part.kind == "regression" else _right(part.kind, scores, labels)
+    figures = {figure: 100 * float(over.sum() / under.sum()) for figure, (over, under) in totals.items()}
     if teacher is not None:
         given = [one - one.mean(1, keepdim=True) if one.ndim == 2 else one for one in (scores, teacher)]
         figures["follows"] = 100 * spearman(*(one.flatten() for one in given))
@@ -65,11 +57,27 @@ def judge(name: str, part: "Part", scores: Tensor, teacher: Tensor | None = None
             "input": f"{name}/{row}",
             "label": part.test.labels[row],
             "score": scores[row].tolist(),
-            "totals": {metric_of(name, figure): [share[row], 1.0] for figure, share in shares.items()},
+            "totals": {metric_of(name, figure): [float(one[row]) for one in both] for figure, both in totals.items()},
         }
         for row in range(len(labels))
     ]
     return Verdict(named, rows)
+
+
+def _correlations(scores: Tensor, labels: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+    """Numerators and denominators of each pair, of which the figures are the ratio of the sums."""
+    found = {"spearman": spearman_rows(scores, labels), "pearson": pearson_rows(scores, labels)}
+    return {figure: (rows, torch.ones_like(rows)) for figure, rows in found.items()}
+
+
+def _right(kind: str, scores: Tensor, labels: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+    said = scores.argmax(1) if kind == "multiclass" else (scores >= 0).long()
+    right = (said == labels).double()
+    found = {"accuracy": (right, torch.ones_like(right))}
+    if kind == "binary" and 0 < labels.sum() < len(labels):
+        top, bottom = f1_rows(scores, labels, 0.0).unbind(1)
+        found["f1"] = (top, bottom)
+    return found
 
 
 def together(parts: "Mapping[str, Part]", found: Mapping[str, Verdict]) -> Verdict:

@@ -11,7 +11,7 @@ def rivals() -> Mapping[str, Term]:
     return {
         "teacher": Term("Teacher, both sentences together", _scored_by("teacher"), role="context"),
         "untrained": Term("The encoder as given, cosines", _scored_by("cosine"), role="context"),
-        "dot": _other("head on products alone", features="dot"),
+        "dot": _other("head on the dot product alone", features="dot"),
         "portable": _other("mean of the last layer", pooling="mean"),
         "symmetric": _other("both orders averaged", symmetric=True),
     }

@@ -6,6 +6,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Literal
 
 from kilter.core.sources import check_reread
+from kilter.data.labelled_pairs import SETS as SETS
 from kilter.lab.recipe import Provenance
 
 if TYPE_CHECKING:
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
 
 OWN = "pairs"
 """What the user's own pairs are called."""
-SETS = ("stsb", "sick-r", "sick-e", "snli")
 Kind = Literal["binary", "multiclass", "regression"]
 _HELD_OUT = 10
 """Without --eval every tenth of the user's pairs is judged on."""

@@ -48,7 +48,7 @@ class SentencePairs(Tuning):
     index_data: Annotated[str | None, arg(name="index")] = None
     """with --train: sentences to be searched, a .txt with one a line or a table with a column text; by default the
     second ones of your pairs"""
-    sets: tuple[str, ...] = sources.SETS
+    sets: tuple[str, ...] = (*sources.SETS,)
     """without --train: what is learnt and judged on, one after the other"""
     split: Literal["test", "dev"] = "test"
     """the part to judge on; choose settings on dev"""
@@ -76,7 +76,7 @@ class SentencePairs(Tuning):
     top_layers: Annotated[int, at_least(1)] = 4
     """layers that concat takes, or all there are (published: 4)"""
     features: Literal["concat", "dot"] = "concat"
-    """what the head sees of vectors u and v: u, v, u·v and |u-v| (published), or u·v alone"""
+    """what the head sees of vectors u and v: u, v, u∘v and |u-v| (published), or their dot product alone"""
     hidden: Annotated[int, at_least(1)] = 512
     """width of the head (published: 512)"""
     symmetric: bool = False
@@ -265,12 +265,15 @@ class SentencePairs(Tuning):
         from kilter.embeddings import PairHead
         from kilter.hosts.sentence_modules import width
         from kilter.tasks.sentence_pairs.students import fresh_encoder
+        from kilter.tasks.sentence_pairs.teachers import start_at_mean
 
         texts = [*part.train.first, *part.train.second]
         how: Any = {"pooling": self.pooling, "layers": self.top_layers}
         encoder = fresh_encoder(self.student, texts, self.device, **how)
         how = {"hidden": self.hidden, "features": self.features, "symmetric": self.symmetric}
-        return Pupil(encoder, PairHead(width(encoder), part.outputs, **how).to(self.device), part.kind)
+        head = PairHead(width(encoder), part.outputs, **how)
+        start_at_mean(head.last, part)
+        return Pupil(encoder, head.to(self.device), part.kind)
 
     def _indexed(self, part: sources.Part) -> Sequence[str]:
         """The sentences that the user's index holds, each once."""
