@@ -8,6 +8,7 @@ from kilter.embeddings.ccp_loss import context_prediction_loss
 from kilter.embeddings.context_pairs import ContextPairs, LanguageBatches
 from kilter.embeddings.language_calibration import LanguageCalibration
 from kilter.embeddings.pair_head import PairHead
+from kilter.embeddings.pair_search import PairSearch
 from kilter.embeddings.shuffled_group_whitening import shuffled_group_whitening
 from kilter.embeddings.whitened_cse import WhitenedCSE, whitened_cse_loss
 
@@ -17,6 +18,7 @@ __all__ = [
     "LanguageBatches",
     "LanguageCalibration",
     "PairHead",
+    "PairSearch",
     "WhitenedCSE",
     "context_prediction_loss",
     "shuffled_group_whitening",
