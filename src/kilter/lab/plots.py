@@ -20,13 +20,12 @@ _SHAPES = "o^Dv"
 _MARKERS = {"baseline": "s", "method": "o", "context": "D"}
 
 
-def tradeoff(summary: Mapping[str, Any], x: str = "delay_ms", y: str = "wer", *, log_x: bool = False) -> str:
+def tradeoff(summary: Mapping[str, Any], x: str = "delay_ms", y: str = "wer") -> str:
     """Every arm that has both metrics as a point in their plane, with both intervals.
 
     The baseline is a square with guide lines, methods are discs, arms shown for context are hollow diamonds. Arms
     of one series are joined in the order of their strengths and labelled by them, the first by its whole name. Where
-    names find no room beside their points they stand beside the plot. With `log_x` that axis is logarithmic, for costs
-    that differ by orders of magnitude.
+    names find no room beside their points they stand beside the plot. An `x` that is `log` has a logarithmic axis.
     """
     metrics = summary["metrics"]
     arms = {
@@ -37,9 +36,9 @@ def tradeoff(summary: Mapping[str, Any], x: str = "delay_ms", y: str = "wer", *,
     if not arms:
         raise ValueError(f"no arm has both {x!r} and {y!r}; the summary's metrics are {', '.join(metrics)}")
     with theme():
-        fig, fits = _plane(summary, arms, x, y, beside=len(arms) > _FEW, log_x=log_x)
+        fig, fits = _plane(summary, arms, x, y, beside=len(arms) > _FEW)
         if not fits:
-            fig, _ = _plane(summary, arms, x, y, beside=True, log_x=log_x)
+            fig, _ = _plane(summary, arms, x, y, beside=True)
         told = "; ".join(
             f"{arm['label']}: {short(arm['metrics'][x]['mean'])}, {short(arm['metrics'][y]['mean'])}"
             for arm in arms.values()
@@ -49,7 +48,7 @@ def tradeoff(summary: Mapping[str, Any], x: str = "delay_ms", y: str = "wer", *,
 
 
 def _plane(
-    summary: Mapping[str, Any], arms: Mapping[str, Mapping[str, Any]], x: str, y: str, *, beside: bool, log_x: bool
+    summary: Mapping[str, Any], arms: Mapping[str, Mapping[str, Any]], x: str, y: str, *, beside: bool
 ) -> "tuple[Figure, bool]":
     """The figure with names beside the plot or by the points, and whether there was room for them."""
     from matplotlib.figure import Figure
@@ -59,7 +58,9 @@ def _plane(
     axes = fig.subplots()
     axes.grid(True)
     axes.margins(x=0.08 if beside else 0.32, y=0.2)
-    axes.set(xlabel=_axis_label(metrics[x]), ylabel=_axis_label(metrics[y]), xscale="log" if log_x else "linear")
+    axes.set(xlabel=_axis_label(metrics[x]), ylabel=_axis_label(metrics[y]))
+    if metrics[x].get("log"):
+        _log(axes)
     entries, notes = _draw_arms(axes, summary, arms, x, y, beside)
     heights = [arm["metrics"][y]["mean"] for arm in arms.values()]
     if min(heights) >= 0:  # a rate does not go below nought, and a wide interval may leave the plot
@@ -76,6 +77,15 @@ def _plane(
     plot, point = axes.bbox, fig.dpi / 72
     key.draw(fig, plot.x1 / point + 14, (plot.y0 + plot.y1) / 2 / point + key.height / 2)
     return fig, True
+
+
+def _log(axes: "Axes") -> None:
+    """The axis across logarithmic, with ticks at 1, 10, 100, … in words of our own."""
+    from matplotlib.ticker import FuncFormatter, NullLocator
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def _draw_arms(
@@ -98,7 +108,7 @@ def _draw_arms(
         middle = []
         for arm in along:
             a, *across = _extent(arm["metrics"][x], metrics[x])
-            if axes.get_xscale() == "log":  # which has no place for an interval that reaches down to 0
+            if metrics[x].get("log"):  # which has no place for an interval that reaches down to 0
                 across[0] = max(across[0], a / 10)
             b, *up = _extent(arm["metrics"][y], metrics[y])
             middle.append((a, b))

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 OWN = "pairs"
 """What the user's own pairs are called."""
 Kind = Literal["binary", "multiclass", "regression"]
+_SOUGHT = "entailment"
 _HELD_OUT = 10
 """Without --eval every tenth of the user's pairs is judged on."""
 
@@ -36,6 +37,20 @@ class Part:
     def outputs(self) -> int:
         """Numbers that a teacher or a head says of a pair."""
         return len(self.train.classes or ()) if self.kind == "multiclass" else 1
+
+    def sought(self, name: str | None) -> int | None:
+        """Of three classes or more the place of the one that is searched by; None where there is one output.
+
+        Raises:
+            ValueError: no class has this name.
+        """
+        classes = self.train.classes or ()
+        if name is not None and name not in classes:
+            known = f"there are {', '.join(classes)}" if classes else "the pairs have scores"
+            raise ValueError(f"index_class={name}: no class is called so; {known}")
+        if self.kind != "multiclass":
+            return None
+        return classes.index(name or (_SOUGHT if _SOUGHT in classes else classes[-1]))
 
 
 @dataclass(frozen=True)

@@ -123,12 +123,19 @@ def load_student(folder: Path, device: str) -> "tuple[SentenceTransformer, PairH
     return load(folder, device=device), PairHead.from_pretrained(folder / "head").to(device).eval()
 
 
-def save_index(folder: Path, texts: Sequence[str], device: str) -> None:
-    """Make the sentences searchable, in `index` beside the student that was saved in a folder."""
+def save_index(folder: Path, texts: Sequence[str], device: str, output: int | None) -> None:
+    """Make the sentences searchable, in `index` beside the student that was saved in a folder.
+
+    Args:
+        folder: of the student.
+        texts: each once.
+        device: cpu, cuda or mps.
+        output: of a head for several classes the one to search by.
+    """
     from kilter.embeddings import PairSearch
 
     encoder, head = load_student(folder, device)
-    PairSearch.build(encoder, texts, head=head).save(folder.with_name("index"))
+    PairSearch.build(encoder, texts, head=head, output=output).save(folder.with_name("index"), encoder=folder)
 
 
 # What it says ---------------------------------------------------------------------------------------------------------

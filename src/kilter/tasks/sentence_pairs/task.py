@@ -48,6 +48,8 @@ class SentencePairs(Tuning):
     index_data: Annotated[str | None, arg(name="index")] = None
     """with --train: sentences to be searched, a .txt with one a line or a table with a column text; by default the
     second ones of your pairs"""
+    index_class: str | None = None
+    """of three classes or more the one that the index is searched by; by default entailment, or the last"""
     sets: tuple[str, ...] = (*sources.SETS,)
     """without --train: what is learnt and judged on, one after the other"""
     split: Literal["test", "dev"] = "test"
@@ -98,7 +100,7 @@ class SentencePairs(Tuning):
     intervals: ClassVar[Literal["seeds", "examples"]] = "seeds"
     own_by: ClassVar[tuple[str, ...]] = ("train", "train_data")
     unhashed = Recipe.unhashed | {"save_steps"}
-    judging = frozenset({"eval_data", "index_data", "sets", "split", "test_pairs", "timed_pairs", "timed_stored"})
+    judging = frozenset({"eval_data", "index_data", "index_class", "sets", "split", "test_pairs", "timed_pairs", "timed_stored"})
     smoke: ClassVar[Mapping[str, Any]] = {
         "teacher_base": "random",
         "student": "random",
@@ -165,6 +167,7 @@ class SentencePairs(Tuning):
             found = sources.published(self.sets, self.split, note)
         else:
             found = sources.own_pairs(self.train_data, self.eval_data, note)
+            found.parts[sources.OWN].sought(self.index_class)  # said before any work
         found = sources.some_of(found, self.pairs, self.test_pairs)
         self._parts, self._credit = found.parts, found.provenance
         return found.provenance
@@ -234,6 +237,8 @@ class SentencePairs(Tuning):
             with one_at_a_time(place / "model"):
                 if not (place / "model" / "modules.json").exists():
                     changed._fit(arm, levers, name, seed, place, advance)
+                if self.train_data and not (place / "index" / "index.json").exists():
+                    self._make_index(place / "model", self._parts[name])
         return folder
 
     def _place(self, folder: Path, name: str) -> Path:
@@ -255,10 +260,7 @@ class SentencePairs(Tuning):
         work = place / "checkpoints"
         how["max_tokens"] = self.max_tokens
         students.train_student(pupil, objective, columns, levers, work, seed=seed, advance=advance, **how)
-        model = place / "model"
-        students.save_student(pupil, model, lambda folder: self._write_card(folder, arm))
-        if self.train_data:
-            students.save_index(model, self._indexed(part), self.device)
+        students.save_student(pupil, place / "model", lambda folder: self._write_card(folder, arm))
         shutil.rmtree(work, ignore_errors=True)
 
     def _pupil(self, part: sources.Part) -> Pupil:
@@ -275,12 +277,13 @@ class SentencePairs(Tuning):
         start_at_mean(head.last, part)
         return Pupil(encoder, head.to(self.device), part.kind)
 
-    def _indexed(self, part: sources.Part) -> Sequence[str]:
-        """The sentences that the user's index holds, each once."""
+    def _make_index(self, model: Path, part: sources.Part) -> None:
+        """Of the sentences that the user wants searched, each once."""
         from kilter.data.sentences import read_sentences
+        from kilter.tasks.sentence_pairs.students import save_index
 
         own = read_sentences(self.index_data) if self.index_data else (*part.train.second, *part.test.second)
-        return [*dict.fromkeys(own)]
+        save_index(model, [*dict.fromkeys(own)], self.device, part.sought(self.index_class))
 
     def _write_card(self, folder: Path, arm: str) -> None:
         from kilter.data.encoders import for_card

@@ -91,7 +91,9 @@ def _search(
     from kilter.embeddings import PairSearch
 
     vectors = _vectors(encoder, texts)
-    index = PairSearch.build(vectors.repeat(-(-stored // len(vectors)), 1)[:stored], head=head)
+    stored_vectors = vectors.repeat(-(-stored // len(vectors)), 1)[:stored]
+    output = None if head is None or head.outputs == 1 else 0  # whichever class, it costs the same
+    index = PairSearch.build(stored_vectors, head=head, output=output)
     return lambda query: index.search(query, k=min(_K, stored))
 
 
