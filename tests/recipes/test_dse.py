@@ -1,4 +1,4 @@
-"""The recipe from end to end on tiny random models: STS-B- and SICK-like pairs, a user's own, their teacher, any kill."""
+"""The recipe from end to end on tiny random models: STS-B- and SICK-like pairs, a user's own, any kill."""
 
 import os
 import signal

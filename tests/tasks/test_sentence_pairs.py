@@ -137,10 +137,23 @@ def test_classes_of_the_pairs_to_judge_on_are_numbered_as_those_to_learn_from(tm
     assert part.test.classes == part.train.classes == NLI
     assert part.test.labels == (2, 1)
     assert (part.kind, part.outputs) == ("multiclass", 3)
-    with pytest.raises(ValueError, match=r"class 'contradiction' is none of those to learn from \(entailment, neutral\)"):
+    with pytest.raises(
+        ValueError, match=r"class 'contradiction' is none of those to learn from \(entailment, neutral\)"
+    ):
         sources.own_pairs(judged, learnt, "")
     with pytest.raises(ValueError, match="--train has classes and --eval scores"):
         sources.own_pairs(learnt, table(tmp_path / "c.csv", sentences(1.5, 2), "score"), "")
+
+
+def test_an_index_is_searched_by_entailment_or_the_last_class_or_the_one_that_is_named() -> None:
+    of_three, of_others = (Part(classed(names), classed(names)) for names in (NLI, ("a", "b", "c")))
+    assert (of_three.sought(None), of_others.sought(None), of_three.sought("neutral")) == (1, 2, 2)
+    assert Part(scored(), scored()).sought(None) is None
+    assert Part(classed(("no", "yes")), scored()).sought(None) is None
+    with pytest.raises(ValueError, match="index_class=d: no class is called so; there are a, b, c"):
+        of_others.sought("d")
+    with pytest.raises(ValueError, match="no class is called so; the pairs have scores"):
+        Part(scored(), scored()).sought("d")
 
 
 def test_so_many_pairs_are_spread_over_all() -> None:
@@ -211,7 +224,9 @@ def test_logits_stay_with_their_rows(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"rows.jsonl, row \d+: the teacher's logits are of other pairs"):
         teachers.kept_rows(file, replace(given, **sides))
     with pytest.raises(ValueError, match="row 39: the teacher's logits"):
-        teachers.kept_rows(file, replace(given, first=given.first[:-1], second=given.second[:-1], labels=given.labels[:-1]))
+        teachers.kept_rows(
+            file, replace(given, first=given.first[:-1], second=given.second[:-1], labels=given.labels[:-1])
+        )
 
 
 def test_logits_that_are_not_finite_are_refused_by_row() -> None:

@@ -1,7 +1,7 @@
 """Recipe of DSE: a cross-encoder's scores at a bi-encoder's price, for pairs of sentences.
 
 MiniLM is the teacher, fine-tuned as a cross-encoder for each set, and its first three layers are the student. The paper
-distilled BERT-large into BERT-large on the pair tasks of GLUE, and on SNLI and MNLI; most of these could not be had here.
+distilled BERT-large into BERT-large on the pair tasks of GLUE, and on SNLI and MNLI; most of these could not be had.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,12 +20,12 @@ _ALL = ("siamese", "teacher", "untrained", "dse", "dse-1", "dse+dot", "dse+porta
 class DistilledPairsRecipe(SentencePairs):
     """Score pairs of sentences nearly as a cross-encoder does, with one vector kept of each sentence.
 
-    A teacher reads both sentences together, which is accurate, and far too slow to compare one with a million. A student
-    encodes each sentence once, and a small head learns to say of two vectors what the teacher says of the pair.
+    A teacher reads both sentences together, which is accurate, and far too slow to compare one with a million. The
+    student encodes each sentence once, and a small head learns to say of two vectors what the teacher says of the pair.
 
-    Without --train it learns and is judged on STS-B, SICK and SNLI. With --train pairs.csv it learns from labelled pairs
-    of your own and leaves in arms/dse/seed-0 the student with its head (model) and an index of your sentences (index),
-    which kilter search opens; --teacher is a cross-encoder of yours, else one is trained on your labels.
+    Without --train it learns and is judged on STS-B, SICK and SNLI. With --train pairs.csv it learns from your labelled
+    pairs and leaves in arms/dse/seed-0 the student with its head (model) and an index of your sentences (index), which
+    kilter search opens; --teacher is a cross-encoder of yours, else one is trained on your labels.
     """
 
     distill_weight: Annotated[float, share()] = 0.5
@@ -77,7 +77,13 @@ class DistilledPairsRecipe(SentencePairs):
 
     def claims(self) -> Sequence[Claim]:
         """The paper's, and what distillation, the labels, the head and the vectors are for."""
-        pairs = [("siamese", "dse"), ("siamese", "dse-1"), ("dse-1", "dse"), ("dse+dot", "dse"), ("dse+portable", "dse")]
+        pairs = [
+            ("siamese", "dse"),
+            ("siamese", "dse-1"),
+            ("dse-1", "dse"),
+            ("dse+dot", "dse"),
+            ("dse+portable", "dse"),
+        ]
         told = {(claim.metric, claim.baseline, claim.arm) for claim in self.paper.claims}
         ours = [Claim("average", "higher", one, other) for one, other in pairs]
         ours += [Claim(f"{name}_spearman", "higher", "untrained", "dse") for name in ("stsb", "sick_r")]

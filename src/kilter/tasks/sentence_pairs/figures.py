@@ -25,7 +25,9 @@ _OF = {
 METRICS: Mapping[str, Metric] = {
     "average": Metric("Mean of the sets, rank correlation or labels right", "%", "higher", 2, _RANKS),
     **{
-        metric_of(name, figure): Metric(f"{_LABELS[name]}, {_FIGURES[figure][0]}", "%", "higher", 2, _FIGURES[figure][1])
+        metric_of(name, figure): Metric(
+            f"{_LABELS[name]}, {_FIGURES[figure][0]}", "%", "higher", 2, _FIGURES[figure][1]
+        )
         for name in (*SETS, OWN)
         for figure in _OF[name]
     },
@@ -52,19 +54,24 @@ def remarks(summary: Mapping[str, Any], *, read: int, stored: int, own: bool, gi
         given: whether the teacher was.
     """
     fewer = f" and the student's of {stored:,}" if stored < STORED else ""
-    clock = "of one process's processor time" if summary["settings"].get("device") in (None, "cpu", "auto") else "by the clock"
+    clock = (
+        "of one process's processor time"
+        if summary["settings"].get("device") in (None, "cpu", "auto")
+        else "by the clock"
+    )
     notes = [
         f"Milliseconds are {clock}, teacher and student in turns in one process, medians: of one query against "
-        f"{STORED:,} stored sentences, whose vectors the student has kept and the teacher has no use for. The teacher's "
-        f"are extrapolated from {read:,} pairs{fewer}. The query's own encoding is counted, that of the stored ones "
-        "stands apart.",
+        f"{STORED:,} stored sentences, whose vectors the student has kept and the teacher has no use for. The "
+        f"teacher's are extrapolated from {read:,} pairs{fewer}. The query's own encoding is counted, that of the "
+        "stored ones stands apart.",
         "How far a student follows its teacher is the rank correlation of what both say of the pairs judged on; of "
         "several classes what is said of each beside the others.",
     ]
     if any(len(arm["seeds"]) > 1 for arm in summary["arms"].values()):
         of = "The teacher is one and the same; a seed is" if given else "A seed is another teacher,"
         notes.append(
-            f"Intervals are over seeds. {of} another head, order and dropout; of one seed all arms have the same teacher."
+            f"Intervals are over seeds. {of} another head, order and dropout; of one seed all arms have the same "
+            "teacher."
         )
     if own and summary["data"]["note"]:
         notes.append(summary["data"]["note"])

@@ -1,4 +1,4 @@
-"""What any recipe on pairs of sentences can be set beside: the teacher, cosines as given, and other heads and vectors."""
+"""What any recipe on pairs of sentences can be set beside: the teacher, cosines, and other heads and vectors."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -86,7 +86,9 @@ def own_pairs(train: str, judged_on: str | None, note: str) -> Sets:
         held = [place % _HELD_OUT == _HELD_OUT - 1 for place in range(len(learnt.labels))]
         if not any(held):
             raise ValueError(f"{train}: {len(held)} pairs are too few to hold some out; give more, or --eval")
-        part = Part(*(_rows(learnt, [place for place, out in enumerate(held) if out == side]) for side in (False, True)))
+        part = Part(
+            *(_rows(learnt, [place for place, out in enumerate(held) if out == side]) for side in (False, True))
+        )
     else:
         part = Part(learnt, _in_the_classes_of(learnt, read_labelled_pairs(judged_on), judged_on))
     digest = sha256(repr(part).encode()).hexdigest()[:16]
@@ -97,9 +99,7 @@ def own_pairs(train: str, judged_on: str | None, note: str) -> Sets:
 
 def some_of(sets: Sets, learnt: int, judged: int) -> Sets:
     """At most so many pairs of each set to learn from and to judge on, spread over all there are; 0 for all."""
-    parts = {
-        name: Part(_spread(part.train, learnt), _spread(part.test, judged)) for name, part in sets.parts.items()
-    }
+    parts = {name: Part(_spread(part.train, learnt), _spread(part.test, judged)) for name, part in sets.parts.items()}
     return replace(sets, parts=parts)
 
 
@@ -129,4 +129,3 @@ def _spread(pairs: "LabelledPairs", count: int) -> "LabelledPairs":
 def _rows(pairs: "LabelledPairs", rows: Sequence[int]) -> "LabelledPairs":
     first, second, labels = (tuple(side[row] for row in rows) for side in (pairs.first, pairs.second, pairs.labels))
     return replace(pairs, first=first, second=second, labels=labels)
-

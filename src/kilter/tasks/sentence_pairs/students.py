@@ -62,7 +62,15 @@ def fresh_encoder(
 
 
 def train_student(
-    pupil: Pupil, objective: Any, columns: Columns, levers: Levers, folder: Path, *, seed: int, advance: Advance, **how: Any
+    pupil: Pupil,
+    objective: Any,
+    columns: Columns,
+    levers: Levers,
+    folder: Path,
+    *,
+    seed: int,
+    advance: Advance,
+    **how: Any,
 ) -> None:
     """Train encoder and head in place on rows that carry the teacher's logits; a killed training goes on.
 

@@ -100,7 +100,9 @@ class SentencePairs(Tuning):
     intervals: ClassVar[Literal["seeds", "examples"]] = "seeds"
     own_by: ClassVar[tuple[str, ...]] = ("train", "train_data")
     unhashed = Recipe.unhashed | {"save_steps"}
-    judging = frozenset({"eval_data", "index_data", "index_class", "sets", "split", "test_pairs", "timed_pairs", "timed_stored"})
+    judging = frozenset(
+        {"eval_data", "index_data", "index_class", "sets", "split", "test_pairs", "timed_pairs", "timed_stored"}
+    )
     smoke: ClassVar[Mapping[str, Any]] = {
         "teacher_base": "random",
         "student": "random",
@@ -222,7 +224,13 @@ class SentencePairs(Tuning):
     def _schedule(self, epochs: float, pairs: int, rate: float) -> dict[str, Any]:
         steps = max(1, round(epochs * pairs / self.batch_size))
         how = {name: getattr(self, name) for name in _TRAINED_WITH}
-        return {**how, "steps": steps, "learning_rate": rate, "warm_up_steps": steps // 10, "dataloader_drop_last": False}
+        return {
+            **how,
+            "steps": steps,
+            "learning_rate": rate,
+            "warm_up_steps": steps // 10,
+            "dataloader_drop_last": False,
+        }
 
     # Training -----------------------------------------------------------------------------------------------
 

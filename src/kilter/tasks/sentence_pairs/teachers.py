@@ -134,7 +134,9 @@ def reader_of(teacher: "CrossEncoder", part: "Part", name: str) -> "Callable[[Te
         return lambda logits: logits.reshape(-1)
     if classes is None or there != len(classes):
         wanted = "one output, a score" if classes is None else f"{len(classes)} outputs, {', '.join(classes)}"
-        raise ValueError(f"--teacher {name}: has {there} outputs, and the data ask for {wanted}; give a teacher of them")
+        raise ValueError(
+            f"--teacher {name}: has {there} outputs, and the data ask for {wanted}; give a teacher of them"
+        )
     order = _order({int(place): said for place, said in (teacher.config.id2label or {}).items()}, classes, name)
     if part.kind == "multiclass":
         return lambda logits: logits[:, order]
@@ -149,8 +151,8 @@ def _order(named: Mapping[int, str], classes: Sequence[str], name: str) -> list[
     if all(said.upper() in (f"LABEL_{place}", str(place)) for place, said in named.items()):
         return [*range(len(classes))]
     raise ValueError(
-        f"--teacher {name}: tells {', '.join(named.values())}, and the data {', '.join(classes)}; name the classes alike, "
-        "or give another teacher"
+        f"--teacher {name}: tells {', '.join(named.values())}, and the data {', '.join(classes)}; name the classes "
+        "alike, or give another teacher"
     )
 
 
@@ -193,7 +195,9 @@ def logits_of(teacher: "CrossEncoder", pairs: "LabelledPairs", batch_size: int =
     finite = found.reshape(len(both), -1).isfinite().all(1)
     if not finite.all():
         row = int((~finite).nonzero()[0])
-        raise ValueError(f"row {row}: the teacher's logits of {both[row][0][:60]!r} are not finite; use another teacher")
+        raise ValueError(
+            f"row {row}: the teacher's logits of {both[row][0][:60]!r} are not finite; use another teacher"
+        )
     return found
 
 
