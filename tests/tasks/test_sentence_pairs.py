@@ -171,7 +171,7 @@ def told(labels: int, names: tuple[str, ...] = ()) -> Any:
     return SimpleNamespace(config=SimpleNamespace(num_labels=labels, id2label=dict(enumerate(names))))
 
 
-def test_a_teachers_classes_are_put_in_the_order_of_the_datas() -> None:
+def test_a_teachers_classes_are_put_in_the_order_of_those_of_the_data() -> None:
     part, logits = Part(classed(NLI), classed(NLI)), draw(5, 3)
     read = teachers.reader_of(told(3, ("Entailment", "neutral", "contradiction")), part, "t")
     assert torch.equal(read(logits), logits[:, [2, 0, 1]])
@@ -291,7 +291,10 @@ def test_the_rows_add_up_to_the_figures_and_hold_no_text() -> None:
 def test_there_is_no_average_of_one_set_or_of_some() -> None:
     parts = {"stsb": Part(scored(), scored(30)), "snli": Part(classed(NLI), classed(NLI, 50))}
     some = {"stsb": judging.judge("stsb", parts["stsb"], draw(30))}
-    assert "average" not in judging.together(parts, some).figures
+    together = judging.together(parts, some)
+    assert "average" not in together.figures
+    assert len(together.rows) == 30 + 50  # so that arms can be paired
+    assert [row["totals"] for row in together.rows[30:]] == [{}] * 50
     assert "average" not in judging.together({"stsb": parts["stsb"]}, some).figures
     assert judging.of_scores(parts) == ["stsb"]
 

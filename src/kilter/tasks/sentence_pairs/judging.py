@@ -83,7 +83,9 @@ def _right(kind: str, scores: Tensor, labels: Tensor) -> dict[str, tuple[Tensor,
 def together(parts: "Mapping[str, Part]", found: Mapping[str, Verdict]) -> Verdict:
     """All sets: their figures, and the mean of each one's main figure where all of two or more were judged."""
     figures = {name: value for one in found.values() for name, value in one.figures.items()}
-    rows = [row for one in found.values() for row in one.rows]
+    rows = [
+        row for name, part in parts.items() for row in (found[name].rows if name in found else _unjudged(name, part))
+    ]
     if len(found) < max(2, len(parts)):
         return Verdict(figures, rows)
     main = {name: metric_of(name, MAIN[part.kind]) for name, part in parts.items()}
@@ -93,6 +95,12 @@ def together(parts: "Mapping[str, Part]", found: Mapping[str, Verdict]) -> Verdi
             share, weight = row["totals"][main[name]][0], 1 / len(one.rows)
             row["totals"]["average"] = [share * weight, weight]
     return Verdict(figures, rows)
+
+
+def _unjudged(name: str, part: "Part") -> list[dict[str, Any]]:
+    """Rows without figures, so that arms that are judged on some sets only can be paired with the others."""
+    labels = enumerate(part.test.labels)
+    return [{"input": f"{name}/{row}", "label": label, "score": None, "totals": {}} for row, label in labels]
 
 
 def cosine_scores(first: Tensor, second: Tensor) -> Tensor:

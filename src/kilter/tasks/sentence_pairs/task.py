@@ -352,7 +352,8 @@ class SentencePairs(Tuning):
     def notes(self, summary: Mapping[str, Any]) -> Sequence[str]:
         """What the figures are, and are not, whatever was compared."""
         how: Any = {"own": self.train_data is not None, "given": self.teacher is not None}
-        return figures.remarks(summary, read=self.timed_pairs, stored=self.timed_stored, **how)
+        how |= {"device": self.device, "read": self.timed_pairs, "stored": self.timed_stored}
+        return figures.remarks(summary, **how)
 
     def pictures(self, summary: Mapping[str, Any], run: Path) -> Sequence[Picture]:
         """Accuracy against milliseconds."""
