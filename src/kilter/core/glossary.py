@@ -11,6 +11,7 @@ AXES = {
     "states": "tokens of the target a transducer may have emitted, 0 to all of them: one more than tokens",
     "samples": "alignments drawn for one utterance",
     "dim": "components of a vector that stands for a text",
+    "outputs": "scores of a pair of texts: one, or one for each class",
     "views": "vectors of one sentence that differ by chance: dropout, another text of the same meaning",
 }
 
@@ -30,5 +31,10 @@ INPUTS = {
     "centre": "Float (batch, dim): vectors of sentences",
     "context": "Float (batch, dim): vectors of a sentence near each centre, from the same document",
     "language": "Int (batch,) or None: number of the language each row is in",
+    "u": "Float (batch, dim): vectors of the first text of each pair",
+    "v": "Float (batch, dim): vectors of the second text of each pair",
+    "teacher_logits": "Float (batch, outputs) or (batch,), or None: what a cross-encoder says of each pair, before "
+    "sigmoid or softmax",
+    "labels": "Float (batch,) or None: class or score of each pair",
     "generator": "torch.Generator or None: where random draws come from; None is torch's global stream",
 }

@@ -1,12 +1,14 @@
-"""Scores of queries and stored vectors: rounded for a whole chunk at once, exact for single pairs; for `pair_search`."""
+"""Scores of queries and stored vectors: rounded for a chunk at once, exact for single pairs; for `pair_search`."""
 
 import math
 from copy import deepcopy
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from kilter.core.checks import finite, whole
 from kilter.embeddings.pair_head import PairHead
 
 _NUMBERS = 1 << 22
@@ -21,14 +23,15 @@ class DotScores:
     """Dot products.
 
     Args:
+        dim: components of a vector.
         longest: length of the longest stored vector.
     """
 
     queries = 256
     """At once."""
 
-    def __init__(self, longest: float) -> None:
-        self.longest = longest
+    def __init__(self, dim: int, longest: float) -> None:
+        self.dim, self.longest = dim, longest
 
     def rows(self, u: Tensor) -> int:
         """Stored vectors at once."""
@@ -38,10 +41,13 @@ class DotScores:
         """Scores of all pairs."""
         return u @ v.mT
 
-    def margin(self, u: Float[Tensor, "q dim"]) -> Float[Tensor, " q"]:
-        """How far `rounded` may be from `exact`: the bound of a sum of products in any order, doubled."""
-        error = u.shape[1] * torch.finfo(u.dtype).eps + _LOOSE[torch.get_float32_matmul_precision()]
-        return _lengths(u) * (error * self.longest)
+    def most(self, u: Float[Tensor, "q dim"]) -> Float[Tensor, " q"]:
+        """What no score, and nothing on the way to it, is above."""
+        return _lengths(u) * self.longest
+
+    def error(self, dtype: torch.dtype) -> float:
+        """How far `rounded` may be from `exact`, as a part of `most`: that of a sum in any order, doubled."""
+        return self.dim * torch.finfo(dtype).eps + _LOOSE[torch.get_float32_matmul_precision()]
 
     def exact(self, u: Float[Tensor, "pairs dim"], v: Float[Tensor, "pairs dim"]) -> Float[Tensor, " pairs"]:
         """Scores of pairs, each by itself, in double precision."""
@@ -60,7 +66,7 @@ class HeadScores(DotScores):
     queries = 64
 
     def __init__(self, head: PairHead, output: int | None, longest: float) -> None:
-        super().__init__(longest)
+        super().__init__(head.dim, longest)
         self.head, self.output = head, output
         self._double = deepcopy(head).cpu().double()
 
@@ -72,23 +78,26 @@ class HeadScores(DotScores):
         """Scores of all pairs."""
         return self._one(self.head.score_matrix(u, v))
 
-    def margin(self, u: Float[Tensor, "q dim"]) -> Float[Tensor, " q"]:
-        """How far `rounded` may be from `exact`.
-
-        Rounding errors that are as often up as down grow with the root of the number of sums (Higham and Mary, SIAM
-        Journal on Scientific Computing, 2019), here through both layers; this is eight times that.
-        """
+    def most(self, u: Float[Tensor, "q dim"]) -> Float[Tensor, " q"]:
+        """What no score, and nothing on the way to it, is above."""
         first, last = self._double.first, self._double.last
-        if self.head.features == "dot":
-            features, sums = _lengths(u) * self.longest, self.head.dim
-        else:
+        features = _lengths(u) * self.longest
+        if self.head.features == "concat":
             sides = _lengths(u), torch.full((len(u),), self.longest, dtype=torch.double)
-            product, distance = u.double().abs().amax(1) * self.longest, sides[0] + sides[1]
-            features, sums = torch.stack([*sides, product, distance]).norm(dim=0), 4 * self.head.dim
+            product = u.double().abs().amax(1) * self.longest
+            features = torch.stack([*sides, product, sides[0] + sides[1]]).norm(dim=0)
         hidden = features[:, None] * first.weight.norm(dim=1) + first.bias.abs()
-        most = (hidden @ last.weight.abs().mT + last.bias.abs()).amax(1)
-        error = _LIKELY * math.sqrt(sums + self.head.hidden) * torch.finfo(u.dtype).eps / 2
-        return most * ((error + _LOOSE[torch.get_float32_matmul_precision()]) * (1 if self.output is None else 2))
+        return torch.maximum(features, (hidden @ last.weight.abs().mT + last.bias.abs()).amax(1))
+
+    def error(self, dtype: torch.dtype) -> float:
+        """How far `rounded` may be from `exact`, as a part of `most`.
+
+        Rounding errors that are as often up as down grow with the root of the number of terms (Higham and Mary, SIAM
+        Journal on Scientific Computing, 2019), here of both layers; this is eight times that.
+        """
+        terms = self.dim * (4 if self.head.features == "concat" else 1) + self.head.hidden
+        error = _LIKELY * math.sqrt(terms) * torch.finfo(dtype).eps / 2 + _LOOSE[torch.get_float32_matmul_precision()]
+        return error if self.output is None else 2 * error  # its log-probability is less the others' as well
 
     def exact(self, u: Float[Tensor, "pairs dim"], v: Float[Tensor, "pairs dim"]) -> Float[Tensor, " pairs"]:
         """Scores of pairs, in double precision."""
@@ -100,3 +109,28 @@ class HeadScores(DotScores):
 
 def _lengths(u: Tensor) -> Tensor:
     return torch.linalg.vector_norm(u, dim=1, dtype=torch.double)
+
+
+def check_head(head: Any, output: Any, width: int) -> None:
+    """Check what an index is to be searched by.
+
+    Raises:
+        TypeError: a head or an output that is none.
+        ValueError: the head is for another width, NaN or infinite, or the output is not one of several of it.
+    """
+    if head is None:
+        if output is not None:
+            raise ValueError(f"output={output!r}: is one of a head's, and there is none; leave it out, or give head=")
+        return
+    if not isinstance(head, PairHead):
+        raise TypeError(f"head must be a PairHead, got {type(head).__name__}")
+    if head.dim != width:
+        raise ValueError(f"head was made for dim={head.dim}, the vectors are {width} wide; encode as for its training")
+    for name, value in head.named_parameters():
+        finite(f"head.{name}", value, mend="its training has diverged")
+    if (output is None) != (head.outputs == 1):
+        raise ValueError(f"output: the head has {head.outputs}, got {output!r}; say which of several to search by")
+    if output is not None:
+        whole("output", output, 0)
+        if output >= head.outputs:
+            raise ValueError(f"output must be below {head.outputs}, the outputs of the head, got {output}")

@@ -1,12 +1,11 @@
 """Search among vectors that are computed once: the best of a million for each query, exactly, in bounded memory.
 
 Paper: O. Barkan et al., "Scalable Attentive Sentence-Pair Modeling via Distilled Sentence Embedding", AAAI 2020, arXiv
-1908.05161, whose purpose it is: a head on two vectors stands for a cross-encoder on two texts. Departure: what the head
-computes of a stored vector alone is stored beside it.
+1908.05161, whose purpose it is: a head on two vectors stands for a cross-encoder on two texts. Departure: what is found
+does not depend on how the work was cut.
 """
 
 import os
-import warnings
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from os import PathLike
@@ -17,17 +16,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from kilter.core.checks import finite, floating, shaped, whole
+from kilter.core.checks import finite, whole
 from kilter.core.checks import texts as checked_texts
 from kilter.embeddings import pair_search_files as files
 from kilter.embeddings.pair_head import PairHead
-from kilter.embeddings.pair_scores import DotScores, HeadScores
+from kilter.embeddings.pair_scores import DotScores, HeadScores, check_head
+from kilter.embeddings.stored_vectors import LOOK, longest_of, matrix, unit
 from kilter.ops.top_rows import TopRows
 
-_PIECE = 1 << 22
-"""Numbers that are looked at, or scored in double precision, at once."""
-
-_LOOK = "look where the encoder is given an empty text or overflows"
+_PIECE = 1 << 20
+"""Numbers of stored vectors that are scored by themselves at once."""
 
 Advance = Callable[[float], None]
 
@@ -96,7 +94,10 @@ class PairSearch:
         self.head = None if head is None else deepcopy(head).to(self.device).eval().requires_grad_(False)
         self.output = output
         self._encoder, self._place = encoder, place
-        self._scores = DotScores(longest) if self.head is None else HeadScores(self.head, output, longest)
+        if self.head is None:
+            self._scores = DotScores(vectors.shape[1], longest)
+        else:
+            self._scores = HeadScores(self.head, output, longest)
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -155,17 +156,18 @@ class PairSearch:
                 raise ValueError("texts: an encoder needs one at least; give texts, or vectors as the first argument")
             found = _encoded(encoder, texts, head is not None, batch_size, advance)
         else:
-            found = _matrix("vectors", encoder_or_vectors).cpu()
+            found = matrix("vectors", encoder_or_vectors).cpu()
             if not found.numel():
                 raise ValueError(f"vectors: an index needs one at least, got shape {tuple(found.shape)}")
         if texts is not None:
             texts = [*checked_texts("texts", texts, len(found), "vector")]
-        _check_head(head, output, cosine, found.shape[1])
-        longest = _longest(found)
-        if cosine:
-            found, longest = _unit("vectors", found), 1.0
+        if head is not None and cosine:
+            raise ValueError("cosine: is for the dot product; a head is given vectors as they are: leave it out")
+        check_head(head, output, found.shape[1])
+        longest_of(found)  # before anything is done with them
+        found = unit("vectors", found) if cosine else found
         how: Any = {"head": head, "output": output, "cosine": cosine, "encoder": encoder, "device": device}
-        return cls(found, texts, longest=longest, place=None, **how)
+        return cls(found, texts, longest=longest_of(found), place=None, **how)
 
     def search(self, queries: Any, k: int = 10, *, advance: Advance | None = None) -> Hits:
         """Find the best rows for each query.
@@ -189,7 +191,7 @@ class PairSearch:
         u = self._queries(queries).to(dtype)
         parts = u.split(self._scores.queries)
         tops = [TopRows(len(part), k, dtype) for part in parts]
-        margins = [self._scores.margin(part) for part in parts]
+        margins = self._margins(u).split(self._scores.queries)
         size = self._scores.rows(parts[0])
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             for start in range(0, len(self), size):
@@ -204,16 +206,23 @@ class PairSearch:
     def _queries(self, queries: Any) -> Tensor:
         if isinstance(queries, str):
             raise TypeError(f"queries must be vectors or a list of texts, got one text; give [{queries[:40]!r}]")
-        if not isinstance(queries, Tensor) and len(queries) and isinstance(queries[0], str):
+        if isinstance(queries, Sequence) and queries and isinstance(queries[0], str):
             found = _encoded(self.encoder, checked_texts("queries", queries, row="query"), self.head is not None)
         else:
-            found = _matrix("queries", queries).cpu()
+            found = matrix("queries", queries).cpu()
         if found.shape[1] != self.width:
             raise ValueError(
                 f"queries are {found.shape[1]} wide, the index {self.width}; use the encoder it was made with"
             )
-        finite("queries", found, row="query", mend=_LOOK)
-        return _unit("queries", found) if self.cosine else found
+        finite("queries", found, row="query", mend=LOOK)
+        return unit("queries", found) if self.cosine else found
+
+    def _margins(self, u: Tensor) -> Tensor:
+        """How far a rounded score of each query may be from the exact one; never infinite."""
+        most = self._scores.most(u)
+        for row in (most >= torch.finfo(u.dtype).max).nonzero().flatten().tolist()[:1]:
+            raise ValueError(f"query {row}: scores may overflow {u.dtype}; bring queries and vectors to a usual length")
+        return most * self._scores.error(u.dtype)
 
     def _exact(self, u: Tensor, query: Tensor, row: Tensor) -> Tensor:
         size = max(1, _PIECE // self.width)
@@ -238,19 +247,22 @@ class PairSearch:
         return self._encoder
 
     def save(self, folder: str | PathLike[str], *, encoder: str | PathLike[str] | None = None) -> None:
-        """Write the index: `index.json`, `vectors.safetensors`, `texts.jsonl` if there are texts, `head/` if there is one.
+        """Write `index.json`, `vectors.safetensors`, and as far as there are `texts.jsonl`, `head/` and `encoder/`.
 
         Args:
             folder: made if need be; an index that is there already is written over.
             encoder: where the encoder of the queries lies: a folder, which is kept relative to that of the index, or a
-                hub id. By default it is saved into `encoder/`, if the index has one.
+                hub id; nothing is written then. By default where it was for an index from disk, else in `encoder/`.
+
+        Raises:
+            OSError: the disk is full, or the folder cannot be written.
         """
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
         place = self._place if encoder is None else str(encoder)
-        if encoder is None and self._encoder is not None:
-            self._encoder.save_pretrained(str(target / files.ENCODER), create_model_card=False)
+        if place is None and self._encoder is not None:
             place = str(target / files.ENCODER)
+            self._encoder.save_pretrained(place, create_model_card=False)
         if place is not None and Path(place).is_dir():
             place = "./" + Path(os.path.relpath(place, target)).as_posix()
         about: dict[str, Any] = {"count": len(self), "width": self.width, "longest": self._scores.longest}
@@ -294,30 +306,6 @@ class PairSearch:
         return cls(vectors, texts, head=head, encoder=encoder, device=device, place=place, **how)
 
 
-def _check_head(head: Any, output: Any, cosine: bool, width: int) -> None:
-    if head is None:
-        if output is not None:
-            raise ValueError(f"output={output!r}: is one of a head's, and there is none; leave it out, or give head=")
-        return
-    if not isinstance(head, PairHead):
-        raise TypeError(f"head must be a PairHead, got {type(head).__name__}")
-    if head.dim != width:
-        raise ValueError(f"head was made for dim={head.dim}, the vectors are {width} wide; encode as for its training")
-    if cosine:
-        raise ValueError("cosine: is for the dot product; a head is given vectors as they are: leave it out")
-    for name, value in head.named_parameters():
-        finite(f"head.{name}", value, mend="its training has diverged")
-    if (output is None) != (head.outputs == 1):
-        raise ValueError(f"output: the head has {head.outputs}, got {output!r}; say which of several to search by")
-    if output is not None:
-        whole("output", output, 0)
-        if output >= head.outputs:
-            raise ValueError(f"output must be below {head.outputs}, the outputs of the head, got {output}")
-
-
-# Vectors --------------------------------------------------------------------------------------------------------------
-
-
 def _encoded(
     encoder: Any, texts: Sequence[str], headed: bool, batch_size: int = 32, advance: Advance | None = None
 ) -> Tensor:
@@ -326,41 +314,3 @@ def _encoded(
     from kilter.hosts.sentences import encode
 
     return encode(without_normalize(encoder) if headed else encoder, texts, batch_size=batch_size, advance=advance)
-
-
-def _matrix(name: str, value: Any) -> Tensor:
-    """As a tensor that shares the memory of what was given."""
-    if not isinstance(value, Tensor):
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # of arrays that are read-only, as all are to us
-                value = torch.as_tensor(value)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise TypeError(f"{name} must be a tensor or an array (rows, dim), got {type(value).__name__}") from error
-    floating(name, value)
-    shaped(name, value, "rows, dim", "give one row for each text")
-    return value.detach()
-
-
-def _pieces(x: Tensor) -> tuple[Tensor, ...]:
-    return x.split(max(1, _PIECE // x.shape[1]))
-
-
-def _longest(x: Tensor) -> float:
-    """Length of the longest vector, once it is sure that all are finite."""
-    lengths = torch.cat([torch.linalg.vector_norm(part, dim=1, dtype=torch.float64) for part in _pieces(x)])
-    for row in (~lengths.isfinite()).nonzero().flatten().tolist()[:1]:
-        what = "NaN" if lengths[row].isnan() else "infinite"
-        raise ValueError(f"row {row}: vectors is {what}; {_LOOK}")
-    return float(lengths.max())
-
-
-def _unit(name: str, x: Tensor) -> Tensor:
-    """Of length 1."""
-    found = torch.empty_like(x, memory_format=torch.contiguous_format)
-    for part, whole_part in zip(_pieces(x), _pieces(found), strict=True):
-        lengths = torch.linalg.vector_norm(part, dim=1, dtype=torch.float64)
-        for row in (lengths == 0).nonzero().flatten().tolist()[:1]:
-            raise ValueError(f"row {row}: {name} is zero, which has no direction; leave its text out, or cosine=False")
-        whole_part.copy_(part / lengths[:, None])
-    return found

@@ -55,8 +55,9 @@ def as_st_loss(
     Args:
         objective: e.g. `RankGenLoss()`.
         model: a `SentenceTransformer`.
-        labels: the argument of `forward` that the label column feeds; by default the one that is an integer per row. Of
-            several names, the column holds a list in each row, split in that order; the text columns feed the other
+        labels: the argument of `forward` that the label column feeds; by default those that are numbers of each row. Of
+            several names, the column holds a list in each row, split in that order, of which an argument that has
+            several numbers of a row (a teacher's logits) takes what the others leave; the text columns feed the other
             arguments.
         mini_batch_size: GradCache: rows that go through the model at once, while the loss is that of the whole batch;
             the memory of a small batch for a fifth to a third more time. Needs a sentence-transformers that has it.

@@ -15,6 +15,9 @@ from kilter.core.errors import suggest
 from kilter.core.glossary import INPUTS
 from kilter.core.objective import Objective
 
+_MATRIX = "Float (batch, outputs)"
+"""What takes all numbers of a label column's rows that others leave."""
+_NUMBERS = ("Int (batch,)", "Float (batch,)", _MATRIX)
 _NAME = "kilter_column"
 """Under which key a tokenised column carries its name."""
 
@@ -52,7 +55,7 @@ class Columns:
 
     def _labels(self, labels: str | tuple[str, ...] | None, parameters: Mapping[str, Any]) -> tuple[str, ...]:
         if labels is None:
-            return tuple(name for name in parameters if _kind(name).startswith("Int (batch,)"))[:1]
+            return tuple(name for name in parameters if _kind(name).startswith(_NUMBERS))
         names = (labels,) if isinstance(labels, str) else tuple(labels)
         for name in names:
             if name not in parameters:
@@ -99,13 +102,17 @@ class Columns:
         given = dict(zip(names, [torch.stack([*vectors])] if self.stacked else vectors, strict=True))
         if labels is None or not self.labels:
             return given
-        table = labels.reshape(len(labels), -1)
-        if table.shape[1] != len(self.labels):
+        table = labels.flatten(1) if labels.ndim > 1 else labels[:, None]
+        matrix = [name for name in self.labels if _kind(name).startswith(_MATRIX)][:1]
+        left = table.shape[1] - len(self.labels) + 1  # numbers of the one that takes several
+        if left < 1 or (left > 1 and not matrix):
             raise ValueError(
                 f"rows of the label column hold {table.shape[1]} numbers; they feed {', '.join(self.labels)} of "
-                f"{self.owner}, so {len(self.labels)} are needed"
+                f"{self.owner}, so {len(self.labels)} {'or more ' * len(matrix)}are needed"
             )
-        return given | {name: _typed(name, column) for name, column in zip(self.labels, table.unbind(1), strict=True)}
+        widths = [left if name in matrix else 1 for name in self.labels]
+        columns = zip(self.labels, table.split(widths, 1), strict=True)
+        return given | {name: _typed(name, column if name in matrix else column[:, 0]) for name, column in columns}
 
 
 def check_labels(rows: Any, names: Iterable[str]) -> None:
@@ -131,6 +138,11 @@ def check_labels(rows: Any, names: Iterable[str]) -> None:
 
 def _kind(name: str) -> str:
     return INPUTS.get(name, "")
+
+
+def _flat(values: Iterable[Any]) -> list[Any]:
+    """Numbers of several columns of a row, some of which hold a list."""
+    return [number for value in values for number in (value if isinstance(value, list | tuple) else [value])]
 
 
 def _typed(name: str, column: Tensor) -> Tensor:
@@ -172,7 +184,7 @@ class ByName:
         picked = [{name: row[name] for name in kept} for row in rows]
         for old, new in zip(rows, picked, strict=True):
             if labels:
-                new["label"] = [old[name] for name in labels] if len(labels) > 1 else old[labels[0]]
+                new["label"] = _flat(old[name] for name in labels) if len(labels) > 1 else old[labels[0]]
         return self.collator(picked) | {f"{name}_{_NAME}": name for name in texts}
 
     def _texts(self, there: Iterable[str]) -> list[str]:
