@@ -72,7 +72,7 @@ SCORED = {"stsb_spearman", "stsb_pearson"}
 
 def test_every_arm_has_its_figures_and_the_report_its_picture(smoke: Path) -> None:
     follows = {"stsb_follows", "sick_e_follows"}
-    for arm in ("siamese", "dse", "dse+portable"):
+    for arm in ("siamese", "dse"):
         assert figures(smoke, arm).keys() == {*SCORED, *follows, "sick_e_accuracy", "average"}
     assert figures(smoke, "teacher").keys() == {*SCORED, "sick_e_accuracy", "average"}
     assert figures(smoke, "untrained").keys() == {*SCORED, "stsb_follows"}
@@ -102,7 +102,7 @@ def test_all_arms_of_a_seed_have_one_teacher_whose_logits_stand_in_the_rows(smok
 def test_arms_are_trained_and_differ(smoke: Path) -> None:
     weights = {
         (arm, file): (smoke / "arms" / arm / "seed-0" / "stsb" / "model" / file).read_bytes()
-        for arm in ("siamese", "dse", "dse+portable")
+        for arm in ("siamese", "dse")
         for file in ("model.safetensors", "head/head.safetensors")
     }
     assert len({*weights.values()}) == len(weights)
@@ -121,11 +121,6 @@ def test_what_is_left_is_the_student_with_its_head_and_a_card(smoke: Path) -> No
     kinds = {path.suffix for path in smoke.rglob("*") if path.is_file()}
     assert kinds <= {".json", ".jsonl", ".yaml", ".html", ".svg", ".safetensors", ".md", ".lock", ".txt"}
     assert not [*smoke.rglob("checkpoints")]
-
-
-def test_a_portable_student_loads_without_kilter(smoke: Path) -> None:
-    parts = read_json(smoke / "arms" / "dse+portable" / "seed-0" / "stsb" / "model" / "modules.json")
-    assert all(part["type"].startswith("sentence_transformers.") for part in parts)
 
 
 # One's own pairs ------------------------------------------------------------------------------------------------------
@@ -151,13 +146,30 @@ def test_own_pairs_leave_a_student_and_an_index_that_is_searched(
         str(tmp_path / "teacher"), create_model_card=False
     )
     out, train = tmp_path / "run", own(tmp_path / "own.csv")
-    given = ["run", "dse", "--train", str(train), "--teacher", str(tmp_path / "teacher"), *TINY, "--arms", "dse"]
+    given = [
+        "run",
+        "dse",
+        "--train",
+        str(train),
+        "--teacher",
+        str(tmp_path / "teacher"),
+        *TINY,
+        "--arms",
+        "dse+portable",
+    ]
     assert main([*given, "--out", str(out)]) == 0
     summary = read_json(out / "summary.json")
     assert summary["preset"] == "own"
-    assert summary["arms"]["dse"]["metrics"].keys() >= {"pairs_accuracy", "pairs_f1", "pairs_follows", "query_ms"}
+    assert summary["arms"]["dse+portable"]["metrics"].keys() >= {
+        "pairs_accuracy",
+        "pairs_f1",
+        "pairs_follows",
+        "query_ms",
+    }
     assert not summary["verdicts"]
-    place = out / "arms" / "dse" / "seed-0"
+    place = out / "arms" / "dse+portable" / "seed-0"
+    parts = read_json(place / "model" / "modules.json")
+    assert all(part["type"].startswith("sentence_transformers.") for part in parts)
     assert {"model", "index"} <= {one.name for one in place.iterdir()}
     assert (place / "model" / "head" / "head.safetensors").exists()
     assert [one.name for one in (out / "teachers").iterdir()] == ["given"]

@@ -59,11 +59,13 @@ from kilter.decoding import RankGenScorer
 {folder}
 scorer = RankGenScorer.from_pretrained(folder)  # scorer([prefix], [continuation]) is their score
 encoder = SentenceTransformer(folder)  # encode(texts, prompt_name="prefix") or "continuation": the same vectors""",
-    "student": """from kilter.embeddings import PairHead
-from kilter.hosts.sentence_transformers import load
+    "student": """from sentence_transformers import SentenceTransformer
+
+from kilter.embeddings import PairHead
 {extra}
 {folder}
-model, head = load(folder), PairHead.from_pretrained(f"{{folder}}/head")  # head(u, v) scores vectors of pairs""",
+model = SentenceTransformer(folder{trust})
+head = PairHead.from_pretrained(f"{{folder}}/head")  # head(u, v) scores the vectors of pairs""",
     "encoder": """from sentence_transformers import SentenceTransformer
 {extra}
 {folder}
@@ -170,7 +172,9 @@ def how_to_load(folder: Path) -> str:
     else:
         found = "seq2seq" if config.get("is_encoder_decoder") else "causal"
     extra = "\nimport kilter.models.small_speech  # makes the small network known\n" if "SmallSpeech" in kind else ""
-    return LOAD[found].format(folder=FOLDER, extra=extra)
+    modules = (folder / "modules.json").read_text(encoding="utf-8") if found == "student" else ""
+    trust = ", trust_remote_code=True" if '"kilter.' in modules else ""  # of kilter, where it is installed
+    return LOAD[found].format(folder=FOLDER, extra=extra, trust=trust)
 
 
 def base_name(base: str) -> str:

@@ -33,7 +33,7 @@ class DistilledPairsRecipe(SentencePairs):
 
     paper = cards()["dse"]
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "smoke": {"arms": ("siamese", "teacher", "untrained", "dse", "dse+portable"), **SentencePairs.smoke},
+        "smoke": {"arms": ("siamese", "teacher", "untrained", "dse"), **SentencePairs.smoke},
         "demo": {
             "arms": ("siamese", "teacher", "dse"),
             "student": "minilm-3",
@@ -97,7 +97,7 @@ class DistilledPairsRecipe(SentencePairs):
             *super().notes(summary),
             "The paper distils BERT-large, fine-tuned on whole tasks of GLUE, into a student as large for five epochs; "
             f"here it is {self.teacher_base} into {self.student}, {self.pairs or 'all'} pairs of each set, "
-            f"{self.epochs:g} epochs.",
+            f"each seen {self.epochs:g} times.",
         ]
 
 

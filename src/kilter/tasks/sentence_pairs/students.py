@@ -39,7 +39,7 @@ class Pupil(NamedTuple):
 
 
 def fresh_encoder(
-    name: str, texts: Sequence[str], device: str, *, pooling: Pooling, layers: int, projection: int = 0
+    name: str, texts: Sequence[str], device: str, *, pooling: Pooling, layers: int, projection: int | None = None
 ) -> "SentenceTransformer":
     """An encoder before any training: minilm, minilm-3, random, a folder or a hub id.
 
@@ -49,16 +49,17 @@ def fresh_encoder(
         device: cpu, cuda or mps.
         pooling: the mean over tokens of the last layers side by side, that of the last one, or the encoder's own.
         layers: so many of the last ones stand side by side, of an encoder with fewer all.
-        projection: width of a linear map at the end; 0 for none.
+        projection: width of a linear map behind it; None for none.
     """
     from kilter.data.encoders import sentence_encoder
+    from kilter.hosts.layer_pooling import with_layer_pooling
     from kilter.models.tiny_text import tiny_sentence_encoder
 
     encoder = tiny_sentence_encoder(texts[:2000], device=device) if name == "random" else None
     encoder = encoder or sentence_encoder(name, device=device)
     if pooling == "given":
         return encoder
-    return encoder
+    return with_layer_pooling(encoder, layers if pooling == "concat" else None, projection=projection)
 
 
 def train_student(
@@ -126,9 +127,10 @@ def save_student(pupil: Pupil, folder: Path, describe: Callable[[Path], None]) -
 def load_student(folder: Path, device: str) -> "tuple[SentenceTransformer, PairHead]":
     """Encoder and head that were saved."""
     from kilter.embeddings import PairHead
-    from kilter.hosts.sentence_transformers import load
+    from kilter.hosts.sentences import load_sentences
 
-    return load(folder, device=device), PairHead.from_pretrained(folder / "head").to(device).eval()
+    encoder = load_sentences("SentenceTransformer", folder, device)
+    return encoder, PairHead.from_pretrained(folder / "head").to(device).eval()
 
 
 def save_index(folder: Path, texts: Sequence[str], device: str, output: int | None) -> None:

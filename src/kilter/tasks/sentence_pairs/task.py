@@ -77,6 +77,8 @@ class SentencePairs(Tuning):
     load; the mean of the last layer, which loads anywhere; or the encoder's own"""
     top_layers: Annotated[int, at_least(1)] = 4
     """layers that concat takes, or all there are (published: 4)"""
+    projection: Annotated[int | None, at_least(1)] = None
+    """width of a linear map behind the pooling, for vectors that are to be stored (published: none)"""
     features: Literal["concat", "dot"] = "concat"
     """what the head sees of vectors u and v: u, v, u∘v and |u-v| (published), or their dot product alone"""
     hidden: Annotated[int, at_least(1)] = 512
@@ -278,7 +280,7 @@ class SentencePairs(Tuning):
         from kilter.tasks.sentence_pairs.teachers import start_at_mean
 
         texts = [*part.train.first, *part.train.second]
-        how: Any = {"pooling": self.pooling, "layers": self.top_layers}
+        how: Any = {"pooling": self.pooling, "layers": self.top_layers, "projection": self.projection}
         encoder = fresh_encoder(self.student, texts, self.device, **how)
         how = {"hidden": self.hidden, "features": self.features, "symmetric": self.symmetric}
         head = PairHead(width(encoder), part.outputs, **how)
