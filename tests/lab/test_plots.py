@@ -119,6 +119,20 @@ def test_tradeoff_points_to_the_better_side():
     assert "Accuracy, %  (better\N{NO-BREAK SPACE}→)" in texts(tradeoff({**SUMMARY, "metrics": metrics}))
 
 
+def test_costs_that_differ_by_orders_of_magnitude_have_a_logarithmic_axis():
+    costs = {"ctc": (2e5, -1e5, 5e5), "awp": (900.0, 800.0, 1000.0)}  # an interval over three seeds may end below 0
+    arms = {
+        arm: {**one, "metrics": {**one["metrics"], "ms": dict(zip(("mean", "low", "high"), costs[arm], strict=True))}}
+        for arm, one in SUMMARY["arms"].items()
+        if arm in costs
+    }
+    metrics = SUMMARY["metrics"] | {
+        "ms": {"label": "A query", "unit": "ms", "better": "lower", "bounds": (0.0, None), "log": True}
+    }
+    svg = tradeoff({**SUMMARY, "metrics": metrics, "arms": arms}, x="ms")
+    assert {"1,000", "10,000", "100,000"} <= {*texts(svg)}
+
+
 def test_tradeoff_without_points_is_an_error():
     with pytest.raises(ValueError, match="no arm has both 'bleu' and 'wer'; the summary's metrics are wer, delay_ms"):
         tradeoff(SUMMARY, x="bleu")

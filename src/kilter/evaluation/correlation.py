@@ -1,8 +1,9 @@
-"""Do a model's values rise where people's scores do? Spearman's correlation, and what each pair brings to it.
+"""Do a model's values rise where people's scores do? Spearman's and Pearson's correlations, and what each pair brings.
 
 Spearman, "The Proof and Measurement of Association between Two Things", 1904. Ties have the mean of their ranks.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -47,9 +48,35 @@ def spearman_rows(values: Tensor | Any, scores: Tensor | Any) -> Float64[Tensor,
         >>> spearman_rows([0.1, 0.4, 0.3], [1.0, 3.0, 2.0]).mean().item()
         1.0
     """
-    a, b = _standing(values, scores)
-    rho = (a * b).mean()
-    return a * b - rho * (a.square() + b.square()) / 2 + rho
+    return _influence(*_standing(values, scores))
+
+
+def pearson(values: Tensor | Any, scores: Tensor | Any) -> float:
+    """Correlation of the values themselves; 0 where all `values` are the same, since they say nothing about the scores.
+
+    Args:
+        values: `(n,)` of a model; tensor or list.
+        scores: `(n,)` true ones, not all the same.
+
+    Raises:
+        ValueError: see `spearman`.
+
+    Example:
+        >>> round(pearson([1.0, 2.0, 4.0], [1.0, 2.0, 3.0]), 4), pearson([0.5, 0.5, 0.5], [1.0, 3.0, 2.0])
+        (0.982, 0.0)
+    """
+    a, b = _standing(values, scores, of=_from_first)
+    return float((a * b).mean())
+
+
+def pearson_rows(values: Tensor | Any, scores: Tensor | Any) -> Float64[Tensor, "pairs"]:
+    """What each pair brings to `pearson`, for intervals over pairs; see `spearman_rows`.
+
+    Example:
+        >>> round(pearson_rows([1.0, 2.0, 4.0], [1.0, 2.0, 3.0]).mean().item(), 4)
+        0.982
+    """
+    return _influence(*_standing(values, scores, of=_from_first))
 
 
 def ranks(values: Tensor | Any) -> Float64[Tensor, "pairs"]:
@@ -63,8 +90,17 @@ def ranks(values: Tensor | Any) -> Float64[Tensor, "pairs"]:
     return (counts.cumsum(0) - (counts - 1) / 2).to(torch.float64)[place]
 
 
-def _standing(values: Any, scores: Any) -> tuple[Tensor, Tensor]:
-    """Both as ranks with mean 0 and variance 1; all 0 for values that are all the same."""
+def _influence(a: Tensor, b: Tensor) -> Tensor:
+    rho = (a * b).mean()
+    return a * b - rho * (a.square() + b.square()) / 2 + rho
+
+
+def _from_first(values: Tensor) -> Tensor:
+    return values - values[0]  # all 0 where all are the same, which a mean of them need not be
+
+
+def _standing(values: Any, scores: Any, of: Callable[[Tensor], Tensor] = ranks) -> tuple[Tensor, Tensor]:
+    """Both, or their ranks, with mean 0 and variance 1; all 0 for values that are all the same."""
     given, true = _numbers("values", values), _numbers("scores", scores)
     if given.shape != true.shape:
         raise ValueError(f"scores must be one for each of {len(given)} pairs, got {len(true)}")
@@ -72,7 +108,7 @@ def _standing(values: Any, scores: Any) -> tuple[Tensor, Tensor]:
         raise ValueError(f"scores: a correlation needs two pairs or more, got {len(given)}")
     if (true == true[0]).all():
         raise ValueError(f"scores are all {true[0]:g}, so that nothing can follow them; give pairs that differ")
-    a, b = (one - one.mean() for one in (ranks(given), ranks(true).to(given.device)))
+    a, b = (one - one.mean() for one in (of(given), of(true).to(given.device)))
     return a / a.square().mean().sqrt().clamp(min=1e-300), b / b.square().mean().sqrt()
 
 

@@ -36,7 +36,8 @@ def load_sentences(kind: Literal["SentenceTransformer", "CrossEncoder"], name: s
 
     with reading(name, f"a {kind} of sentence-transformers"):
         lenient = {"ignore_mismatched_sizes": True}  # and told below, by name
-        found: Any = getattr(library, kind)(str(name), device=device, model_kwargs=lenient)
+        ours = {"trust_remote_code": True} if _needs_ours_alone(name) else {}
+        found: Any = getattr(library, kind)(str(name), device=device, model_kwargs=lenient, **ours)
         place = _transformer(name)
         inner = next((one for one in found.modules() if isinstance(one, PreTrainedModel)), None)
         if inner is not None and place is not None and not hasattr(inner, "peft_config"):
@@ -44,6 +45,18 @@ def load_sentences(kind: Literal["SentenceTransformer", "CrossEncoder"], name: s
             names: Any = type(inner).from_pretrained(place, output_loading_info=True, **asked)  # and no numbers
             check_whole(name, inner, names[1], unused=() if kind == "CrossEncoder" else _POOLER)
     return found
+
+
+def _needs_ours_alone(name: str | PathLike[str]) -> bool:
+    """Whether a model in a folder has modules of kilter, and no code of anybody else's would be run to load it."""
+    place = folder_of(name)
+    if place is None or not (place / "modules.json").is_file():
+        return False
+    kinds = [one["type"].partition(".")[0] for one in json.loads((place / "modules.json").read_text(encoding="utf-8"))]
+    if "kilter" not in kinds or {*kinds} - {"kilter", "sentence_transformers"}:
+        return False
+    config = (_transformer(name) or place) / "config.json"
+    return not config.is_file() or "auto_map" not in json.loads(config.read_text(encoding="utf-8"))
 
 
 def _transformer(name: str | PathLike[str]) -> Path | None:

@@ -63,6 +63,13 @@ encoder = SentenceTransformer(folder)  # encode(texts, prompt_name="prefix") or 
 {extra}
 {folder}
 model = load(folder)  # encode(texts, domain=name) of one of {domains}""",
+    "student": """from sentence_transformers import SentenceTransformer
+
+from kilter.embeddings import PairHead
+{extra}
+{folder}
+model = SentenceTransformer(folder{trust})
+head = PairHead.from_pretrained(f"{{folder}}/head")  # head(u, v) scores the vectors of pairs""",
     "encoder": """from sentence_transformers import SentenceTransformer
 {extra}
 {folder}
@@ -163,6 +170,8 @@ def how_to_load(folder: Path) -> str:
         found = "ranker"
     elif domains:
         found = "experts"
+    elif (folder / "head" / "head.safetensors").exists():
+        found = "student"
     elif (folder / "modules.json").exists():
         found = "encoder"
     elif kind.endswith("ForCTC"):
@@ -171,6 +180,9 @@ def how_to_load(folder: Path) -> str:
         found = "seq2seq" if config.get("is_encoder_decoder") else "causal"
     extra = "\nimport kilter.models.small_speech  # makes the small network known\n" if "SmallSpeech" in kind else ""
     return LOAD[found].format(folder=FOLDER, extra=extra, domains=", ".join(f'"{one}"' for one in domains))
+    modules = (folder / "modules.json").read_text(encoding="utf-8") if found == "student" else ""
+    trust = ", trust_remote_code=True" if '"kilter.' in modules else ""  # of kilter, where it is installed
+    return LOAD[found].format(folder=FOLDER, extra=extra, trust=trust)
 
 
 def base_name(base: str) -> str:

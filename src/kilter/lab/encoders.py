@@ -16,7 +16,7 @@ from kilter.core.objective import Objective
 from kilter.hosts.sentence_transformers import as_st_loss
 from kilter.lab.files import full_disk_said
 from kilter.lab.recipe import Advance
-from kilter.lab.training import arguments, fit
+from kilter.lab.training import arguments, fit, last_whole
 
 
 def train_encoder(
@@ -65,6 +65,8 @@ def train_encoder(
     if by_name:
         trainer.data_collator = loss.by_name(trainer.data_collator)
     fit(trainer, advance, callbacks=callbacks, sampler=_batches(sampler, seed) if sampler else batches)
+    if not trainer.state.global_step and isinstance(objective, Objective) and objective.state_dict():
+        loss.load_objective(last_whole(folder))  # killed after its last step, so that nothing was left to train
     if max_tokens is not None:
         encoder.max_seq_length = limit
     return encoder.eval()

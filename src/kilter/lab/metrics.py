@@ -27,6 +27,8 @@ class Metric:
     digits: int = 2
     bounds: tuple[float | None, float | None] = (None, None)
     """the least and the most it can be by nature: intervals end there"""
+    log: bool = False
+    """it differs by orders of magnitude: an axis across is logarithmic"""
 
 
 @runtime_checkable

@@ -25,7 +25,7 @@ def tradeoff(summary: Mapping[str, Any], x: str = "delay_ms", y: str = "wer") ->
 
     The baseline is a square with guide lines, methods are discs, arms shown for context are hollow diamonds. Arms
     of one series are joined in the order of their strengths and labelled by them, the first by its whole name. Where
-    names find no room beside their points they stand beside the plot.
+    names find no room beside their points they stand beside the plot. An `x` that is `log` has a logarithmic axis.
     """
     metrics = summary["metrics"]
     arms = {
@@ -59,6 +59,8 @@ def _plane(
     axes.grid(True)
     axes.margins(x=0.08 if beside else 0.32, y=0.2)
     axes.set(xlabel=_axis_label(metrics[x]), ylabel=_axis_label(metrics[y]))
+    if metrics[x].get("log"):
+        _log(axes)
     entries, notes = _draw_arms(axes, summary, arms, x, y, beside)
     heights = [arm["metrics"][y]["mean"] for arm in arms.values()]
     if min(heights) >= 0:  # a rate does not go below nought, and a wide interval may leave the plot
@@ -75,6 +77,15 @@ def _plane(
     plot, point = axes.bbox, fig.dpi / 72
     key.draw(fig, plot.x1 / point + 14, (plot.y0 + plot.y1) / 2 / point + key.height / 2)
     return fig, True
+
+
+def _log(axes: "Axes") -> None:
+    """The axis across logarithmic, with ticks at 1, 10, 100, … in words of our own."""
+    from matplotlib.ticker import FuncFormatter, NullLocator
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def _draw_arms(
@@ -97,6 +108,8 @@ def _draw_arms(
         middle = []
         for arm in along:
             a, *across = _extent(arm["metrics"][x], metrics[x])
+            if metrics[x].get("log"):  # which has no place for an interval that reaches down to 0
+                across[0] = max(across[0], a / 10)
             b, *up = _extent(arm["metrics"][y], metrics[y])
             middle.append((a, b))
             if role == "baseline":

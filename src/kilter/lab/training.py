@@ -140,7 +140,7 @@ def _weights(model: Any, folder: str) -> Any:
     """Of a checkpoint, as the model's own library loads it."""
     if hasattr(type(model), "from_pretrained"):
         return type(model).from_pretrained(folder, dtype=torch.float32).state_dict()
-    return type(model)(folder, device="cpu").state_dict()
+    return type(model)(folder, device="cpu", trust_remote_code=True).state_dict()  # ours alone, as we wrote it
 
 
 class Keeper(TrainerCallback):
