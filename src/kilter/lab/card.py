@@ -179,10 +179,10 @@ def how_to_load(folder: Path) -> str:
     else:
         found = "seq2seq" if config.get("is_encoder_decoder") else "causal"
     extra = "\nimport kilter.models.small_speech  # makes the small network known\n" if "SmallSpeech" in kind else ""
-    return LOAD[found].format(folder=FOLDER, extra=extra, domains=", ".join(f'"{one}"' for one in domains))
+    named = ", ".join(f'"{one}"' for one in domains)
     modules = (folder / "modules.json").read_text(encoding="utf-8") if found == "student" else ""
     trust = ", trust_remote_code=True" if '"kilter.' in modules else ""  # of kilter, where it is installed
-    return LOAD[found].format(folder=FOLDER, extra=extra, trust=trust)
+    return LOAD[found].format(folder=FOLDER, extra=extra, trust=trust, domains=named)
 
 
 def base_name(base: str) -> str:
