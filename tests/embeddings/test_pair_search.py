@@ -335,7 +335,7 @@ def test_no_queries_find_nothing() -> None:
 def test_arrays_are_taken_as_they_are() -> None:
     np = pytest.importorskip("numpy")
     array = drawn(30).numpy()
-    array.flags.writeable = False
+    array.setflags(write=False)
     index = PairSearch.build(array)
     assert np.shares_memory(index.vectors.numpy(), array)
     assert torch.equal(index.search(array[:3], 4).rows, PairSearch.build(drawn(30)).search(drawn(30)[:3], 4).rows)
