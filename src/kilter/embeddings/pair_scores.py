@@ -11,8 +11,10 @@ from torch import Tensor
 from kilter.core.checks import finite, whole
 from kilter.embeddings.pair_head import PairHead
 
-_NUMBERS = 1 << 22
-"""Of vectors and scores of one chunk; they should fit the processor's cache."""
+_NUMBERS = 1 << 21
+"""Scores of one chunk; they should fit the processor's cache."""
+_ROWS = 1 << 17
+"""Stored vectors of one chunk, at most."""
 _LOOSE = {"highest": 0.0, "high": 2.0**-9, "medium": 2.0**-6}
 """Relative error of a product under torch's precisions of matrix products in float32."""
 _LIKELY = 8
@@ -33,9 +35,10 @@ class DotScores:
     def __init__(self, dim: int, longest: float) -> None:
         self.dim, self.longest = dim, longest
 
-    def rows(self, u: Tensor) -> int:
-        """Stored vectors at once."""
-        return max(1, _NUMBERS // (u.shape[1] + len(u)))
+    def rows(self, u: Tensor, *, copied: bool) -> int:
+        """Stored vectors at once; fewer where they have to be copied to another device or precision."""
+        most = min(_ROWS, _NUMBERS // max(1, len(u)))
+        return max(1, min(most, 4 * _NUMBERS // self.dim) if copied else most)
 
     def rounded(self, u: Float[Tensor, "q dim"], v: Float[Tensor, "n dim"]) -> Float[Tensor, "q n"]:
         """Scores of all pairs."""
@@ -69,10 +72,6 @@ class HeadScores(DotScores):
         super().__init__(head.dim, longest)
         self.head, self.output = head, output
         self._double = deepcopy(head).cpu().double()
-
-    def rows(self, u: Tensor) -> int:
-        """Stored vectors at once."""
-        return max(1, _NUMBERS // (u.shape[1] + len(u) * self.head.outputs))
 
     def rounded(self, u: Float[Tensor, "q dim"], v: Float[Tensor, "n dim"]) -> Float[Tensor, "q n"]:
         """Scores of all pairs."""

@@ -192,7 +192,8 @@ class PairSearch:
         parts = u.split(self._scores.queries)
         tops = [TopRows(len(part), k, dtype) for part in parts]
         margins = self._margins(u).split(self._scores.queries)
-        size = self._scores.rows(parts[0])
+        copied = dtype != self.vectors.dtype or self.device.type != "cpu"
+        size = self._scores.rows(parts[0], copied=copied)
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             for start in range(0, len(self), size):
                 v = self.vectors[start : start + size].to(device=self.device, dtype=dtype)

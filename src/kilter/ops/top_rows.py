@@ -53,9 +53,13 @@ class TopRows:
             margin: how far a rounded score may be from the exact one, for each query.
             exact: asked for the rows that may be among the best.
         """
-        query, row = self._hopeful(rounded, margin.to(rounded)).cpu().unbind(1)
-        if not len(row):
+        margin = margin.to(rounded)
+        least = self.scores[:, -1].to(rounded) - margin
+        asking = (rounded.amax(1) >= least).nonzero().flatten()  # of most chunks few queries find anything
+        if not len(asking):
             return
+        query, row = self._hopeful(rounded[asking], least[asking], margin[asking]).cpu().unbind(1)
+        query = asking.cpu()[query]
         count, k = self.scores.shape
         row = row + start
         scores = torch.cat([self.scores.flatten(), exact(query, row).to(self.scores)])
@@ -67,15 +71,11 @@ class TopRows:
         best = order[torch.cat([ends.new_zeros(1), ends[:-1]])[:, None] + torch.arange(k)]
         self.scores, self.rows = scores[best], rows[best]
 
-    def _hopeful(self, rounded: Tensor, margin: Tensor) -> Tensor:
+    def _hopeful(self, rounded: Tensor, least: Tensor, margin: Tensor) -> Tensor:
         """Queries and places of what may be among the best, in order."""
-        least = self.scores[:, -1].to(rounded) - margin
-        count, k = self.scores.shape
-        query = (rounded.amax(1) >= least).nonzero().flatten()  # of most chunks few queries find anything
-        rounded, least, margin = rounded[query], least[query], margin[query]
+        count, k = len(rounded), self.scores.shape[1]
         if k < rounded.shape[1] and (
             least.isinf().any() or (rounded >= least[:, None]).count_nonzero() > _MANY * count * k
         ):
             least = torch.maximum(least, rounded.topk(k, dim=1, sorted=False).values.amin(1) - 2 * margin)
-        found = (rounded >= least[:, None]).nonzero()
-        return torch.stack([query[found[:, 0]], found[:, 1]], 1)
+        return (rounded >= least[:, None]).nonzero()
