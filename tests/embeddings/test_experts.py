@@ -209,7 +209,7 @@ def test_routers_learn_the_domain_and_then_choose_it() -> None:
         optimiser.zero_grad()
         with router_logits(model) as kept:
             model(input_ids=ids, domain=domain)
-        loss = router_loss(torch.stack(kept), domain)
+        loss = router_loss(torch.stack([logits for logits, _ in kept]), domain)
         loss.backward()
         optimiser.step()
     assert loss < 0.1

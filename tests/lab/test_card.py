@@ -19,6 +19,10 @@ KINDS = {
     "AutoModelForSeq2SeqLM": ({"architectures": ["MarianMTModel"], "is_encoder_decoder": True}, ()),
     "AutoModelForCausalLM": ({"architectures": ["GPT2LMHeadModel"]}, ()),
     "RankGenScorer": ({"architectures": ["BertModel"]}, ("rankgen.json", "modules.json")),
+    "kilter.hosts.sentence_transformers": (
+        {"architectures": ["BertModelWithExperts"], "kilter_experts": {"domains": ["med", "law"]}},
+        ("modules.json",),
+    ),
     "SentenceTransformer": ({"architectures": ["BertModel"]}, ("modules.json",)),
 }
 

@@ -62,6 +62,21 @@ def test_verdicts(delays: list[float], errors: list[float], verdict: str, tmp_pa
     assert found.items() >= CLAIM.key.items()
 
 
+@pytest.mark.parametrize(
+    ("delays", "verdict"),
+    [
+        ([10, 20, 15, 12, 18], "holds"),
+        ([10, 20, 15], "holds in direction"),  # too few seeds
+        ([-20, 320, 90, 10, 200], "not seen here"),  # it may be further behind
+        ([250, 260, 255, 252, 258], "contradicted"),
+    ],
+)
+def test_what_is_no_more_than_so_far_behind_counts_as_equal(delays: list[float], verdict: str, tmp_path: Path) -> None:
+    found = judge(Claim("delay_ms", "lower", "ctc", "awp", by=-150.0), two(tmp_path, delays, [0.0] * len(delays)))
+    assert found is not None
+    assert (found["verdict"], found["claim"]) == (verdict, "awp is no more than 150 ms behind ctc at delay")
+
+
 def test_differences_are_paired_by_seed(tmp_path: Path) -> None:
     delays = [-200.0, -210.0, -190.0, -205.0, -195.0]
     found = two(tmp_path, delays, [0.0] * 5).difference("awp", "delay_ms")

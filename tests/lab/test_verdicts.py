@@ -57,3 +57,11 @@ def test_sizes_and_guards_stand_in_the_sentence() -> None:
     assert sentence(claim, METRICS, LABELS) == (
         "Ranker against both, best of the samples, has at least 1.5 times the distinct 4-grams of nucleus sampling"
     )
+
+
+@pytest.mark.parametrize(("by", "said"), [(-1.0, "1 point"), (-0.5, "0.5 points")])
+def test_what_is_to_be_equal_may_be_so_far_behind(by: float, said: str) -> None:
+    found = sentence(Claim("distinct", "higher", "ctc", "awp", by=by), METRICS, LABELS)
+    assert found == (
+        f"AWP 1.5 falling to 0 is no more than {said} behind CTC only, the same extra steps, at distinct 4-grams"
+    )

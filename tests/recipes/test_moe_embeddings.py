@@ -103,7 +103,7 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(smoke: Path, tmp_path: P
 
     def until(advance: Any) -> Any:
         def told(done: int, *rest: Any) -> None:
-            if done == 3:
+            if done == 2:
                 raise Killed
             advance(done, *rest)
 

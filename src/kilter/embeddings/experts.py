@@ -144,10 +144,10 @@ def router_loss(logits: Float[Tensor, "layers batch experts"], domain: Int[Tenso
 
     $$\mathcal L = -\frac1{LB} \sum_\ell \sum_i \log \mathrm{softmax}\big(g_\ell(x_i)\big)_{r_i}$$
 
-    Of every layer by itself, because each chooses by itself; the release takes the mean of the logits over layers first,
-    by which a layer may stay wrong where others are right.
+    Of every layer by itself, because each chooses by itself; the release takes the mean of the logits over layers
+    first, by which a layer may stay wrong where others are right.
 
-    `kilter.hosts.experts.RouterLoss` adds it to a loss of sentence-transformers.
+    `kilter.hosts.expert_sentences.RouterLoss` adds it to a loss of sentence-transformers.
 
     Args:
         logits: of every layer's router; `kilter.hosts.experts.router_logits` collects them.

@@ -8,12 +8,16 @@ the classes of its model, resumes it.
 import inspect
 from typing import Any
 
+import torch
 from sentence_transformers.base.modules import Transformer
+from torch import Tensor, nn
 from transformers import PretrainedConfig
 
+from kilter.core.options import at_least
 from kilter.hosts.expert_blocks import Plan
 from kilter.hosts.expert_models import load_config, load_encoder
 from kilter.hosts.expert_texts import number_of, to_front, token_of
+from kilter.hosts.experts import router_logits
 from kilter.ops.experts import UNKNOWN
 
 
@@ -43,7 +47,7 @@ class ExpertsTransformer(Transformer):
             kwargs["processing_kwargs"] = processing_kwargs
         features = super().preprocess(inputs, prompt=prompt, **kwargs)
         padding = getattr(self.tokenizer, "pad_token_id", None) or 0
-        return to_front(plan, features, number, padding)
+        return to_front(plan, dict(features), number, padding)
 
     def take_signature(self) -> None:
         """Know the arguments of the encoder, whose class may have changed."""
@@ -59,6 +63,38 @@ class ExpertsTransformer(Transformer):
 
     def _load_model(self, model_name_or_path: str, task: Any, config: Any, *rest: Any, **model_kwargs: Any) -> Any:
         return load_encoder(model_name_or_path, config, **_own(model_kwargs))
+
+
+class RouterLoss(nn.Module):
+    """A loss of sentence-transformers, and beside it what teaches the routers of its model each text's domain.
+
+        loss = RouterLoss(losses.MultipleNegativesRankingLoss(model), weight=0.1)
+
+    Args:
+        loss: of the library's kind, `as_st_loss(…)` among them, without GradCache, whose first pass has no gradient.
+        weight: of the router's loss.
+
+    Raises:
+        ValueError: a weight out of range; in training, a model without routers, or texts without a domain.
+    """
+
+    def __init__(self, loss: nn.Module, *, weight: float = 1.0) -> None:
+        super().__init__()
+        at_least("weight", weight, 0)
+        self.loss = loss
+        self.weight = weight
+
+    def forward(self, sentence_features: Any, labels: Tensor | None = None) -> dict[str, Tensor]:
+        """The parts of the loss, and `router`."""
+        with router_logits(self.loss.model) as kept:  # type: ignore[arg-type]
+            found = self.loss(sentence_features, labels)
+        if self.training and not all(logits.requires_grad for logits, _ in kept):
+            raise ValueError("loss runs its model without gradient first (GradCache); give it without mini-batches")
+        logits, domain = (torch.cat(parts) for parts in zip(*kept, strict=True))
+        if not (domain != UNKNOWN).any():
+            raise ValueError("no text of the batch says its domain, and routers learn from that; give args.prompts")
+        taught = nn.functional.cross_entropy(logits, domain, ignore_index=UNKNOWN)
+        return {**(found if isinstance(found, dict) else {"loss": found}), "router": self.weight * taught}
 
 
 def _own(how: dict[str, Any]) -> dict[str, Any]:

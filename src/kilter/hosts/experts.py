@@ -234,8 +234,8 @@ def _forget(tokenizer: Any, plan: Plan) -> None:
 
 
 @contextmanager
-def router_logits(model: nn.Module) -> Iterator[list[Tensor]]:
-    """Logits `(rows, experts)` of the routers that run inside, layer by layer, for the router's loss.
+def router_logits(model: nn.Module) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """Logits `(rows, experts)` of the routers that run inside, layer by layer, each with its rows' domains.
 
     Raises:
         ValueError: the model has no routers.

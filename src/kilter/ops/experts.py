@@ -61,7 +61,7 @@ class Assignment:
         self.count = count
         self.domain: Tensor | None = None
         self.mask: Tensor | None = None
-        self.kept: list[Tensor] | None = None
+        self.kept: list[tuple[Tensor, Tensor]] | None = None
         self._groups: Groups | None = None
 
     @contextmanager
@@ -75,8 +75,8 @@ class Assignment:
             self.domain, self.mask, self._groups = before
 
     @contextmanager
-    def keeping(self) -> Iterator[list[Tensor]]:
-        """Logits `(rows, experts)` of every router that runs inside, layer by layer."""
+    def keeping(self) -> Iterator[list[tuple[Tensor, Tensor]]]:
+        """Logits `(rows, experts)` of every router that runs inside, layer by layer, each with its rows' domains."""
         before, self.kept = self.kept, []
         try:
             yield self.kept
@@ -205,7 +205,7 @@ class Experts(nn.Module):
             mean = (x.to(wide) * weights).sum(1) / weights.sum(1).clamp(min=1)
             logits = nn.functional.linear(mean, self.router.weight.to(wide))
         if self.assignment.kept is not None:
-            self.assignment.kept.append(logits)
+            self.assignment.kept.append((logits, domain))
         return logits
 
     def _switched(self, x: Tensor, expert: Tensor, *, new: bool = False) -> Tensor:

@@ -58,8 +58,8 @@ class Corpus:
     @classmethod
     def from_plain(cls, kept: Mapping[str, Any], provenance: "Provenance") -> "Corpus":
         """What `plain` gave."""
-        parts = ({domain: [(a, b) for a, b in some] for domain, some in kept[one].items()} for one in _PARTS)
-        return cls(*parts, provenance, kept["notes"])
+        parts: Any = {part: {one: [(a, b) for a, b in kept[part][one]] for one in kept[part]} for part in _PARTS}
+        return cls(**parts, provenance=provenance, notes=kept["notes"])
 
 
 def distinct(pairs: Iterable[Pair], known: Iterable[str] = ()) -> list[Pair]:

@@ -57,9 +57,9 @@ def judge(corpus: Corpus, encode: Encode) -> tuple[Judged, dict[str, Any]]:
         same = corpus.dev[domain] == pairs
         chosen = judged[domain] if same else Scored.of(corpus.dev[domain], domain, encode)
         thresholds[domain] = f1_max(*chosen.labelled()).threshold
-    sides = (torch.cat([getattr(one, side) for one in judged.values()]) for side in ("first", "second"))
+    first, second = (torch.cat([getattr(one, side) for one in judged.values()]) for side in ("first", "second"))
     names = [domain for domain, one in judged.items() for _ in one.pairs]
-    ranked = within_domain_retrieval(*sides, names).domains
+    ranked = within_domain_retrieval(first, second, names).domains
     rows = [row for domain, found in judged.items() for row in _rows(domain, found, ranked[domain], thresholds[domain])]
     scores, labels = (torch.cat(some) for some in zip(*(one.labelled() for one in judged.values()), strict=True))
     swept = {"f1_max": 100 * f1_max(scores, labels).f1, "auc": 100 * roc_auc(scores, labels)}
