@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kilter.core.errors import suggest
 from kilter.data.assets import ASSETS, Located, locate
-from kilter.data.text_rows import Columns, read_rows, text_in
+from kilter.data.text_rows import Columns, pair_in, read_rows
 
 COLUMNS: Columns = {
     "source": ("source", "foreign", "sentence1", "text1", "anchor", "non_english", "src"),
@@ -41,19 +41,13 @@ def read_pairs(source: str) -> list[tuple[str, str]]:
     """
     found: dict[tuple[str, str], str] = {}
     for where, row in read_rows(source, COLUMNS, what="translations"):
-        pair = _pair(row, where)
+        pair = pair_in(row, COLUMNS, where)
         if pair in found:
             raise ValueError(
                 f"{where}: the pair stands already in {found[pair]}, and retrieval cannot tell the two; keep one"
             )
         found[pair] = where
     return [*found]
-
-
-def _pair(row: dict[str, object], where: str) -> tuple[str, str]:
-    known = {name for names in COLUMNS.values() for name in names}
-    first, second = ((name,) for name in row) if len(row) == 2 and not known & {*row} else COLUMNS.values()
-    return text_in(row, first, where), text_in(row, second, where)
 
 
 def locate_tatoeba() -> Located:

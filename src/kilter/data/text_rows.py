@@ -73,6 +73,29 @@ def text_in(row: Mapping[str, Any], names: Sequence[str], where: str) -> str:
     return text.strip()
 
 
+def pair_in(row: Mapping[str, Any], columns: Columns, where: str) -> tuple[str, str]:
+    """The two texts of a row, which are its two columns whatever their names, where it has no others.
+
+    Args:
+        row: One of `read_rows`.
+        columns: The two that are wanted, and their other names.
+        where: What errors call the row.
+
+    Raises:
+        ValueError: There is no such column, or what stands in it is no text, or empty.
+
+    Example:
+        >>> wanted = {"source": ("source",), "target": ("target", "english")}
+        >>> pair_in({"id": 7, "source": "Regen", "english": "rain"}, wanted, "line 1")
+        ('Regen', 'rain')
+        >>> pair_in({"de": "Regen", "en": "rain"}, wanted, "line 1")
+        ('Regen', 'rain')
+    """
+    known = {name for names in columns.values() for name in names}
+    first, second = ((name,) for name in row) if len(row) == 2 and not known & {*row} else columns.values()
+    return text_in(row, first, where), text_in(row, second, where)
+
+
 def _rows(source: str, columns: Columns, what: str, plain: str) -> Iterator[tuple[str, dict[str, Any]]]:
     known = (*(sources.LINES if plain else ()), *tables.SUFFIXES)
     suffix, said = Path(source).suffix.lower(), printable(source)

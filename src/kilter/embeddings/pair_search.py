@@ -146,7 +146,7 @@ class PairSearch:
             ValueError: no vectors, NaN or infinity among them, a vector of zeros that has no direction, another number
                 of texts, a head for another width, or options that do not go together.
         """
-        if hasattr(encoder_or_vectors, "encode"):
+        if hasattr(encoder_or_vectors, "encode") and not isinstance(encoder_or_vectors, str):
             if encoder is not None:
                 raise ValueError(
                     "encoder: is for the queries where vectors are given; the first argument is one already"
