@@ -193,8 +193,10 @@ FINE = {
     ("embeddings.context_prediction_loss", "language", "too large"),
     ("embeddings.context_prediction_loss", "bank_language", "too large"),
     ("embeddings.context_prediction_loss", "bank_language", "negative"),
+    ("embeddings.DistilledSentenceEmbedding", "labels", "dtype"),
+    ("embeddings.pair_distillation_loss", "labels", "dtype"),
 }
-"""What is not wrong: the function knows no vocabulary, no number of frames."""
+"""What is not wrong: the function knows no vocabulary, no number of frames; labels may be whole or not."""
 
 
 @pytest.mark.parametrize(("label", "name", "how", "value"), BAD)

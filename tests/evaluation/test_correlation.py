@@ -15,7 +15,7 @@ def both(count: int = 300, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
 def test_pearson_is_scipys(scale: float) -> None:
     x, y = both()
-    assert pearson(scale * x - 7 * scale, y) == pytest.approx(stats.pearsonr(x, y).statistic, abs=1e-9)
+    assert pearson(scale * x - 7 * scale, y) == pytest.approx(stats.pearsonr(x, y)[0], abs=1e-9)
 
 
 def test_values_that_are_all_the_same_say_nothing() -> None:
@@ -26,6 +26,6 @@ def test_values_that_are_all_the_same_say_nothing() -> None:
 
 def test_the_rows_have_the_correlation_as_mean_and_its_error_as_spread() -> None:
     x, y = both(4000)
-    rows, rho = pearson_rows(x, y), stats.pearsonr(x, y).statistic
+    rows, rho = pearson_rows(x, y), stats.pearsonr(x, y)[0]
     assert float(rows.mean()) == pytest.approx(rho, abs=1e-9)
     assert float(rows.std()) == pytest.approx(1 - rho**2, rel=0.1)  # of a bivariate normal

@@ -47,9 +47,9 @@ class DistilledPairsRecipe(SentencePairs):
         "full": {
             "arms": _ALL,
             "student": "minilm-3",
-            "pairs": 1200,
-            "test_pairs": 1000,
-            "epochs": 2.0,
+            "pairs": 800,
+            "test_pairs": 800,
+            "epochs": 1.5,
             "teacher_epochs": 2.0,
             "seeds": 3,
             "jobs": 2,

@@ -48,7 +48,7 @@ class Part:
         if name is not None and name not in classes:
             known = f"there are {', '.join(classes)}" if classes else "the pairs have scores"
             raise ValueError(f"index_class={name}: no class is called so; {known}")
-        if self.kind != "multiclass":
+        if len(classes) < 3:
             return None
         return classes.index(name or (_SOUGHT if _SOUGHT in classes else classes[-1]))
 

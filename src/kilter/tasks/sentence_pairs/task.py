@@ -68,7 +68,7 @@ class SentencePairs(Tuning):
     """of the student, AdamW, after a tenth of the steps falling to 0 (published: 2e-5)"""
     head_rate: Annotated[float | None, above(0)] = 1e-3
     """of the student's head, which begins from nothing; None for that of the encoder, as published"""
-    teacher_rate: Annotated[float, above(0)] = 1e-4
+    teacher_rate: Annotated[float, above(0)] = 2e-4
     """of a teacher that is trained (published: 2e-5)"""
     max_tokens: Annotated[int, at_least(4)] = 128
     """tokens of a sentence, and for the teacher of a pair; longer ones are cut (published: 128)"""

@@ -129,7 +129,8 @@ def reader_of(teacher: "CrossEncoder", part: "Part", name: str) -> "Callable[[Te
     Raises:
         ValueError: it has another number of outputs, or tells other classes.
     """
-    there, classes = int(teacher.config.num_labels), part.train.classes
+    settings: Any = teacher.config
+    there, classes = int(settings.num_labels), part.train.classes
     if there == part.outputs == 1:
         return lambda logits: logits.reshape(-1)
     if classes is None or there != len(classes):
@@ -137,7 +138,7 @@ def reader_of(teacher: "CrossEncoder", part: "Part", name: str) -> "Callable[[Te
         raise ValueError(
             f"--teacher {name}: has {there} outputs, and the data ask for {wanted}; give a teacher of them"
         )
-    order = _order({int(place): said for place, said in (teacher.config.id2label or {}).items()}, classes, name)
+    order = _order({int(place): said for place, said in (settings.id2label or {}).items()}, classes, name)
     if part.kind == "multiclass":
         return lambda logits: logits[:, order]
     return lambda logits: logits[:, order[1]] - logits[:, order[0]]  # of two logits their difference says all

@@ -55,10 +55,10 @@ def prices(
     """
     device = str(teacher.device)
     some = [pairs[row % len(pairs)] for row in range(sizes.read)]
+    texts = [text for pair in some for text in pair]
     work: dict[str, Callable[[], Any]] = {"teacher": lambda: _read(teacher, some)}
     if student is not None:
         encoder, head = student
-        texts = [text for pair in some for text in pair]
         search = _search(encoder, head, texts, sizes.stored)
         query = _vectors(encoder, texts[:1])
         work["encode"] = lambda: _vectors(encoder, texts[:1])

@@ -1,0 +1,127 @@
+"""What a score of a pair costs: the head's matrix beside naive concatenation, and beside a cross-encoder.
+
+    python benchmarks/dse.py [--repeats 9] [--candidates 100000] [--pairs 64] [--json FILE]
+
+`matrix` is one query with many candidates: `PairHead.score_matrix`, and `forward` of as many concatenated pairs, on the
+same vectors, interleaved, medians of CPU time. Peak memory is what one call of each side allocates beyond what was
+there (torch's own CPU allocator events), the result included. `pairs` is a query with --candidates stored vectors by
+the head, the encoding of the query apart, against a cross-encoder of MiniLM's sizes that reads --pairs pairs of 32
+tokens at once; every pair costs it the same. Weights are random, which changes no time. One thread.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+from transformers import BertConfig, BertForSequenceClassification
+
+from kilter.embeddings import PairHead
+
+SIZES = [(384, 4000), (384, 40_000), (1536, 10_000)]
+"""Width of a vector, candidates."""
+WIDTHS = (384, 1536)
+TOKENS = 32
+
+
+def naive(head: PairHead, u: Tensor, v: Tensor) -> Tensor:
+    """Every pair with all its features, in one piece."""
+    return head(u.expand(len(v), -1), v)[None]
+
+
+def peak_bytes(call: Callable[[], object]) -> int:
+    """Largest amount of memory held at once by what `call` allocates."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as prof:
+        call()
+    held = peak = 0
+    for event in sorted(
+        (e for e in prof.profiler.kineto_results.events() if e.name() == "[memory]"), key=lambda e: e.start_ns()
+    ):
+        held += event.nbytes()
+        peak = max(peak, held)
+    return peak
+
+
+def interleaved(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+    """CPU seconds of each call, one after another, the first round apart."""
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(repeats + 1):
+        for name, call in calls.items():
+            start = time.process_time()
+            call()
+            if turn:
+                seconds[name].append(time.process_time() - start)
+    return seconds
+
+
+def matrix(width: int, candidates: int, repeats: int, **options: Any) -> dict[str, Any]:
+    """Ratios of the matrix to naive concatenation at one size."""
+    head = PairHead(width, **options)
+    u, v = torch.randn(1, width), torch.randn(candidates, width)
+    calls = {"naive": lambda: naive(head, u, v), "matrix": lambda: head.score_matrix(u, v)}
+    torch.testing.assert_close(calls["matrix"](), calls["naive"](), rtol=1e-4, atol=1e-4)
+    seconds = interleaved(calls, repeats)
+    ratios = [ours / theirs for ours, theirs in zip(seconds["matrix"], seconds["naive"], strict=True)]
+    peak = {name: peak_bytes(call) for name, call in calls.items()}
+    return {
+        "matrix": {"width": width, "candidates": candidates, **options},
+        "naive_ms": 1e3 * statistics.median(seconds["naive"]),
+        "matrix_over_naive": statistics.median(ratios),
+        "naive_peak_mb": peak["naive"] / 1e6,
+        "matrix_peak_mb": peak["matrix"] / 1e6,
+        "peak_over_naive": peak["matrix"] / peak["naive"],
+    }
+
+
+def pairs(width: int, candidates: int, read: int, repeats: int) -> dict[str, Any]:
+    """Pairs a second by the head and by a cross-encoder of six layers of 384."""
+    sizes = {"num_hidden_layers": 6, "hidden_size": 384, "num_attention_heads": 12, "intermediate_size": 1536}
+    teacher = BertForSequenceClassification(BertConfig(num_labels=1, **sizes)).eval()
+    ids = torch.randint(30_000, (read, TOKENS))
+    head, u, v = PairHead(width), torch.randn(1, width), torch.randn(candidates, width)
+    calls = {"teacher": lambda: teacher(input_ids=ids), "head": lambda: head.score_matrix(u, v)}
+    seconds = {name: statistics.median(values) for name, values in interleaved(calls, repeats).items()}
+    rate = {"teacher": read / seconds["teacher"], "head": candidates / seconds["head"]}
+    return {
+        "pairs": {"width": width, "candidates": candidates},
+        "head_s": seconds["head"],
+        "teacher_s": candidates / rate["teacher"],
+        **{f"{name}_pairs_a_second": value for name, value in rate.items()},
+        "times_faster": rate["head"] / rate["teacher"],
+    }
+
+
+@torch.no_grad()
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--candidates", type=int, default=100_000)
+    parser.add_argument("--pairs", type=int, default=64)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    found: list[dict[str, Any]] = []
+
+    def keep(row: dict[str, Any]) -> None:
+        found.append(row)
+        print(json.dumps(row), flush=True)
+
+    for width, candidates in SIZES:
+        keep(matrix(width, candidates, options.repeats))
+    keep(matrix(*SIZES[0], options.repeats, symmetric=True))
+    keep(matrix(*SIZES[0], options.repeats, features="dot"))
+    for width in WIDTHS:
+        keep(pairs(width, options.candidates, options.pairs, max(3, options.repeats // 3)))
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
