@@ -48,6 +48,9 @@ DRAW: dict[str, Callable[[Generator], Any]] = {
     "centre": lambda g: torch.randn(4, 6, generator=g, dtype=torch.float64),
     "context": lambda g: torch.randn(4, 6, generator=g, dtype=torch.float64),
     "language": lambda g: torch.tensor([0, 1, 1, 0]),
+    "anchor": lambda g: torch.randn(4, 6, generator=g, dtype=torch.float64),
+    "positive": lambda g: torch.randn(4, 6, generator=g, dtype=torch.float64),
+    "domain": lambda g: torch.tensor([0, 1, 1, 0]),
 }
 """One input by name: four sequences, floats in float64."""
 

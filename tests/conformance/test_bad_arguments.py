@@ -62,8 +62,8 @@ for path in sorted(TESTS.glob("*/test_*.py")):
     if "\nARGUMENTS = {" in path.read_text(encoding="utf-8"):
         DRAWN |= importlib.import_module(f"tests.{path.parent.name}.{path.stem}").ARGUMENTS
 
-NOT_HERE = {"RankGenScorer", "Hypothesis"}
-"""Takes a model, see tests/decoding/test_rankgen_scorer.py; is a result."""
+NOT_HERE = {"RankGenScorer", "Hypothesis", "add_experts", "merge_experts"}
+"""Take a model, see tests/decoding/test_rankgen_scorer.py and tests/embeddings/test_experts.py; or is a result."""
 
 SINGULAR = {"targets": "targets?", "hypotheses": "hypothes[ei]s"}
 """How a message may name one of them."""

@@ -31,6 +31,9 @@ SIZE["initializer_range"] = 0.3
 LLAMAS = {**SIZE, "num_key_value_heads": 1, "head_dim": 8, "pad_token_id": 0}
 
 
+ARGUMENTS = {"logits": lambda: torch.zeros(2, 4, 3), "domain": lambda: torch.tensor([0, 1, 1, 0])}
+
+
 def kinds() -> dict[str, Callable[[], Any]]:
     """Of each way to lay out a layer one, with random weights."""
     t = transformers

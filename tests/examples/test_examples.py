@@ -124,3 +124,26 @@ def test_an_encoder_that_is_an_ordinary_one_afterwards(
     )
     assert done.returncode == 0, done.stderr
     assert np.array_equal(np.load(tmp_path / "vectors.npy"), vectors)
+
+
+@pytest.mark.host
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:'pin_memory'")
+@pytest.mark.filterwarnings("ignore:Importing from 'sentence_transformers.losses':DeprecationWarning")
+def test_an_encoder_for_two_domains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    from kilter.hosts.sentence_transformers import load
+    from tests.hosts.small_encoder import folder_of
+
+    for domain in ("med", "law"):
+        rows = "".join(f"the cat sat,the dog sat {word}\n" for word in ("rain", "night", "mat", "it"))
+        (tmp_path / f"{domain}.csv").write_text("anchor,positive\n" + rows)
+    given = [folder_of(tmp_path / "model"), tmp_path / "out", f"med={tmp_path}/med.csv", f"law={tmp_path}/law.csv"]
+    monkeypatch.setattr(sys, "argv", ["domain_experts.py", *map(str, given)])
+    runpy.run_path(str(EXAMPLES / "domain_experts.py"), run_name="__main__")
+    assert "law (1, 16)" in capsys.readouterr().out
+    vectors = load(tmp_path / "out", device="cpu").encode(["the cat"], domain="law")
+    assert vectors.shape == SentenceTransformer(f"{tmp_path}/out-merged", device="cpu").encode(["the cat"]).shape

@@ -78,7 +78,7 @@ class RouterLoss(nn.Module):
         ValueError: a weight out of range; in training, a model without routers, or texts without a domain.
     """
 
-    def __init__(self, loss: nn.Module, *, weight: float = 1.0) -> None:
+    def __init__(self, loss: nn.Module, *, weight: float | int = 1.0) -> None:
         super().__init__()
         at_least("weight", weight, 0)
         self.loss = loss
