@@ -204,3 +204,35 @@ def test_no_fraction_becomes_an_integer_without_a_word(folder: Path, tmp_path: P
     made = trainer(load(folder), Pair(), rows(2, label=[0.0, 1.0, 0.5, 1.0, 0.0, 0.0, 0.0, 0.0]), tmp_path)
     with pytest.raises(ValueError, match=r"row 2 of the label column has 0\.5 for language, an integer"):
         one_batch(made)
+
+
+class Taught(Keeper):
+    def forward(self, u: Any, v: Any, teacher_logits: Any, labels: Any = None) -> LossOutput:
+        return keeps(self, {"u": u, "v": v, "teacher_logits": teacher_logits, "labels": labels})
+
+
+def test_what_takes_several_numbers_of_a_row_has_what_the_others_leave() -> None:
+    """A teacher's logits and the label in one list, without a word of which is which."""
+    from kilter.hosts.st_columns import Columns
+
+    vectors, table = [torch.zeros(2, 3)] * 2, torch.tensor([[0.5, -1.0, 2.0, 1.0], [0.1, 0.2, 0.3, 0.0]])
+    columns = Columns(Taught())
+    assert (columns.vectors, columns.labels) == (("u", "v"), ("teacher_logits", "labels"))
+    for width in (4, 2):
+        given = columns.arguments(["u", "v"], vectors, table[:, -width:])
+        assert_close(given["teacher_logits"], table[:, -width:-1])
+        assert_close(given["labels"], table[:, -1])
+    alone = Columns(Taught(), "teacher_logits").arguments(["u", "v"], vectors, table)
+    assert_close(alone["teacher_logits"], table)
+    assert "labels" not in alone
+    with pytest.raises(ValueError, match="hold 1 numbers; they feed teacher_logits, labels of Taught, so 2 or more"):
+        columns.arguments(["u", "v"], vectors, table[:, 0])
+
+
+def test_columns_by_name_may_hold_lists() -> None:
+    from kilter.hosts.st_columns import ByName, Columns
+
+    row = {"labels": 1, "v": "b", "teacher_logits": [0.5, -1.0], "u": "a"}
+    seen: list[Any] = []
+    ByName(lambda rows: seen.extend(rows) or {}, Columns(Taught()))([row])
+    assert seen == [{"u": "a", "v": "b", "label": [0.5, -1.0, 1]}]

@@ -24,7 +24,7 @@ from kilter.core.files import write_whole
 Features = Literal["concat", "dot"]
 
 _CONFIG, _WEIGHTS = "config.json", "head.safetensors"
-_AT_ONCE = {"cpu": 1 << 20}
+_AT_ONCE = {"cpu": 1 << 19}
 """Numbers held for the pairs that are scored at once: on the CPU what its cache holds."""
 
 
@@ -124,8 +124,8 @@ class PairHead(nn.Module):
         U, V = _alike(U, V)
         with torch.autocast(U.device.type, enabled=False):
             if len(V) < len(U):  # what is fewer is taken with the weights
-                return self._in_blocks(V, U, swapped=True).transpose(0, 1)
-            return self._in_blocks(U, V)
+                return self._in_blocks(V, U, swapped=True)
+            return self._in_blocks(U, V).transpose(0, 1).contiguous()
 
     def prepare(self, V: Float[Tensor, "candidates dim"]) -> Float[Tensor, "candidates dim"]:
         """Vectors to be kept for many calls of `score_matrix`: checked once, in the precision it computes in.
@@ -139,7 +139,7 @@ class PairHead(nn.Module):
         return _alike(V, V)[0].contiguous()
 
     def _in_blocks(self, few: Tensor, many: Tensor, *, swapped: bool = False) -> Tensor:
-        """Scores `(few, many, outputs)`, of so many pairs at once that they stay near the processor."""
+        """Scores `(many, few, outputs)`, of so many pairs at once that they stay near the processor."""
         numbers, weights = self.hidden, 0
         if self.features == "concat":
             numbers, weights = self.dim + self.hidden * (1 + self.symmetric), self.dim * self.hidden
@@ -147,35 +147,36 @@ class PairHead(nn.Module):
         rows = max(1, min(len(many), room // numbers))
         block = max(1, room // (rows * numbers + weights))
         columns = []
-        for part in many.split(rows):
-            hidden = self._products(part) if self.features == "dot" else self._split(part, swapped)
-            columns.append(torch.cat([self._end(*hidden(some)) for some in few.split(block)]))
+        for some in few.split(block):
+            hidden = self._products(some) if self.features == "dot" else self._split(some, swapped)
+            columns.append(torch.cat([self._end(*hidden(part)) for part in many.split(rows)]))
         return torch.cat(columns, 1)
 
-    def _products(self, many: Tensor) -> Callable[[Tensor], list[Tensor]]:
-        """The first layer for the product of each of some vectors with `many`."""
-        return lambda few: [_linear(self.first, (few @ many.mT)[..., None])]
+    def _products(self, few: Tensor) -> Callable[[Tensor], list[Tensor]]:
+        """The first layer `(many, few, hidden)` for products with some vectors."""
+        return lambda many: [_linear(self.first, (many @ few.mT)[..., None])]
 
-    def _split(self, many: Tensor, swapped: bool) -> Callable[[Tensor], list[Tensor]]:
-        """The first layer for each of some vectors with `many`, once for each order that is asked for."""
-        one, other, product, distance = self.first.weight.to(many.dtype).split(self.dim, 1)
+    def _split(self, few: Tensor, swapped: bool) -> Callable[[Tensor], list[Tensor]]:
+        """The first layer `(many, few, hidden)` for pairs with some vectors, once for each order that is asked for."""
+        one, other, product, distance = self.first.weight.to(few.dtype).split(self.dim, 1)
         from_few, from_many = (other, one) if swapped else (one, other)
-        bias = self.first.bias.to(many.dtype)
-        turned = F.linear(many, from_few - from_many) if self.symmetric else None
+        own = F.linear(few, from_few, self.first.bias.to(few.dtype))
+        scaled = torch.addcmul(from_many, product, few[:, None])
 
-        def hidden(few: Tensor) -> list[Tensor]:
-            scaled = (from_many + product * few[:, None]).mT
-            found = torch.baddbmm(F.linear(few, from_few, bias)[:, None], many.expand(len(few), -1, -1), scaled)
-            found.baddbmm_((few[:, None] - many).abs_(), distance.mT.expand(len(few), -1, -1))
-            if turned is None:
+        def hidden(many: Tensor) -> list[Tensor]:
+            apart = (many[:, None] - few).abs_()
+            found = F.linear(many, scaled.flatten(0, 1), own.flatten()).view(-1, self.hidden)
+            found = found.addmm_(apart.flatten(0, 1), distance.mT).view(*apart.shape[:2], self.hidden)
+            if not self.symmetric:
                 return [found]
-            return [found, found + turned + F.linear(few, from_many - from_few)[:, None]]
+            turn = from_few - from_many  # what is added where the two change places
+            return [found, found + F.linear(many, turn)[:, None] - F.linear(few, turn)]
 
         return hidden
 
     def _end(self, *orders: Tensor) -> Tensor:
-        """From what the first layer says of each order to scores."""
-        active = [order.relu() for order in orders]
+        """From what the first layer says of each order, which is used up, to scores."""
+        active = [order.relu_() for order in orders]
         return _linear(self.last, active[0] if len(active) == 1 else (active[0] + active[1]) / 2)
 
     def _check(self, name: str, x: Tensor) -> None:
