@@ -179,6 +179,7 @@ BAD = [
     for name in one.axes
     for how, value in wrong_tensors(one, name)
 ]
+_ANY = ("negative", "too large")
 FINE = {
     # nothing there to compare with
     *((f"speech.{name}", "lengths", "too large") for name in ("trim_tail", "TrimTail")),
@@ -193,6 +194,7 @@ FINE = {
     ("embeddings.context_prediction_loss", "language", "too large"),
     ("embeddings.context_prediction_loss", "bank_language", "too large"),
     ("embeddings.context_prediction_loss", "bank_language", "negative"),
+    *((f"embeddings.{name}", "domain", how) for name in ("DomainContrast", "domain_contrast_loss") for how in _ANY),
 }
 """What is not wrong: the function knows no vocabulary, no number of frames."""
 
