@@ -27,7 +27,7 @@ arguments = SentenceTransformerTrainingArguments(
     num_train_epochs=1,
     per_device_train_batch_size=64,
     learning_rate=2e-5,
-    prompts={domain: model.prompts[domain] for domain in files},  # the second: a data set says its domain by its name
+    prompts={domain: f"[{domain.upper()}] " for domain in files},  # the second: a data set names its domain
     logging_steps=10,
     report_to="none",
 )

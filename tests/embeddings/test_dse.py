@@ -90,7 +90,7 @@ def cases() -> list[Case]:
 ARGUMENTS = {
     **{name: lambda seed=seed: drawn(4, 128, seed=seed).float() for seed, name in enumerate(("u", "v"))},
     "head": lambda: PairHead(128, hidden=8),
-    "logits": lambda: drawn(4, 1).float(),
+    "logits outputs": lambda: drawn(4, 1).float(),
     "teacher_logits": lambda: drawn(4, 2).float(),
     "labels": lambda: torch.tensor([0, 1, 1, 0]),
 }

@@ -31,7 +31,7 @@ SIZE["initializer_range"] = 0.3
 LLAMAS = {**SIZE, "num_key_value_heads": 1, "head_dim": 8, "pad_token_id": 0}
 
 
-ARGUMENTS = {"logits": lambda: torch.zeros(2, 4, 3), "domain": lambda: torch.tensor([0, 1, 1, 0])}
+ARGUMENTS = {"logits experts": lambda: torch.zeros(2, 4, 3), "domain": lambda: torch.tensor([0, 1, 1, 0])}
 
 
 def kinds() -> dict[str, Callable[[], Any]]:

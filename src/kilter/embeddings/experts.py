@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from kilter.core.checks import floating, integer, one_per_row, shaped, within
+from kilter.core.checks import finite, floating, integer, one_per_row, shaped, within
 from kilter.ops.experts import Routing
 
 
@@ -155,7 +155,7 @@ def router_loss(logits: Float[Tensor, "layers batch experts"], domain: Int[Tenso
 
     Raises:
         TypeError: logits that are no floating point, domains that are no integers.
-        ValueError: shapes that do not fit, domains that are none.
+        ValueError: shapes that do not fit, logits that are not finite, domains that are none.
 
     Example:
         >>> router_loss(torch.zeros(2, 3, 4), torch.tensor([0, 3, -1]))  # log(4)
@@ -163,6 +163,7 @@ def router_loss(logits: Float[Tensor, "layers batch experts"], domain: Int[Tenso
     """
     floating("logits", logits)
     shaped("logits", logits, "layers, batch, experts")
+    finite("logits", logits.transpose(0, 1), mend="lower the learning rate")
     integer("domain", domain, "be numbers of domains")
     one_per_row("domain", domain, logits.shape[1], "logits")
     within("domain", domain, -1, logits.shape[2] - 1, f"but there are {logits.shape[2]} experts", row="row")

@@ -13,8 +13,6 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -226,6 +224,9 @@ class PairHead(nn.Module):
               (last): Linear(in_features=512, out_features=1, bias=True)
             )
         """
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
         about, data = Path(folder, _CONFIG).read_bytes(), Path(folder, _WEIGHTS).read_bytes()
         try:
             options = json.loads(about)
@@ -242,6 +243,8 @@ class PairHead(nn.Module):
         return head
 
     def _weights(self) -> bytes:
+        from safetensors.torch import save
+
         return save({name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()})
 
 
