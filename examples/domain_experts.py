@@ -6,12 +6,8 @@ python examples/domain_experts.py MODEL OUT med=med.csv law=law.csv
 import sys
 
 from datasets import DatasetDict, load_dataset
-from sentence_transformers import (
-    SentenceTransformer,
-    SentenceTransformerTrainer,
-    SentenceTransformerTrainingArguments,
-    losses,
-)
+from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
 from kilter.embeddings import add_experts, merge_experts
 
@@ -31,7 +27,7 @@ arguments = SentenceTransformerTrainingArguments(
     logging_steps=10,
     report_to="none",
 )
-loss = losses.MultipleNegativesRankingLoss(model)
+loss = MultipleNegativesRankingLoss(model)
 trainer = SentenceTransformerTrainer(model=model, args=arguments, train_dataset=pairs, loss=loss)
 trainer.train()
 

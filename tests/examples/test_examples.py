@@ -129,7 +129,6 @@ def test_an_encoder_that_is_an_ordinary_one_afterwards(
 @pytest.mark.host
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:'pin_memory'")
-@pytest.mark.filterwarnings("ignore:Importing from 'sentence_transformers.losses':DeprecationWarning")
 def test_an_encoder_for_two_domains(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
