@@ -112,6 +112,7 @@ def with_settings(folder: Path, target: Path, own: dict[str, Any], file: str = "
     return target
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["gpt2", "t5"])
 @pytest.mark.parametrize("decoder", HOW)
 def test_none_of_them_changes_what_is_written(

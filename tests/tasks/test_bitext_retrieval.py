@@ -289,6 +289,7 @@ def weights(done: Path, arm: str) -> bytes:
 
 @pytest.mark.recipe
 @pytest.mark.host
+@pytest.mark.slow
 class TestLevers:
     def test_every_arm_was_judged_and_the_guest_is_kept_with_the_run(self, done: Path) -> None:
         assert {*read_json(done / "summary.json")["arms"]} == {*ARMS}

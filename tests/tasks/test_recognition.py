@@ -171,6 +171,7 @@ def test_settings_of_a_guest_are_checked(kin: None) -> None:
 @pytest.mark.recipe
 @pytest.mark.host
 @pytest.mark.usefixtures("digits", "kin")
+@pytest.mark.slow
 def test_a_run_keeps_what_its_guests_were_made_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def settings() -> dict[str, Any]:
         return yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())["settings"]
