@@ -415,6 +415,15 @@ def test_without_negatives_it_is_the_mean_distance_of_two_views(count: int, grou
     assert_close(objective(views, group=number).loss, whole.sum() / max(counted, 1))
 
 
+def test_without_negatives_half_precision_loses_no_more_than_its_own_rounding() -> None:
+    views = dropped(8, 12, noise=0.05).float()
+    expected = whitened_cse_loss(views, negatives=False)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert_close(whitened_cse_loss(views, negatives=False), expected)
+    half = views.bfloat16()
+    assert_close(whitened_cse_loss(half, negatives=False), whitened_cse_loss(half.float(), negatives=False))
+
+
 def test_two_views_of_a_text_are_worth_what_two_rows_are() -> None:
     """Of one view with every sentence twice, both rows are anchors."""
     views = dropped(6, 6, 2)

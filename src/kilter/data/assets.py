@@ -24,8 +24,6 @@ from kilter.data.download import Unavailable, download
 
 __all__ = ["ASSETS", "Asset", "Located", "Source", "cache_dir", "credits_of", "locate", "new_in_cache", "status"]
 
-"""What a folder may say of itself: of which release and day its files are, and their checksums."""
-
 
 @dataclass(frozen=True)
 class Located:

@@ -11,7 +11,7 @@ from importlib import resources
 from typing import Literal
 
 ABOUT, SUMS = "about.json", "SHA256SUMS"
-"""What an asset that is made on this machine says of itself, and the checksums of its files."""
+"""What a folder may say of itself: of which release and day its files are, and their checksums."""
 
 
 @dataclass(frozen=True)

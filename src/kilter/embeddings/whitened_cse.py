@@ -131,7 +131,9 @@ def _distance(views: Tensor, pairs: list[_Pairs]) -> Float[Tensor, " anchors"]:
     """Mean squared distance of every two unit vectors of each anchor's sentence, out of their number and their sum."""
     together = ~pairs[0].negatives
     count = len(views) * together.sum(1)
-    total = together.to(views.dtype) @ unit(views).sum(0)
+    summed = unit(views).sum(0)
+    with torch.autocast(summed.device.type, enabled=False):  # a difference of squares needs all its digits
+        total = together.to(summed.dtype) @ summed
     return 2 * (count.square() - total.square().sum(-1)) / (count * (count - 1)).clamp(min=1)
 
 
