@@ -145,7 +145,7 @@ def test_own_pairs_leave_a_student_and_an_index_that_is_searched(
     given_one, two = str(smoke / "teachers" / "seed-0" / "stsb" / "model"), {"ignore_mismatched_sizes": True}
     teacher = CrossEncoder(given_one, num_labels=2, device="cpu", model_kwargs=two)
     teacher.save_pretrained(str(tmp_path / "teacher"), create_model_card=False)
-    out, train = tmp_path / "run", own(tmp_path / "own.csv")
+    out, train = tmp_path / "run", own(tmp_path / "own.csv", 80)
     given = [
         "run",
         "dse",
@@ -177,7 +177,7 @@ def test_own_pairs_leave_a_student_and_an_index_that_is_searched(
     capsys.readouterr()
     assert main(["search", str(place / "index"), "--text", "A man is reading a book.", "--k", "3"]) == 0
     found = capsys.readouterr().out
-    assert sum(pair[1] in found for pair in {(None, second) for _, second, _ in pairs(40)}) == 3
+    assert sum(pair[1] in found for pair in {(None, second) for _, second, _ in pairs(80)}) == 3
     train.write_text(train.read_text(encoding="utf-8") + '\n"New.","New too.",same', encoding="utf-8")
     assert main([*given, "--out", str(out)]) == 1
     assert "the data is another now" in capsys.readouterr().err
