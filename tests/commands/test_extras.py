@@ -83,6 +83,7 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
     (folder / "b.csv").write_text("audio,text\ndata/a.wav,A\ndata/b.wav,B\n")
     texts = ["--model", gpt2, "--prompts", folder / "prompts.txt", "--num-beams", 3, "--max-new-tokens", 3]
     both = [f"{name}={folder / 'texts.txt'}" for name in ("en", "de")]
+    texts_of = ["--texts", folder / "texts.txt", "--model", encoder]
     found = [
         ["demo", "--out", folder / "demo"],
         ["list"],
@@ -97,6 +98,7 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
         ["diversity", folder / "a.jsonl"],
         ["embeddings", encoder, "--texts", folder / "texts.txt", "--out", folder / "embeddings"],
         ["calibrate", "--model", encoder, "--texts", *both, "--out", folder / "calibrated"],
+        ["search", folder / "calibrated-index", *texts_of, "--text", "a town"],
         ["report", folder / "made-up"],
         ["compare", folder / "made-up", folder / "made-up"],
         ["fetch", "fsdd"],

@@ -60,6 +60,20 @@ SIGNATURES = {
     "temperature=0.1, both_directions=True, centres_as_negatives=True",
     "kilter.embeddings:ContextPairs": "documents, languages=None, *, window=5, seed=0",
     "kilter.embeddings:LanguageBatches": "languages, batch_size, *, smoothing=0.7, seed=0",
+    "kilter.embeddings:add_experts": "model, domains, *, tokenizer=None, layers='all', routing='enforced', "
+    "domain_tokens=True, top_k=2, compat=False, lora_rank=None",
+    "kilter.embeddings:merge_experts": "model, weights=None, *, tokenizer=None",
+    "kilter.embeddings:DomainContrast": "*, form='mnr_plus', similarity='dot', temperature=1.0, "
+    "learn_temperature=False",
+    "kilter.embeddings:DomainContrast.forward": "self, anchor, positive, domain=None",
+    "kilter.embeddings:PairHead": "dim, outputs=1, *, hidden=512, features='concat', symmetric=False",
+    "kilter.embeddings:PairHead.forward": "self, u, v",
+    "kilter.embeddings:PairHead.score_matrix": "self, U, V",
+    "kilter.embeddings:DistilledSentenceEmbedding": "head, *, distill_weight=0.5, task='binary'",
+    "kilter.embeddings:DistilledSentenceEmbedding.forward": "self, u, v, teacher_logits, labels=None",
+    "kilter.embeddings:PairSearch.search": "self, queries, k=10, *, advance=None",
+    "kilter.embeddings:PairSearch.save": "self, folder, *, encoder=None",
+    "kilter.embeddings:PairSearch.open": "folder, *, head=None, encoder=None, device='cpu'",
     "kilter.embeddings:shuffled_group_whitening": "x, groups, *, permutation=None, method='zca', epsilon=0.0001, "
     "detach=True, generator=None",
     "kilter.embeddings:WhitenedCSE": "dim, *, groups=128, shuffle=True, views='per_view', temperature=0.05, "
