@@ -279,7 +279,7 @@ PAPER = Paper(
     url="https://arxiv.org/abs/1908.05161",
     lever="objective",
     purpose="a cross-encoder's scores of pairs, from vectors that are computed once for each text",
-    names=("DistilledSentenceEmbedding", "PairHead", "pair_distillation_loss"),
+    names=("DistilledSentenceEmbedding", "PairHead", "PairSearch", "pair_distillation_loss"),
     claims=(
         Claim(
             text="pairs are scored by orders of magnitude faster than by the cross-encoder, and nearly as well",
