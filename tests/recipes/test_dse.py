@@ -224,7 +224,7 @@ def test_a_run_killed_at_any_moment_ends_with_the_numbers_of_an_unbroken_one(
     smoke: Path, data: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "killed"
-    command = [sys.executable, "-m", "kilter.cli", *RUN, "--arms", "dse", "--out", str(out)]
+    command = [sys.executable, "-m", "kilter.cli", *RUN, "--arms", "dse", "--save-steps", "2", "--out", str(out)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(data), *sys.path])}
     for moment in (
         "teachers/seed-0/stsb/checkpoints/checkpoint-2",

@@ -91,7 +91,6 @@ class DomainRetrieval(Tuning):
         "pairs": 24,
         "steps": 4,
         "batch_size": 8,
-        "save_steps": 2,
     }
     """sizes of a preset that takes seconds"""
     metrics: ClassVar[Mapping[str, Metric]] = {

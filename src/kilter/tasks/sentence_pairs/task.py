@@ -116,7 +116,6 @@ class SentencePairs(Tuning):
         "hidden": 16,
         "timed_pairs": 4,
         "timed_stored": 100,
-        "save_steps": 2,
     }
     """sizes of a preset that takes seconds"""
     metrics: ClassVar[Mapping[str, Metric]] = figures.METRICS
