@@ -134,6 +134,11 @@ def test_saved_it_is_refused_by_the_library_and_restored_by_us(dense: Any, tmp_p
     file.write_text(json.dumps([*modules, {"idx": 9, "name": "9", "path": "", "type": "others.code.Module"}]))
     with pytest.raises(ValueError, match=r"needs code of others \(others\.code\.Module\)"):
         load(tmp_path / "out")
+    file.write_text(json.dumps(modules))
+    words = tmp_path / "out" / "tokenizer_config.json"
+    words.write_text(json.dumps(json.loads(words.read_text()) | {"auto_map": {"AutoTokenizer": ["own.Own", None]}}))
+    with pytest.raises(ValueError, match=r"needs code of others \(auto_map of tokenizer_config\.json\)"):
+        load(tmp_path / "out")
 
 
 def test_merged_it_is_a_plain_model(dense: Any, tmp_path: Path) -> None:

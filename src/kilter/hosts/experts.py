@@ -19,7 +19,7 @@ from kilter.core.options import one_of, whole
 from kilter.hosts.expert_blocks import Layers, Plan, chosen, mean, sites, uninstall
 from kilter.hosts.expert_models import convert, is_converted, restore_class
 from kilter.hosts.expert_texts import token_of
-from kilter.hosts.loading import Unloadable, folder_of
+from kilter.hosts.loading import Unloadable, code_of_others, folder_of
 from kilter.hosts.sentence_modules import stock
 from kilter.hosts.wrapped import unwrapped
 from kilter.ops.experts import Routing
@@ -259,7 +259,7 @@ def load(name: str | PathLike[str], **how: Any) -> Any:
     ours = "kilter.hosts.expert_sentences.ExpertsTransformer"
     if ours not in kinds:
         raise Unloadable(f"{name}: has no experts; SentenceTransformer({str(name)!r}) loads it")
-    if foreign := [kind for kind in kinds if kind != ours and not kind.startswith("sentence_transformers.")]:
+    if foreign := code_of_others(place):
         raise Unloadable(f"{name}: needs code of others ({', '.join(foreign)}); load it with trust_remote_code=True")
     found = library.SentenceTransformer(str(name), trust_remote_code=True, **how)
     found.trust_remote_code = False  # it was for our own module

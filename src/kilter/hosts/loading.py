@@ -202,6 +202,20 @@ def folder_of(name: str | PathLike[str]) -> Path | None:
     return None
 
 
+def code_of_others(place: Path) -> list[str]:
+    """What a folder of sentence-transformers has run when it is trusted, beside the code of that library and kilter's.
+
+    Args:
+        place: with `modules.json`.
+    """
+    kinds = [one["type"] for one in json.loads((place / "modules.json").read_text(encoding="utf-8"))]
+    mapped = [file for file in sorted(place.rglob("*config*.json")) if "auto_map" in json.loads(file.read_bytes())]
+    return [
+        *(kind for kind in kinds if not kind.startswith(("sentence_transformers.", "kilter."))),
+        *(f"auto_map of {file.relative_to(place)}" for file in mapped),
+    ]
+
+
 def _adapter_keys(name: str | PathLike[str]) -> set[str]:
     """Names of the weights of a LoRA, and of what it has whole, such as a head that was trained with it."""
     return {*map(_bare, import_module("peft.utils").load_peft_weights(str(name), device="cpu"))}

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from kilter.core.decoder import warn
 from kilter.core.errors import extra
-from kilter.hosts.loading import check_whole, folder_of, reading
+from kilter.hosts.loading import check_whole, code_of_others, folder_of, reading
 from kilter.hosts.wrapped import unwrapped
 
 _POOLER = ("pooler.",)
@@ -52,11 +52,8 @@ def _needs_ours_alone(name: str | PathLike[str]) -> bool:
     place = folder_of(name)
     if place is None or not (place / "modules.json").is_file():
         return False
-    kinds = [one["type"].partition(".")[0] for one in json.loads((place / "modules.json").read_text(encoding="utf-8"))]
-    if "kilter" not in kinds or {*kinds} - {"kilter", "sentence_transformers"}:
-        return False
-    config = (_transformer(name) or place) / "config.json"
-    return not config.is_file() or "auto_map" not in json.loads(config.read_text(encoding="utf-8"))
+    kinds = [one["type"] for one in json.loads((place / "modules.json").read_text(encoding="utf-8"))]
+    return any(kind.startswith("kilter.") for kind in kinds) and not code_of_others(place)
 
 
 def _transformer(name: str | PathLike[str]) -> Path | None:
