@@ -152,7 +152,7 @@ def read_labelled_pairs(source: str) -> LabelledPairs:
 
     A column `score` (or `similarity`, `similarity_score`, `relatedness_score`) holds numbers on any scale. A column
     `label` (or `class`, `entailment`, `gold_label`, `is_duplicate`) holds classes: names, true and false, or whole
-    numbers; where one of its numbers is not whole, all are scores. Classes are in the order of their numbers, or
+    numbers; where one of its numbers is not whole, all are scores. A pair that stands there twice counts once, with a warning. Classes are in the order of their numbers, or
     alphabetical; of two names, one that begins with no, not or non is the first. Pairs with the label -1 beside two
     classes or more, which in data sets of the hub says that the judges did not agree, are left out with a warning.
 
@@ -192,7 +192,7 @@ def read_labelled_pairs(source: str) -> LabelledPairs:
 
 def _read(source: str) -> tuple[str, list[tuple[str, str, _Value]]]:
     """The column of the labels, and the rows; all labels are numbers, or all names."""
-    names, column = (*_SCORED, *_CLASSED), ""
+    names, column, again = (*_SCORED, *_CLASSED), "", 0
     found: dict[tuple[str, str], tuple[_Value, str]] = {}
     rows: list[tuple[str, str, _Value]] = []
     for where, row in read_rows(source, {"first": _FIRST, "second": _SECOND, "label": names}, what="labelled pairs"):
@@ -207,7 +207,14 @@ def _read(source: str) -> tuple[str, list[tuple[str, str, _Value]]]:
             )
         if before != value:
             raise ValueError(f"{where}: the pair stands already in {there}, as {_said(before)}; keep one of the two")
-        rows.append((*pair, value))
+        if there == where:
+            rows.append((*pair, value))
+        else:
+            again += 1
+    if again:
+        warnings.warn(
+            f"{printable(source)}: pairs that stand there a second time: {again}; each counts once", stacklevel=3
+        )
     return column, rows
 
 

@@ -43,6 +43,8 @@ def experts_class(base: type[PreTrainedModel]) -> type[PreTrainedModel]:
         ids, rows = routed(Plan.of(self.config), ids, mask, domain, like)
         if ids is not None:
             named["input_ids"] = ids
+        if self.training and Plan.of(self.config).routing == "enforced":
+            self.expert_assignment.heed(rows)
         with self.expert_assignment.of(rows, mask):
             return super(made, self).forward(**named)
 

@@ -87,7 +87,8 @@ def finish(recipe: Recipe, out: Path, data: Provenance, command: str) -> None:
     order = {"baseline": 0, "method": 1, "context": 2}
     done = dict(sorted(done.items(), key=lambda item: order[recipe.describe(item[0]).role]))
     described = {arm: recipe.describe(arm) for arm in done}
-    baseline = next((arm for arm, found in described.items() if found.role == "baseline"), recipe.baseline)
+    first = next((arm for arm in names if arm in done), recipe.baseline)  # where the baseline was not asked for
+    baseline = next((arm for arm, found in described.items() if found.role == "baseline"), first)
     card = yaml.safe_load((out / "recipe.yaml").read_text(encoding="utf-8"))
     figures = Arms(done, recipe.metrics, baseline, recipe.intervals, {arm: one.label for arm, one in described.items()})
     own = recipe.own_data()

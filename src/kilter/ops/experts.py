@@ -4,6 +4,7 @@ Source: L. Hallee et al., 2024 (arXiv 2401.15713), after its sentence-wise switc
 mean of what all experts say; there the release has nothing.
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple, get_args
@@ -63,6 +64,19 @@ class Assignment:
         self.mask: Tensor | None = None
         self.kept: list[tuple[Tensor, Tensor]] | None = None
         self._groups: Groups | None = None
+        self._heeded = count == 1
+
+    def heed(self, domain: Int[Tensor, " rows"]) -> None:
+        """Warn once where the first batch to learn from says no domain: all experts would learn the same."""
+        if self._heeded or not torch.is_grad_enabled() or not readable(domain):
+            return
+        self._heeded = True
+        if bool((domain == UNKNOWN).all()):
+            warnings.warn(
+                "no domain is said of the texts to learn from, so that all experts learn the same; say it by "
+                "domain=, or by the domain's token at the beginning of each text (args.prompts of the trainer)",
+                stacklevel=2,
+            )
 
     @contextmanager
     def of(self, domain: Int[Tensor, " rows"], mask: Tensor | None = None) -> Iterator[None]:

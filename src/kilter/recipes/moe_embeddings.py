@@ -161,7 +161,7 @@ class ExpertsRecipe(DomainRetrieval):
         if self.train_data:
             arm = next((arm for arm in summary["arms"] if arm.startswith("experts")), None)
             load = f'model = kilter.hosts.sentence_transformers.load("arms/{arm}/seed-0/model")'
-            how = f'To load it: {load}, then model.encode(texts, domain="{self.domains[0]}").'
+            how = f'To load it, in the folder of the run: {load}, then model.encode(texts, domain="{self.domains[0]}").'
             return [*super().notes(summary), *[how] * (arm is not None)]
         return [
             *super().notes(summary),

@@ -20,19 +20,20 @@ def shape_of(run: Path | None, arm: str, seed: int) -> Path:
     return Path(run or ".", "arms", arm, f"seed-{seed}", "similarity.json")
 
 
-def pictures(
-    summary: Mapping[str, Any], run: Path, baseline: str, arms: Sequence[str], domains: Sequence[str]
-) -> list[Picture]:
+def pictures(summary: Mapping[str, Any], run: Path, arms: Sequence[str], domains: Sequence[str]) -> list[Picture]:
     """F1max that each domain gains by each of the arms, and the cosines of all of them and the baseline."""
     from kilter.lab.embedding_plots import similarity_plot
 
+    baseline = summary["baseline"]
     labels = {arm: found["label"] for arm, found in summary["arms"].items()}
     drawn = []
     if gains := {labels[arm]: summary["differences"][arm] for arm in arms if arm in summary["differences"]}:
         each = {arm: {one: found[f"f1_{one}"] for one in domains} for arm, found in gains.items()}
         caption = f"F1max beyond that of {labels[baseline].lower()}, with intervals."
         drawn.append(Picture("gains", "What each domain gains", caption, gains_plot(each)))
-    files = {arm: sorted((run / "arms" / arm).glob("seed-*/similarity.json")) for arm in (baseline, *arms)}
+    files = {
+        arm: sorted((run / "arms" / arm).glob("seed-*/similarity.json")) for arm in dict.fromkeys((baseline, *arms))
+    }
     if cosines := {labels[arm]: read_json(found[0])["similarity"] for arm, found in files.items() if found}:
         caption = "The less they overlap, the surer a text is told from the most alike other one of its domain."
         drawn.append(Picture("similarity", "Own texts, and the most alike others", caption, similarity_plot(cosines)))

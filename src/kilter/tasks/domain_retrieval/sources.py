@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -76,10 +77,11 @@ def own(
             check_reread("pairs", **{option: source})
     learnt, asked = read_domains(train), read_domains(judged) if judged else {}
     digest = sha256(repr((sorted(learnt.items()), sorted(asked.items()))).encode()).hexdigest()[:16]
-    many = ", ".join(f"{len(pairs)} of {domain}" for domain, pairs in learnt.items())
     source = ", ".join([*train.values(), *judged.values()])
-    credit = Provenance(f"your pairs: {many}", source=source, digest=digest)
-    return _corpus(learnt, asked, credit, most=most, dev=dev, test=test, batch_size=batch_size)
+    credit = Provenance("your pairs", source=source, digest=digest)
+    found = _corpus(learnt, asked, credit, most=most, dev=dev, test=test, batch_size=batch_size)
+    of = [f"of {one} {len(found.train[one])} to learn from and {len(found.test[one])} to judge on" for one in learnt]
+    return replace(found, provenance=replace(credit, title=f"your pairs: {'; '.join(of)}"))
 
 
 def _corpus(

@@ -134,6 +134,12 @@ class DomainRetrieval(Tuning):
 
     # Arms ---------------------------------------------------------------------------------------------------
 
+    def made_by(self, arm: str) -> dict[str, Any]:
+        """Without the sections, where pairs are the user's."""
+        return {
+            name: value for name, value in super().made_by(arm).items() if not (self.train_data and name == "sections")
+        }
+
     def rivals(self) -> Mapping[str, Term]:
         """Dense models: one for all domains, or one for each."""
         return rivals(self.contrast)
@@ -289,7 +295,7 @@ class DomainRetrieval(Tuning):
     def pictures(self, summary: Mapping[str, Any], run: Path) -> Sequence[Picture]:
         """What each domain gains, and cosines of own texts and of those most alike, before and after."""
         arms = [arm for arm in self.shown if arm in summary["arms"]]
-        return figures.pictures(summary, run, self.baseline, arms, self.domains)
+        return figures.pictures(summary, run, arms, self.domains)
 
 
 def _told(advance: Advance, before: int, total: int, done: int, _: int, unit: str = "steps") -> None:

@@ -93,7 +93,7 @@ def own_pairs(train: str, judged_on: str | None, note: str) -> Sets:
         part = Part(learnt, _in_the_classes_of(learnt, read_labelled_pairs(judged_on), judged_on))
     digest = sha256(repr(part).encode()).hexdigest()[:16]
     source = ", ".join(filter(None, (train, judged_on)))
-    title = f"your pairs: {len(part.train.labels)}"
+    title = f"your pairs: {len(part.train):,} to learn from, {len(part.test):,} to judge on"
     return Sets({OWN: part}, Provenance(title, source=source, digest=digest, note=note))
 
 
