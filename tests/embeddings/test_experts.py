@@ -358,6 +358,16 @@ def test_the_vector_of_the_domain_becomes_that_of_the_beginning() -> None:
 # What is wrong --------------------------------------------------------------------------------------------------------
 
 
+def test_training_that_says_no_domain_warns_once() -> None:
+    ids = torch.tensor([[2, 3]])
+    untold, told = (add_experts(tiny("bert"), ["a", "b"], domain_tokens=False).train() for _ in "ab")
+    with pytest.warns(UserWarning, match="all experts learn the same"):
+        untold(ids)
+    untold(ids)
+    told(ids, domain="b")
+    told(ids)  # some texts may be of no domain
+
+
 def test_bad_input(own_messages: None) -> None:
     def given(**options: Any) -> Any:
         return add_experts(made(), **{"domains": ["a", "b"], "domain_tokens": False} | options)

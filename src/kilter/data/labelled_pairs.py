@@ -152,9 +152,10 @@ def read_labelled_pairs(source: str) -> LabelledPairs:
 
     A column `score` (or `similarity`, `similarity_score`, `relatedness_score`) holds numbers on any scale. A column
     `label` (or `class`, `entailment`, `gold_label`, `is_duplicate`) holds classes: names, true and false, or whole
-    numbers; where one of its numbers is not whole, all are scores. A pair that stands there twice counts once, with a warning. Classes are in the order of their numbers, or
-    alphabetical; of two names, one that begins with no, not or non is the first. Pairs with the label -1 beside two
-    classes or more, which in data sets of the hub says that the judges did not agree, are left out with a warning.
+    numbers; where one of its numbers is not whole, all are scores. A pair that stands there twice counts once, with
+    a warning. Classes are in the order of their numbers, or alphabetical; of two names, one that begins with no,
+    not or non is the first. Pairs with the label -1 beside two classes or more, which in data sets of the hub says
+    that the judges did not agree, are left out with a warning.
 
     Args:
         source: A `.csv`, `.json`, `.jsonl` or `.ndjson` with columns `sentence1`, `sentence2` and `score` or `label`,
