@@ -51,6 +51,7 @@ class DistilledPairsRecipe(SentencePairs):
             "test_pairs": 800,
             "epochs": 1.5,
             "teacher_epochs": 2.0,
+            "learning_rate": 3e-4,
             "seeds": 3,
             "jobs": 2,
         },

@@ -67,7 +67,7 @@ class ExpertsRecipe(DomainRetrieval):
             "arms": _ALL,
             "model": "minilm-3",
             "steps": 125,
-            "learning_rate": 1e-4,
+            "learning_rate": 3e-4,
             "lora_rate": 5e-4,
             "seeds": 3,
             "jobs": 2,
