@@ -18,6 +18,7 @@ FIGURES = {
     "diverse-beam-search-strengths": ("diverse-beam-search", "distinct_4", "oracle_20"),
     "rankgen-identification": ("rankgen", "generative", "inbook"),
     "ccp-retrieval": ("ccp", "debian", "tatoeba"),
+    "dse-cost": ("dse", "query_ms", "average"),
     "whitened-cse-space": ("whitened-cse", "uniformity", "alignment"),
     "whitened-cse-cls-effect": ("whitened-cse-cls", "effective_rank", "sts_average"),
 }

@@ -165,7 +165,7 @@ def _number(value: float | None, metric: Metric) -> str:
 
 def _size(value: float, metric: Metric) -> str:
     points = _points(metric)
-    return f"{value:g} {points.removesuffix('s') if value == 1 and points == 'points' else points}"
+    return f"{value:g} {points.removesuffix('s') if value == 1 and points == 'points' else points}".rstrip()
 
 
 def _points(metric: Metric) -> str:
