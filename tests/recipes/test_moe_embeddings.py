@@ -156,10 +156,15 @@ def test_own_pairs_and_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
     assert 'encode(texts, domain="med")' in " ".join(capsys.readouterr().out.split())
     summary = read_json(out / "summary.json")
     assert summary["preset"] == "own"
-    assert summary["data"]["title"] == "your pairs: 50 of med, 50 of law"
+    each = "30 to learn from and 10 to judge on"
+    assert summary["data"]["title"] == f"your pairs: of med {each}; of law {each}"
     assert not summary["verdicts"]
     assert {"f1_med", "retrieval_law"} <= summary["arms"]["experts"]["metrics"].keys()
     assert load(out / "arms" / "experts" / "seed-0" / "model").encode(["a map"], domain="law").shape == (1, 32)
+    assert main([*command[:-1], str(tmp_path / "two"), "--arms", "dense", "experts"]) == 0
+    two = read_json(tmp_path / "two" / "summary.json")  # of those that were asked for the first is compared with
+    assert two["baseline"] == "dense"
+    assert two["differences"].keys() == {"experts"}
     (tmp_path / "med.csv").write_text("text1,text2\n" + "".join(f"{n} is,{n} was\n" for n in range(40)))
     assert main(command) == 1
     assert "the data is another now" in capsys.readouterr().err
