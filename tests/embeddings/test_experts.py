@@ -2,6 +2,7 @@
 
 import copy
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -366,6 +367,12 @@ def test_training_that_says_no_domain_warns_once() -> None:
     untold(ids)
     told(ids, domain="b")
     told(ids)  # some texts may be of no domain
+
+
+def test_loras_without_peft_name_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(ModuleNotFoundError, match=r"peft is missing: pip install .*\[embeddings\]"):
+        add_experts(tiny("bert"), ["a", "b"], domain_tokens=False, lora_rank=2)
 
 
 def test_bad_input(own_messages: None) -> None:

@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Sequence
-from importlib import import_module
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from kilter.core.checks import whole
+from kilter.core.errors import extra
 from kilter.ops.experts import Assignment, Experts
 
 
@@ -38,11 +38,7 @@ class LoraExperts(Experts):
 
 
 def _with_loras(block: nn.Module, count: int, rank: int) -> nn.Module:
-    try:
-        peft = import_module("peft")
-    except ModuleNotFoundError as error:
-        text = "experts that are LoRAs need peft: pip install peft brings it (or leave lora_rank out)"
-        raise ModuleNotFoundError(text, name="peft") from error
+    peft = extra("peft")
     names = [name for name, module in block.named_modules() if isinstance(module, nn.Linear)]
     config = peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="|".join(map(re.escape, names)))
     block.requires_grad_(False)
