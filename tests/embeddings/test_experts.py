@@ -369,10 +369,37 @@ def test_training_that_says_no_domain_warns_once() -> None:
     told(ids)  # some texts may be of no domain
 
 
-def test_loras_without_peft_name_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_changed_where_loras_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder, tokenizer = tiny("bert"), words("bert")
+    before, known = out(encoder), len(tokenizer)
     monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(ModuleNotFoundError, match=r"peft is missing: pip install .*\[embeddings\]"):
-        add_experts(tiny("bert"), ["a", "b"], domain_tokens=False, lora_rank=2)
+    with pytest.raises(ModuleNotFoundError, match="peft"):
+        add_experts(encoder, ["a", "b"], tokenizer=tokenizer, lora_rank=2)
+    monkeypatch.undo()
+    assert len(tokenizer) == known
+    assert_close(out(encoder), before)
+    maps = transformers.GPT2Model(transformers.GPT2Config(n_embd=8, n_layer=1, n_head=2, vocab_size=20))
+    with pytest.raises(ValueError, match=r"lora_rank needs feed-forward blocks of nn\.Linear, and GPT2MLP has none"):
+        add_experts(maps, ["a", "b"], domain_tokens=False, lora_rank=2)
+    add_experts(maps, ["a", "b"], domain_tokens=False)
+
+
+def test_hidden_states_are_given_as_before() -> None:
+    encoder = tiny("bert")
+    dense = encoder(IDS, attention_mask=MASK, output_hidden_states=True)
+    add_experts(encoder, ["a", "b"], domain_tokens=False)
+    found = encoder(IDS, attention_mask=MASK, output_hidden_states=True, domain="a")
+    assert len(found.hidden_states) == len(dense.hidden_states)
+    assert_close(found.hidden_states[1], dense.hidden_states[1])
+
+
+def test_tokens_that_were_added_later_stay() -> None:
+    encoder, tokenizer = tiny("bert"), words("bert")
+    add_experts(encoder, ["a", "b"], tokenizer=tokenizer)
+    tokenizer.add_tokens(["zzz"])
+    encoder.resize_token_embeddings(max(len(tokenizer), encoder.get_input_embeddings().weight.shape[0]))
+    plain = merge_experts(encoder, tokenizer=tokenizer)
+    assert tokenizer("zzz", add_special_tokens=False)["input_ids"][0] < plain.get_input_embeddings().weight.shape[0]
 
 
 def test_bad_input(own_messages: None) -> None:
@@ -388,6 +415,8 @@ def test_bad_input(own_messages: None) -> None:
         ({"layers": []}, "at least one layer, and each once"),
         ({"layers": [1, 1]}, "at least one layer, and each once"),
         ({"layers": "last"}, 'layers must be "all", "middle"'),
+        ({"layers": 1}, 'layers must be "all", "middle"'),
+        ({"layers": None}, 'layers must be "all", "middle"'),
         ({"routing": "top"}, "routing must be one of"),
         ({"top_k": 0}, "top_k must be at least 1"),
         ({"lora_rank": 0}, "lora_rank must be at least 1"),
@@ -424,6 +453,11 @@ def test_bad_input(own_messages: None) -> None:
     ):
         with pytest.raises(ValueError, match=said):
             out(model, domain)
+    assert_close(out(model, torch.zeros(4, dtype=torch.uint8)), out(model, "a"))
+    del model.config.kilter_experts["top_k"]
+    with pytest.raises(ValueError, match=r"kilter_experts is not whole, or of another version .*top_k"):
+        out(model, "a")
+    model = given()
     for domain in (torch.ones(4), 0.5, True):
         with pytest.raises(TypeError, match="domain must"):
             out(model, domain)

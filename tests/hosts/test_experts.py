@@ -90,6 +90,10 @@ def test_a_tokenizer_without_a_beginning_has_the_domain_before_the_text(tmp_path
     law = vectors(model, domain="law")
     assert_close(vectors(model, ["[LAW] " + text for text in TEXTS]), law)
     assert (law - vectors(model, domain="med")).abs().max() > 1e-3
+    assert_close(vectors(model, ["[LAW] " + text for text in TEXTS], domain="law"), law)
+    for more in ({"domain": "law"}, {"domain": "law", "prompt_name": "med"}):
+        with pytest.raises(ValueError, match=r"begins with \[MED\], and domain says law"):
+            vectors(model, ["[MED] rain" if len(more) == 1 else "rain"], **more)
 
 
 def test_what_is_wrong_is_told(dense: Any) -> None:
@@ -103,10 +107,17 @@ def test_what_is_wrong_is_told(dense: Any) -> None:
             vectors(model, domain=domain)
     with pytest.raises(ValueError, match=r"begins with \[MED\], and domain says law"):
         vectors(model, ["[MED] rain"], domain="law")
+    with pytest.warns(UserWarning, match=r"text 0: \[LAW\] does not stand at its beginning"):
+        vectors(model, ["[LAW] rain"], prompt="the ")
     with pytest.raises(ValueError, match="has experts already"):
         add_experts(model, ["a"])
     with pytest.raises(TypeError, match="must begin with a Transformer"):
         add_experts(library.SentenceTransformer(modules=[torch.nn.Identity()], device="cpu"), ["a"])
+    merged = merge_experts(model)
+    merged.prompts["bio"] = "of life: "
+    with pytest.raises(ValueError, match="the model has a prompt called 'bio' already"):
+        add_experts(merged, ["bio"])
+    assert add_experts(merged, ["query"]).prompts["query"] == "[QUERY]"
 
 
 def test_saved_it_is_refused_by_the_library_and_restored_by_us(dense: Any, tmp_path: Path) -> None:
@@ -139,6 +150,29 @@ def test_saved_it_is_refused_by_the_library_and_restored_by_us(dense: Any, tmp_p
     words.write_text(json.dumps(json.loads(words.read_text()) | {"auto_map": {"AutoTokenizer": ["own.Own", None]}}))
     with pytest.raises(ValueError, match=r"needs code of others \(auto_map of tokenizer_config\.json\)"):
         load(tmp_path / "out")
+
+
+@pytest.mark.parametrize("way", ["module", "router", "activation"])
+def test_no_code_of_others_is_run(dense: Any, tmp_path: Path, way: str) -> None:
+    """However the folder names it: as a module that is called like ours, in a Router, as an activation."""
+    from kilter.hosts.sentence_transformers import load
+
+    folder = tmp_path / "out"
+    add_experts(dense, ["med", "law"]).save_pretrained(str(folder))
+    modules = json.loads((folder / "modules.json").read_text())
+    kind, name, settings = {
+        "module": ("kilter.Own", "own.json", {}),
+        "router": ("sentence_transformers.models.Router", "router_config.json", {"types": {"0_Own": "own.Own"}}),
+        "activation": ("sentence_transformers.models.Dense", "config.json", {"activation_function": "own.Own"}),
+    }[way]
+    (folder / "9_Own").mkdir()
+    (folder / "9_Own" / name).write_text(json.dumps(settings))
+    (folder / "modules.json").write_text(json.dumps([*modules, {"idx": 9, "name": "9", "path": "9_Own", "type": kind}]))
+    with pytest.raises(ValueError, match=rf"needs code of others \({'kilter' if way == 'module' else 'own'}\.Own\)"):
+        load(folder)
+    from kilter.hosts.loading import code_of_others
+
+    assert code_of_others(folder)
 
 
 def test_merged_it_is_a_plain_model(dense: Any, tmp_path: Path) -> None:
@@ -258,6 +292,12 @@ def test_routers_are_taught_beside_any_loss(dense: Any, tmp_path: Path) -> None:
     model.train()
     with pytest.raises(ValueError, match="no text of the batch says its domain"):
         RouterLoss(ranking(model))([model.preprocess(TEXTS)] * 2)
+    encoder = model[0].model
+    (getattr(encoder, "activation_checkpointing_enable", None) or encoder.gradient_checkpointing_enable)()
+    parts = RouterLoss(ranking(model))([model.preprocess(TEXTS, domain="law")] * 2)
+    sum(parts.values()).backward()
+    assert all(e.router.weight.grad.any() for e in model.modules() if isinstance(e, Experts))
+    encoder.eval()  # which does without checkpoints
     with pytest.raises(ValueError, match="give it without mini-batches"):
         RouterLoss(ranking(model, 2))([model.preprocess(TEXTS, domain="law")] * 2)
     with pytest.raises(ValueError, match="weight must be at least 0"):

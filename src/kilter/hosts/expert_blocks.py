@@ -54,10 +54,20 @@ class Plan:
 
     @classmethod
     def of(cls, config: Any) -> "Plan":
-        """The one that a model's configuration keeps."""
-        kept: dict[str, Any] = {name: value for name, value in config.kilter_experts.items() if name != "model_type"}
-        kept["domains"], kept["layers"] = tuple(kept["domains"]), tuple(kept["layers"])
-        return cls(**kept)
+        """The one that a model's configuration keeps.
+
+        Raises:
+            ValueError: it is not whole, or of another version of kilter.
+        """
+        try:
+            kept: dict[str, Any] = {
+                name: value for name, value in config.kilter_experts.items() if name != "model_type"
+            }
+            return cls(**kept | {"domains": (*kept["domains"],), "layers": (*kept["layers"],)})
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"config.json: kilter_experts is not whole, or of another version of kilter ({error}); save it anew"
+            ) from error
 
     def kept(self) -> dict[str, Any]:
         """As JSON has it; by the empty `model_type` a tokenizer that is loaded alone finds settings that it accepts."""
@@ -139,6 +149,8 @@ def chosen(layers: Layers, count: int) -> tuple[int, ...]:
         if layers not in ("all", "middle"):
             raise ValueError(f'layers must be "all", "middle" or a list of numbers, got {layers!r}')
         return tuple(range(count)) if layers == "all" else (count // 2,)
+    if not isinstance(layers, Iterable):
+        raise ValueError(f'layers must be "all", "middle" or a list of numbers, got {layers!r}')
     numbers = tuple(layers)
     if not numbers or len({*numbers}) < len(numbers):
         raise ValueError(f"layers must name at least one layer, and each once, got {list(numbers)}")

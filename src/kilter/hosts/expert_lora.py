@@ -1,7 +1,7 @@
 """Experts that are LoRAs of one frozen block, by peft: N domains for the memory of little more than one."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -37,9 +37,28 @@ class LoraExperts(Experts):
         return self.experts[0](x)
 
 
+def check_loras(blocks: Iterable[nn.Module]) -> None:
+    """Whether blocks can have LoRAs, before anything is changed.
+
+    Raises:
+        ModuleNotFoundError: peft is missing.
+        ValueError: a block without linear maps.
+    """
+    extra("peft")
+    for block in blocks:
+        if not _linear(block):
+            raise ValueError(
+                f"lora_rank needs feed-forward blocks of nn.Linear, and {type(block).__name__} has none; leave it out"
+            )
+
+
+def _linear(block: nn.Module) -> list[str]:
+    return [name for name, module in block.named_modules() if isinstance(module, nn.Linear)]
+
+
 def _with_loras(block: nn.Module, count: int, rank: int) -> nn.Module:
     peft = extra("peft")
-    names = [name for name, module in block.named_modules() if isinstance(module, nn.Linear)]
+    names = _linear(block)
     config = peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="|".join(map(re.escape, names)))
     block.requires_grad_(False)
     for expert in range(count):

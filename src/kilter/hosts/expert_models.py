@@ -14,7 +14,7 @@ from typing import Any
 import transformers
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, PretrainedConfig, PreTrainedModel, modeling_utils
 
 from kilter.hosts.expert_blocks import Plan, install
 from kilter.hosts.expert_texts import routed
@@ -106,6 +106,9 @@ def convert(model: PreTrainedModel, plan: Plan) -> None:
     config.kilter_experts = plan.kept()
     config.__class__ = config_class(type(config))
     model.__class__ = experts_class(base)
+    registry: Any = getattr(modeling_utils, "_CAN_RECORD_REGISTRY", {})  # of hidden states, by the class's name
+    if (recorded := dict.get(registry, str(base))) is not None:
+        dict.__setitem__(registry, str(type(model)), recorded)
 
 
 def restore_class(model: Any) -> None:

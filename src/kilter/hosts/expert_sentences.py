@@ -89,7 +89,10 @@ class RouterLoss(nn.Module):
         with router_logits(self.loss.model) as kept:  # type: ignore[arg-type]
             found = self.loss(sentence_features, labels)
         if self.training and not all(logits.requires_grad for logits, _ in kept):
-            raise ValueError("loss runs its model without gradient first (GradCache); give it without mini-batches")
+            raise ValueError(
+                "loss runs its model without gradient first; give it without mini-batches (GradCache), and gradient "
+                "checkpointing with use_reentrant=False"
+            )
         logits, domain = (torch.cat(parts) for parts in zip(*kept, strict=True))
         if not (domain != UNKNOWN).any():
             raise ValueError("no text of the batch says its domain, and routers learn from that; give args.prompts")

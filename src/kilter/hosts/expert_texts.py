@@ -1,5 +1,6 @@
 """Which domain a text is of: named, numbered, or said by a token at its beginning."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -58,12 +59,13 @@ def numbers_of(plan: Plan, domain: Any, rows: int) -> Tensor:
         raise ValueError(f"domain must be ({rows},), one for each row of the batch, got {tuple(domain.shape)}")
     if domain.is_floating_point() or domain.dtype == torch.bool:
         raise TypeError(f"domain must hold integers, got {domain.dtype}; use .long()")
+    domain = domain.long()
     if readable(domain):
         wrong = ((domain < UNKNOWN) | (domain >= len(plan.domains))).nonzero()
         if len(wrong):
             row = int(wrong[0])
             raise ValueError(f"row {row}: domain is {int(domain[row])}, must be one of {_known(plan)}, or -1 for none")
-    return domain.long()
+    return domain
 
 
 def routed(
@@ -144,23 +146,41 @@ def to_front(plan: Plan, features: dict[str, Any], number: int, padding: int) ->
         ValueError: a text says another domain.
     """
     ids = features.get("input_ids")
-    if not isinstance(ids, Tensor) or ids.ndim != 2 or plan.front is None or plan.first_token is None:
+    if not isinstance(ids, Tensor) or ids.ndim != 2 or plan.first_token is None:
         return features
     mask = features.get("attention_mask")
     mask = torch.ones_like(ids) if mask is None else mask
     first = _first(ids, mask)
-    second = (first + 1).clamp(max=ids.shape[1] - 1)
-    doubled = (ids.gather(1, first) == plan.front) & (_domain(plan, ids.gather(1, second)) != UNKNOWN)
+    second = _domain(plan, ids.gather(1, (first + 1).clamp(max=ids.shape[1] - 1)))
+    if plan.front is not None:
+        doubled = (ids.gather(1, first) == plan.front) & (second != UNKNOWN)
+    else:  # a token was put before the text, which may say its domain itself
+        _agree(plan, second[:, 0], torch.full((len(ids),), number))
+        doubled = (second != UNKNOWN) & (number != UNKNOWN) & (first + 1 < ids.shape[1])
     if doubled.any():
         features = _dropped(features, first, doubled, padding, mask)
         ids, mask = features["input_ids"], features["attention_mask"]
         first = _first(ids, mask)
-    if number == UNKNOWN:
+    _look_inside(plan, ids, first)
+    if number == UNKNOWN or plan.front is None:
         return features
     head = ids.gather(1, first)
     _agree(plan, _domain(plan, head[:, 0]), torch.full((len(ids),), number))
     new = torch.where(head == plan.front, plan.first_token + number, head)
     return features | {"input_ids": ids.scatter(1, first, new)}
+
+
+def _look_inside(plan: Plan, ids: Tensor, first: Tensor) -> None:
+    """Warn where a domain's token stands in a text, behind a prompt perhaps, and so says nothing."""
+    inside = _domain(plan, ids) != UNKNOWN
+    begins = inside.gather(1, first)[:, 0]
+    for row in (inside.any(1) & ~begins).nonzero().flatten().tolist()[:1]:
+        token = token_of(plan.domains[int(_domain(plan, ids[row][inside[row]])[0])])
+        warnings.warn(
+            f"text {row}: {token} does not stand at its beginning, and so says no domain; a prompt may stand before it "
+            "(default_prompt_name): give domain=, or prompt=''",
+            stacklevel=2,
+        )
 
 
 def _dropped(features: dict[str, Any], first: Tensor, where: Tensor, padding: int, mask: Tensor) -> dict[str, Any]:

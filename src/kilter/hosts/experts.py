@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from kilter.core.errors import extra
 from kilter.core.options import one_of, whole
 from kilter.hosts.expert_blocks import Layers, Plan, chosen, mean, sites, uninstall
+from kilter.hosts.expert_lora import check_loras
 from kilter.hosts.expert_models import convert, is_converted, restore_class
 from kilter.hosts.expert_texts import token_of
 from kilter.hosts.loading import Unloadable, code_of_others, folder_of
@@ -53,6 +54,11 @@ def add(
     numbers = chosen(layers, len(places))
     if compat and any(places[number].name != "output" for number in numbers):
         raise ValueError(f"compat is for layers of BERT's kind; {type(encoder).__name__} has others")
+    prompts: Any = {} if module is None else unwrapped(model).prompts
+    if clash := [name for name in names if prompts.get(name)]:
+        raise ValueError(f"domains: the model has a prompt called {clash[0]!r} already; choose another name")
+    if lora_rank is not None:
+        check_loras(getattr(*places[number]) for number in numbers)
     first, front, rows = _tokens(encoder, tokenizer, names, domain_tokens)
     plan = Plan(
         domains=names,
@@ -74,8 +80,7 @@ def add(
 
         module.__class__ = ExpertsTransformer
         module.take_signature()
-        prompts: Any = unwrapped(model).prompts
-        prompts.update({name: token_of(name) for name in names if name not in prompts})
+        prompts.update({name: token_of(name) for name in names})
     return model
 
 
@@ -214,16 +219,19 @@ def _shares(plan: Plan, weights: Sequence[float | int] | Mapping[str, float | in
 @torch.no_grad()
 def _without_tokens(encoder: Any, plan: Plan, shares: Sequence[float]) -> None:
     """What begins a text takes the mean of the domains' vectors, which stood there in training."""
-    weight = encoder.get_input_embeddings().weight
+    weight, count = encoder.get_input_embeddings().weight, len(plan.domains)
     if plan.domain_tokens and plan.front is not None and plan.first_token is not None:
-        first, *others = weight[plan.first_token : plan.first_token + len(plan.domains)]
+        first, *others = weight[plan.first_token : plan.first_token + count]
         weight[plan.front] = mean(first, others, shares)
-    encoder.resize_token_embeddings(plan.rows, mean_resizing=False)
+    if len(weight) <= max(plan.rows or 0, (plan.first_token or 0) + count):  # none was added later
+        encoder.resize_token_embeddings(plan.rows, mean_resizing=False)
 
 
 def _forget(tokenizer: Any, plan: Plan) -> None:
-    """Take the domains' tokens out of a fast tokenizer again; any other keeps them, unused."""
+    """Take the domains' tokens out of a fast tokenizer where they are its last; any other keeps them, unused."""
     if plan.first_token is None or not getattr(tokenizer, "is_fast", False):
+        return
+    if len(tokenizer) > plan.first_token + len(plan.domains):
         return
     from tokenizers import Tokenizer
 

@@ -22,6 +22,9 @@ _WRAPPED = re.compile(r"^(_orig_mod|module)\.")
 """Where names begin that were saved from a compiled or a distributed model."""
 _NEVER_READ = re.compile(r"(^|\.)masked_spec_embed$")
 """Weights that only the host's masking of training data uses."""
+OURS = ("kilter.hosts.expert_sentences.ExpertsTransformer", "kilter.hosts.layer_pooling.LayerPooling")
+"""Modules of sentence-transformers that kilter brings."""
+_LIBRARYS = re.compile(r"sentence_transformers(\.\w+)+")
 
 
 class Unloadable(ValueError):
@@ -209,11 +212,16 @@ def code_of_others(place: Path) -> list[str]:
         place: with `modules.json`.
     """
     kinds = [one["type"] for one in json.loads((place / "modules.json").read_text(encoding="utf-8"))]
-    mapped = [file for file in sorted(place.rglob("*config*.json")) if "auto_map" in json.loads(file.read_bytes())]
-    return [
-        *(kind for kind in kinds if not kind.startswith(("sentence_transformers.", "kilter."))),
-        *(f"auto_map of {file.relative_to(place)}" for file in mapped),
-    ]
+    found = []
+    for file in sorted(place.rglob("*config*.json")):
+        settings = json.loads(file.read_bytes())
+        settings = settings if isinstance(settings, dict) else {}
+        kinds += settings["types"].values() if isinstance(settings.get("types"), dict) else []  # of a Router
+        if "auto_map" in settings:
+            found.append(f"auto_map of {file.relative_to(place)}")
+        activation = settings.get("activation_function", "torch.")  # of a Dense
+        found += [activation] * ("." in str(activation) and not activation.startswith("torch."))
+    return [kind for kind in kinds if kind not in OURS and not _LIBRARYS.fullmatch(kind)] + found
 
 
 def _adapter_keys(name: str | PathLike[str]) -> set[str]:

@@ -6,7 +6,7 @@ mean of what all experts say; there the release has nothing.
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
@@ -99,12 +99,13 @@ class Assignment:
 
     def again(self, call: Callable[..., Any]) -> Callable[..., Any]:
         """A function that sees the rows of now whenever it is called, as a layer that is computed a second time."""
-        domain, mask = self.domain, self.mask
+        domain, mask, asked = self.domain, self.mask, self.kept is not None
         if domain is None:
             return call
 
         def called(*args: Any, **named: Any) -> Any:
-            with self.of(domain, mask):
+            once_more = asked and self.kept is None  # routers are run again, but nobody waits for what they say
+            with self.of(domain, mask), self.keeping() if once_more else nullcontext():
                 return call(*args, **named)
 
         return called
@@ -214,6 +215,11 @@ class Experts(nn.Module):
         wide = torch.promote_types(x.dtype, torch.float32)
         mask = self.assignment.mask
         weights = torch.ones(x.shape[:2], device=x.device) if mask is None else mask
+        if weights.shape[1] != x.shape[1]:
+            raise ValueError(
+                f"routers see {x.shape[1]} of {weights.shape[1]} positions; set chunk_size_feed_forward=0 in the "
+                "model's config"
+            )
         weights = weights.to(wide)[..., None]
         with torch.autocast(x.device.type, enabled=False):
             mean = (x.to(wide) * weights).sum(1) / weights.sum(1).clamp(min=1)
