@@ -122,6 +122,7 @@ def test_a_later_index_is_opened_by_its_own_kind(
         (["--text", "x", "--model", "minilm"], 2, "--model: is for an index that is made"),
         (["--text", "x", "--head", "head"], 2, "--head: is for an index that is made"),
         (["--text", "x", "--output", "0"], 2, "--output: is for an index that is made"),
+        (["--text", "x", " "], 2, "--text: is empty"),
         (["--text", "x"], 1, "holds no index; name its folder"),
         (["--queries", "none.txt"], 1, "none.txt: no such file"),
         (["--text", "x", "--k", "0"], 1, "must be at least 1"),

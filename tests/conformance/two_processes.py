@@ -54,8 +54,9 @@ def main(rank: int, folder: Path) -> None:
         if "processes" in case.skip:
             continue
         torch.manual_seed(0)
-        try:
-            mine = loss_and_gradient(DistributedDataParallel(Scaled(case)), [2 * rank, 2 * rank + 1])
+        try:  # an input that has no weight has no gradient
+            model = DistributedDataParallel(Scaled(case), find_unused_parameters=True)
+            mine = loss_and_gradient(model, [2 * rank, 2 * rank + 1])
         except ModuleNotFoundError as error:  # in both processes alike; the test itself says so
             cannot_run(error)
             continue

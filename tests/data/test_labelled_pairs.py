@@ -212,6 +212,7 @@ def test_a_pair_that_stands_twice_counts_once(tmp_path) -> None:
         ("score", [1, "high"], "line 2: column 'score' must hold a number, got 'high'; or remove the row"),
         ("score", [1, float("nan")], "line 2: column 'score' must hold a number, got nan"),
         ("label", [1, float("inf")], "line 2: column 'label' must hold a number or a name, got inf"),
+        ("score", [1, 10**400], "line 2: column 'score' must hold a number, got 1000"),
         ("label", [1, [0]], "line 2: column 'label' must hold a number or a name, got [0]"),
         ("label", ["yes", {"no": 1}], "line 2: column 'label' must hold a number or a name, got {'no': 1}"),
         ("verdict", [1, 0], "line 1: needs a column 'score' or 'label' (or similarity, "),

@@ -104,6 +104,20 @@ def test_a_mixed_batch_is_its_domains() -> None:
     assert_close(domain_contrast_loss(far, b, DOMAIN)[DOMAIN == 0], domain_contrast_loss(a, b, DOMAIN)[DOMAIN == 0])
 
 
+@pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan, math.inf])
+def test_a_temperature_that_is_none_is_refused_also_as_a_tensor(temperature: float, own_messages: None) -> None:
+    for given in (temperature, torch.tensor(temperature)):
+        with pytest.raises(ValueError, match="temperature must be positive and finite"):
+            domain_contrast_loss(torch.eye(2), torch.eye(2), temperature=given)
+
+
+def test_scores_that_overflow_are_named(own_messages: None) -> None:
+    x = torch.full((2, 3), 1e20)
+    with pytest.raises(ValueError, match="row 0: score is infinite; shorten the vectors, raise the temperature"):
+        domain_contrast_loss(x, x)
+    assert domain_contrast_loss(x, x, similarity="cosine").isfinite().all()
+
+
 def test_the_temperature_is_learnt() -> None:
     a, b = pairs()
     loss = DomainContrast(temperature=0.7, learn_temperature=True)

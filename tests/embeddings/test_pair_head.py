@@ -271,6 +271,14 @@ def test_bad_vectors_are_named(wrong: str, features: Any, own_messages: None) ->
         head.prepare(spoil(x))
 
 
+@pytest.mark.parametrize("features", ["concat", "dot"])
+def test_a_score_that_overflows_is_named(features: Any, own_messages: None) -> None:
+    head, x = head_of(features=features).float(), torch.full((2, 6), 1e20)
+    for call in (head.forward, head.score_matrix):
+        with pytest.raises(ValueError, match=r"score is .*; vectors or weights are so large that it overflows"):
+            call(x, x)
+
+
 def test_a_vector_without_another(own_messages: None) -> None:
     with pytest.raises(ValueError, match="v must be shaped like u"):
         head_of()(drawn(4, 6), drawn(3, 6))

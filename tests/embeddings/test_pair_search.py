@@ -99,6 +99,32 @@ def test_where_all_are_equal_the_first_rows_win() -> None:
     assert found.rows.tolist() == [[0, 1, 2, 3]] * 2
 
 
+@pytest.mark.parametrize("kind", HEADS)
+def test_in_double_precision_a_heads_score_too_depends_on_its_pair_only(kind: str) -> None:
+    u, v = drawn(70, 24, 1, torch.float64), repeated(dim=24, dtype=torch.float64)
+    index = PairSearch.build(v, head=head(kind, 24), output=output(kind))
+    found, alone = index.search(u, 9), [index.search(one[None], 9) for one in u[:20]]
+    assert found.scores.dtype == torch.float32
+    assert (found.rows.view(70, 3, 3).diff(dim=2) == 700).all()
+    assert torch.equal(torch.cat([one.scores for one in alone]), found.scores[:20])
+    assert torch.equal(torch.cat([one.rows for one in alone]), found.rows[:20])
+
+
+@pytest.mark.skipif(not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="this torch names them once")
+def test_precisions_named_for_a_backend_lose_nothing() -> None:
+    u, v = drawn(40, 64, 1), drawn(3000, 64)
+    here = torch.backends.mkldnn.matmul, torch.backends.cuda.matmul
+    before = [place.fp32_precision for place in here]
+    try:
+        for place, precision in zip(here, ("bf16", "tf32"), strict=True):
+            place.fp32_precision = precision
+        found = PairSearch.build(v).search(u, 5)
+    finally:
+        for place, precision in zip(here, before, strict=True):
+            place.fp32_precision = precision
+    assert torch.equal(found.rows, best(naive(u, v, None), 5)[1])
+
+
 @pytest.mark.parametrize("precision", ["high", "medium"])
 def test_loose_products_lose_nothing(precision: str) -> None:
     u, v = drawn(4, 64, 1), drawn(3000, 64)
@@ -239,6 +265,9 @@ def other(name: str) -> Callable[[Path], None]:
          "built with another head"),
         (say(kind="tree"), ValueError, "kind 'tree', not 'pair-search'"),
         (say(version=2), ValueError, "version 2, this kilter reads 1"),
+        *((say(**{name: value}), ValueError, f"index.json: '{name}' is missing or of another kind")
+          for name, value in (("longest", None), ("encoder", 5), ("texts", "yes"))),
+        (say(output=1), ValueError, "output: the head has 1, got 1"),
         (say(width=13), ValueError, r"has \(30, 12\) vectors, index.json says \(30, 13\)"),
         (say(head=None), ValueError, "built without a head"),
         (lambda folder: (folder / "index.json").unlink(), FileNotFoundError, "holds no index"),
@@ -257,9 +286,13 @@ def test_a_broken_index_is_told_by_the_file(spoil: Any, error: type, said: str, 
 def test_another_head_or_width_is_refused(tmp_path: Path) -> None:
     PairSearch.build(drawn(30), head=head()).save(tmp_path)
     PairSearch.open(tmp_path, head=head())
-    for one in (head(seed=1), head("symmetric"), head(dim=13)):
+    for one in (head(seed=1), head("symmetric")):
         with pytest.raises(ValueError, match="built with another head"):
             PairSearch.open(tmp_path, head=one)
+    with pytest.raises(ValueError, match="head was made for dim=13"):
+        PairSearch.open(tmp_path, head=head(dim=13))
+    with pytest.raises(TypeError, match="head must be a PairHead, got str"):
+        PairSearch.open(tmp_path, head="head")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="queries are 13 wide, the index 12"):
         PairSearch.open(tmp_path).search(drawn(2, 13))
 
@@ -284,6 +317,7 @@ with torch.no_grad():
         ({"encoder_or_vectors": NAN}, ValueError, "row 7: vectors is NaN"),
         ({"encoder_or_vectors": INFINITE}, ValueError, "row 7: vectors is infinite"),
         ({"encoder_or_vectors": drawn(30).fill_(0), "cosine": True}, ValueError, "row 0: vectors is zero"),
+        ({"batch_size": 0}, ValueError, "batch_size must be at least 1"),
         ({"texts": ["x"] * 29}, ValueError, "a list of 30 texts, one per vector, got 29"),
         ({"texts": "x" * 30}, ValueError, "texts must be a list"),
         ({"texts": [0] * 30}, TypeError, "vector 0: texts must hold texts"),

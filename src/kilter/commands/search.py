@@ -57,6 +57,8 @@ class Search:
 
     def __call__(self) -> int:
         """Check what was asked for, then make the index if need be, search and print."""
+        if any(not text.strip() for text in self.text):
+            raise UsageError("--text: is empty; write what you look for")
         making = {"--model": self.model, "--head": self.head, "--output": self.output}
         if self.texts is None:
             if given := next((option for option, value in making.items() if value is not None), None):

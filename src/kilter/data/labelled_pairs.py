@@ -233,7 +233,7 @@ def _value(value: Any, column: str, where: str) -> _Value:
         raise ValueError(f"{where}: column {column!r} has no label; write one there, or remove the row")
     try:
         number = float(given)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = None
     named = number is None and isinstance(given, str) and column not in _SCORED
     if not named and not (number is not None and math.isfinite(number)):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kilter.core import LossOutput, Objective
-from kilter.core.checks import finite, floating, integer, one_of, one_per_row, same_shape, shaped
+from kilter.core.checks import finite, floating, integer, one_of, one_per_row, readable, same_shape, shaped
 from kilter.core.checks import positive as above_zero
 from kilter.core.paper import Claim, Paper
 from kilter.ops.info_nce import unit
@@ -52,11 +52,15 @@ def domain_contrast_loss(
     one_of("similarity", similarity, Similarity)
     if not isinstance(temperature, Tensor):
         above_zero("temperature", temperature)
+    elif readable(temperature):
+        above_zero("temperature", temperature.item())
     _check(anchor, positive, domain)
     same = _same(anchor, domain)
     a, b = _prepared(anchor, similarity), _prepared(positive, similarity)
     with torch.autocast(a.device.type, enabled=False):
-        scores = _within(a @ b.T / temperature, same)
+        scores = a @ b.T / temperature
+        finite("score", scores, mend="shorten the vectors, raise the temperature, or use similarity='cosine'")
+        scores = _within(scores, same)
         if form == "mnr":
             return F.cross_entropy(scores, torch.arange(len(a), device=a.device), reduction="none")
         targets = _targets(a.detach(), b.detach(), same)

@@ -22,6 +22,7 @@ from kilter.core.files import write_whole
 Features = Literal["concat", "dot"]
 
 _CONFIG, _WEIGHTS = "config.json", "head.safetensors"
+_TOO_LARGE = "vectors or weights are so large that it overflows; bring the vectors to a usual length"
 _AT_ONCE = {"cpu": 1 << 19}
 """Numbers held for the pairs that are scored at once: on the CPU what its cache holds."""
 
@@ -94,11 +95,14 @@ class PairHead(nn.Module):
         u, v = _alike(u, v)
         with torch.autocast(u.device.type, enabled=False):
             if self.features == "dot":
-                return self._end(_linear(self.first, (u * v).sum(1, keepdim=True)))
-            product, distance = u * v, (u - v).abs()
-            orders = ((u, v), (v, u)) if self.symmetric else ((u, v),)
-            seen = [_linear(self.first, torch.cat([*pair, product, distance], 1)) for pair in orders]
-            return self._end(*seen)
+                seen = [_linear(self.first, (u * v).sum(1, keepdim=True))]
+            else:
+                product, distance = u * v, (u - v).abs()
+                orders = ((u, v), (v, u)) if self.symmetric else ((u, v),)
+                seen = [_linear(self.first, torch.cat([*pair, product, distance], 1)) for pair in orders]
+            found = self._end(*seen)
+        finite("score", found, mend=_TOO_LARGE)
+        return found
 
     def score_matrix(
         self, U: Float[Tensor, "queries dim"], V: Float[Tensor, "candidates dim"]
@@ -122,8 +126,11 @@ class PairHead(nn.Module):
         U, V = _alike(U, V)
         with torch.autocast(U.device.type, enabled=False):
             if len(V) < len(U):  # what is fewer is taken with the weights
-                return self._in_blocks(V, U, swapped=True)
-            return self._in_blocks(U, V).transpose(0, 1).contiguous()
+                found = self._in_blocks(V, U, swapped=True)
+            else:
+                found = self._in_blocks(U, V).transpose(0, 1).contiguous()
+        finite("score", found, mend=_TOO_LARGE)
+        return found
 
     def prepare(self, V: Float[Tensor, "candidates dim"]) -> Float[Tensor, "candidates dim"]:
         """Vectors to be kept for many calls of `score_matrix`: checked once, in the precision it computes in.

@@ -1,6 +1,7 @@
 """Scores of queries and stored vectors: rounded for a chunk at once, exact for single pairs; for `pair_search`."""
 
 import math
+from contextlib import suppress
 from copy import deepcopy
 from typing import Any
 
@@ -15,8 +16,8 @@ _NUMBERS = 1 << 21
 """Scores of one chunk; they should fit the processor's cache."""
 _ROWS = 1 << 17
 """Stored vectors of one chunk, at most."""
-_LOOSE = {"highest": 0.0, "high": 2.0**-9, "medium": 2.0**-6}
-"""Relative error of a product under torch's precisions of matrix products in float32."""
+_LOOSE = {"high": 2.0**-9, "tf32": 2.0**-9, "medium": 2.0**-6, "bf16": 2.0**-6}
+"""Relative error of a product under torch's precisions of matrix products in float32 that are not full."""
 _LIKELY = 8
 """Times the usual growth of rounding errors."""
 
@@ -35,6 +36,10 @@ class DotScores:
     def __init__(self, dim: int, longest: float) -> None:
         self.dim, self.longest = dim, longest
 
+    def dtype(self, stored: torch.dtype) -> torch.dtype:
+        """What vectors are compared in, and scores are given in."""
+        return torch.promote_types(stored, torch.float32)
+
     def rows(self, u: Tensor, *, copied: bool) -> int:
         """Stored vectors at once; fewer where they have to be copied to another device or precision."""
         most = min(_ROWS, _NUMBERS // max(1, len(u)))
@@ -50,7 +55,7 @@ class DotScores:
 
     def error(self, dtype: torch.dtype) -> float:
         """How far `rounded` may be from `exact`, as a part of `most`: that of a sum in any order, doubled."""
-        return self.dim * torch.finfo(dtype).eps + _LOOSE[torch.get_float32_matmul_precision()]
+        return self.dim * torch.finfo(dtype).eps + _loose()
 
     def exact(self, u: Float[Tensor, "pairs dim"], v: Float[Tensor, "pairs dim"]) -> Float[Tensor, " pairs"]:
         """Scores of pairs, each by itself, in double precision."""
@@ -72,6 +77,10 @@ class HeadScores(DotScores):
         super().__init__(head.dim, longest)
         self.head, self.output = head, output
         self._double = deepcopy(head).cpu().double()
+
+    def dtype(self, stored: torch.dtype) -> torch.dtype:
+        """Single precision, since scores are exact only in what is then rounded."""
+        return torch.float32
 
     def rounded(self, u: Float[Tensor, "q dim"], v: Float[Tensor, "n dim"]) -> Float[Tensor, "q n"]:
         """Scores of all pairs."""
@@ -95,7 +104,7 @@ class HeadScores(DotScores):
         Journal on Scientific Computing, 2019), here of both layers; this is eight times that.
         """
         terms = self.dim * (4 if self.head.features == "concat" else 1) + self.head.hidden
-        error = _LIKELY * math.sqrt(terms) * torch.finfo(dtype).eps / 2 + _LOOSE[torch.get_float32_matmul_precision()]
+        error = _LIKELY * math.sqrt(terms) * torch.finfo(dtype).eps / 2 + _loose()
         return error if self.output is None else 2 * error  # its log-probability is less the others' as well
 
     def exact(self, u: Float[Tensor, "pairs dim"], v: Float[Tensor, "pairs dim"]) -> Float[Tensor, " pairs"]:
@@ -104,6 +113,16 @@ class HeadScores(DotScores):
 
     def _one(self, found: Tensor) -> Tensor:
         return found.squeeze(-1) if self.output is None else found.log_softmax(-1)[..., self.output]
+
+
+def _loose() -> float:
+    """By the loosest precision that any of torch's settings names; one that does not count here costs only time."""
+    backends = torch.backends
+    places = backends, backends.cuda.matmul, backends.mkldnn, getattr(backends.mkldnn, "matmul", None)
+    named = [getattr(place, "fp32_precision", "") for place in places]
+    with suppress(RuntimeError):  # after one of the others was set, torch may refuse to say
+        named.append(torch.get_float32_matmul_precision())
+    return max(_LOOSE.get(name, 0.0) for name in named)
 
 
 def _lengths(u: Tensor) -> Tensor:

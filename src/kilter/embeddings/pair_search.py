@@ -146,6 +146,7 @@ class PairSearch:
             ValueError: no vectors, NaN or infinity among them, a vector of zeros that has no direction, another number
                 of texts, a head for another width, or options that do not go together.
         """
+        whole("batch_size", batch_size, 1)
         if hasattr(encoder_or_vectors, "encode") and not isinstance(encoder_or_vectors, str):
             if encoder is not None:
                 raise ValueError(
@@ -178,7 +179,8 @@ class PairSearch:
             advance: told how many more stored vectors are done.
 
         Returns:
-            `(scores, rows)`, each `(queries, k)`, on the CPU; scores in float32, of an index in float64 in that.
+            `(scores, rows)`, each `(queries, k)`, on the CPU; scores in float32; of an index in float64
+            without a head in that.
 
         Raises:
             TypeError: queries that are neither vectors nor texts.
@@ -187,7 +189,7 @@ class PairSearch:
         whole("k", k, 1)
         if k > len(self):
             raise ValueError(f"k must be at most {len(self)}, the rows of the index, got {k}")
-        dtype = torch.promote_types(self.vectors.dtype, torch.float32)
+        dtype = self._scores.dtype(self.vectors.dtype)
         u = self._queries(queries).to(dtype)
         parts = u.split(self._scores.queries)
         tops = [TopRows(len(part), k, dtype) for part in parts]
@@ -221,7 +223,7 @@ class PairSearch:
     def _margins(self, u: Tensor) -> Tensor:
         """How far a rounded score of each query may be from the exact one; never infinite."""
         most = self._scores.most(u)
-        for row in (most >= torch.finfo(u.dtype).max).nonzero().flatten().tolist()[:1]:
+        for row in (most.clamp(min=self._scores.longest) >= torch.finfo(u.dtype).max).nonzero().flatten().tolist()[:1]:
             raise ValueError(f"query {row}: scores may overflow {u.dtype}; bring queries and vectors to a usual length")
         return most * self._scores.error(u.dtype)
 
@@ -297,6 +299,7 @@ class PairSearch:
         about, vectors, texts = files.read(Path(folder))
         if head is None and about["head"] is not None:
             head = PairHead.from_pretrained(Path(folder, files.HEAD))
+        check_head(head, about["output"], about["width"])
         if (None if head is None else head.checksum) != about["head"]:
             built = "with another head" if about["head"] else "without a head"
             raise ValueError(f"{folder}: the index was built {built}; give that one, or build an index with yours")

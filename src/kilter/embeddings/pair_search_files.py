@@ -8,6 +8,7 @@ import os
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import torch
@@ -19,6 +20,16 @@ KIND, VERSION = "pair-search", 1
 ENCODER, HEAD = "encoder", "head"
 _INDEX, _VECTORS, _TEXTS = "index.json", "vectors.safetensors", "texts.jsonl"
 _AGAIN = "build the index again"
+_HOLDS: dict[str, Any] = {
+    "count": int,
+    "width": int,
+    "longest": float,
+    "cosine": bool,
+    "output": (int, NoneType),
+    "encoder": (str, NoneType),
+    "head": (str, NoneType),
+    "texts": bool,
+}
 
 
 class Texts(Sequence[str]):
@@ -75,6 +86,11 @@ def read(folder: Path) -> tuple[dict[str, Any], Tensor, Texts | None]:
         )
     if about.get("version") != VERSION:
         raise ValueError(f"{folder}: is of version {about.get('version')}, this kilter reads {VERSION}; {_AGAIN}")
+    for name, kind in _HOLDS.items():
+        if not isinstance(about.get(name, ...), kind):
+            raise ValueError(
+                f"{folder / _INDEX}: {name!r} is missing or of another kind, {about.get(name)!r}; {_AGAIN}"
+            )
     tensors, stamp = _mapped(folder / _VECTORS)
     if stamp != about.get("stamp"):
         raise ValueError(f"{folder / _INDEX}: belongs to another {_VECTORS} than is beside it; {_AGAIN}")

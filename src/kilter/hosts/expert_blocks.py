@@ -63,7 +63,8 @@ class Plan:
             kept: dict[str, Any] = {
                 name: value for name, value in config.kilter_experts.items() if name != "model_type"
             }
-            return cls(**kept | {"domains": (*kept["domains"],), "layers": (*kept["layers"],)})
+            kept |= {"domains": (*kept["domains"],), "layers": (*kept["layers"],)}
+            return cls(**kept)
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(
                 f"config.json: kilter_experts is not whole, or of another version of kilter ({error}); save it anew"

@@ -24,7 +24,7 @@ _NEVER_READ = re.compile(r"(^|\.)masked_spec_embed$")
 """Weights that only the host's masking of training data uses."""
 OURS = ("kilter.hosts.expert_sentences.ExpertsTransformer", "kilter.hosts.layer_pooling.LayerPooling")
 """Modules of sentence-transformers that kilter brings."""
-_LIBRARYS = re.compile(r"sentence_transformers(\.\w+)+")
+_LIBRARIES_OWN = re.compile(r"sentence_transformers(\.\w+)+")
 
 
 class Unloadable(ValueError):
@@ -221,7 +221,7 @@ def code_of_others(place: Path) -> list[str]:
             found.append(f"auto_map of {file.relative_to(place)}")
         activation = settings.get("activation_function", "torch.")  # of a Dense
         found += [activation] * ("." in str(activation) and not activation.startswith("torch."))
-    return [kind for kind in kinds if kind not in OURS and not _LIBRARYS.fullmatch(kind)] + found
+    return [kind for kind in kinds if kind not in OURS and not _LIBRARIES_OWN.fullmatch(kind)] + found
 
 
 def _adapter_keys(name: str | PathLike[str]) -> set[str]:

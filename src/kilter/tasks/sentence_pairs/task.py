@@ -80,7 +80,7 @@ class SentencePairs(Tuning):
     projection: Annotated[int | None, at_least(1)] = None
     """width of a linear map behind the pooling, for vectors that are to be stored (published: none)"""
     features: Literal["concat", "dot"] = "concat"
-    """what the head sees of vectors u and v: u, v, u∘v and |u-v| (published), or their dot product alone"""
+    """what the head sees of vectors u and v: u, v, u*v and |u-v| (published), or their dot product alone"""
     hidden: Annotated[int, at_least(1)] = 512
     """width of the head (published: 512)"""
     symmetric: bool = False
