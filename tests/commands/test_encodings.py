@@ -63,7 +63,7 @@ def recognised(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return ["align", str(folder / "день.wav"), "--model", str(folder / "model"), "--text", "добрый день"]
 
 
-@pytest.mark.parametrize(("format", "encoding"), [("jsonl", "ascii"), ("ctm", "utf-16")])
+@pytest.mark.parametrize(("format", "encoding"), [("jsonl", "ascii"), ("ctm", "cp1252"), ("ctm", "utf-16")])
 def test_word_times_are_utf_8(recognised: list[str], format: str, encoding: str) -> None:
     done = kilter(*recognised, "--format", format, encoding=encoding)
     assert "добрый" in done.stdout.decode()
