@@ -49,19 +49,22 @@ def best_alignments(
         columns = F.pad(states, (2, 0))
         block = frames if frames * columns.numel() <= _WHOLE else isqrt(frames - 1) + 1
         spans = [(max(0, stop - block - 1), min(stop, frames)) for stop in range(block, frames + block, block)]
-        lattice, before, ends = jump, [], torch.zeros_like(columns, dtype=jump.dtype)
-        for start, stop in spans:  # the first frame of a block is the last one of the block before it
-            lattice = _forward(log_probs[:, start:stop], columns, jump, before[-1] if before else None)
+        # held once: blocks made anew, with what is kept between them, would leave holes in memory that none fits into
+        held = jump.new_empty(max(stop - start for start, stop in spans), *columns.shape)
+        before = jump.new_empty(len(spans), *columns.shape)
+        lattice, ends = held, torch.zeros_like(columns, dtype=jump.dtype)
+        for place, (start, stop) in enumerate(spans):  # a block's first frame is the last of the block before it
+            lattice = _forward(log_probs[:, start:stop], columns, jump, before[place - 1] if place else None, held)
             last = input_lengths - 1 - start
             here = lattice[last.clamp(0, len(lattice) - 1), torch.arange(batch, device=last.device)]
             ends = here.where((last >= 0)[:, None], ends)
-            before.append(lattice[-1].clone())
+            before[place] = lattice[-1]
         state, score = _last_states(ends, input_lengths, target_lengths)
         path = states.new_empty(batch, frames)
         for place in range(len(spans) - 1, -1, -1):
             start, stop = spans[place]
             if stop < frames:
-                lattice = _forward(log_probs[:, start:stop], columns, jump, before[place - 1] if place else None)
+                lattice = _forward(log_probs[:, start:stop], columns, jump, before[place - 1] if place else None, held)
             path[:, start:stop] = _trace(lattice, jump, state, input_lengths - start)
             state = path[:, start]
         path = states.gather(1, path)
@@ -74,12 +77,15 @@ def _forward(
     columns: Int[Tensor, "batch padded"],
     jump: Float[Tensor, "batch states"],
     before: Float[Tensor, "batch padded"] | None,
+    held: Float[Tensor, "block batch padded"],
 ) -> Float[Tensor, "time batch padded"]:
     """Score of the best way to each state, after two columns of -inf that stand for the states before the first.
 
-    The first frame's are `before`, where it is not the first of all.
+    The first frame's are `before`, where it is not the first of all. They are written into `held`.
     """
-    lattice = log_probs.to(jump.dtype).transpose(0, 1).gather(2, columns.expand(log_probs.shape[1], -1, -1))
+    frames = log_probs.shape[1]
+    lattice = held[:frames]
+    torch.gather(log_probs.to(jump.dtype).transpose(0, 1), 2, columns.expand(frames, -1, -1), out=lattice)
     lattice[..., :2] = -torch.inf
     if before is None:
         lattice[0, :, 4:] = -torch.inf  # an alignment starts in the first blank or the first token
