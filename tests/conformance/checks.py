@@ -16,7 +16,7 @@ from tests.conformance.case import RAGGED, Case, Pure, is_float
 
 
 def gradients(case: Case) -> None:
-    """The gradient is the derivative, in float64 and on two seeds' worth of directions."""
+    """The gradient is the derivative, in float64, entry by entry."""
     pure = case.pure()
     floats = [name for name, value in pure.tensors.items() if is_float(value)]
 
