@@ -231,9 +231,11 @@ def _debian(asset: Asset, source: Source, progress: bool) -> Located:
 
 def _apt(asset: Asset, source: Source, progress: bool) -> Located:
     from kilter.data.apt_descriptions import fetch_descriptions
+    from kilter.data.apt_documentation import fetch_documentation
 
+    fetch = fetch_documentation if source.where == "documentation" else fetch_descriptions
     with new_in_cache(asset.name) as folder:
-        fetch_descriptions(folder, progress=progress)
+        fetch(folder, progress=progress)
     return _find(asset, Source("cache", asset.name), progress)
 
 

