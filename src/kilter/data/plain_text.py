@@ -32,10 +32,10 @@ def unpacked(data: bytes) -> str:
 
 
 def prose(texts: Iterable[str]) -> list[str]:
-    """The paragraphs that are sentences, with single spaces; a paragraph ends as a sentence does.
+    r"""The paragraphs that are sentences, with single spaces; a paragraph ends as a sentence does.
 
     Example:
-        >>> prose(["See also", "It  is a map of\\nthe world.", "Next: Roads"])
+        >>> prose(["See also", "It  is a map of\nthe world.", "Next: Roads"])
         ['It is a map of the world.']
     """
     joined = (" ".join(text.split()) for text in texts)
@@ -116,7 +116,8 @@ def roff(text: str) -> Iterator[list[str]]:
     r"""The prose of a manual page, one document.
 
     Example:
-        >>> [*roff(".SH NAME\nls \\- list\n.SH DESCRIPTION\n.BR ls (1)\nlists \\fIfiles\\fP of\na folder.\n.nf\nls /\n.fi")]
+        >>> page = ".SH NAME\nls \\- list\n.SH DESCRIPTION\n.BR ls (1)\nlists \\fIfiles\\fP of\na folder.\n.nf\nls /\n.fi"
+        >>> [*roff(page)]
         [['ls(1) lists files of a folder.']]
     """
     if found := prose(_roff_paragraphs(text)):
@@ -233,7 +234,8 @@ def entries(text: str) -> Iterator[list[str]]:
     r"""Each entry of a dictionary, whose head word stands at the margin; its cross-references lose their braces.
 
     Example:
-        >>> [*entries("00-database-info\n  About us, and of what day it is.\nmap\n\n   <geography> A {plan} of\n   the world.\n")]
+        >>> info = "00-database-info\n  About us, and of what day it is.\n"
+        >>> [*entries(info + "map\n\n   <geography> A {plan} of\n   the world.\n")]
         [['A plan of the world.']]
     """
     for entry in re.split(r"^(?=\S)", text, flags=re.MULTILINE):
@@ -257,7 +259,8 @@ def wordnet(text: str) -> Iterator[list[str]]:
     r"""The glosses of WordNet's file of a part of speech, each with its words, `GLOSSES` to a document.
 
     Example:
-        >>> [*wordnet("  1 This software is Princeton's\n00001740 03 n 02 map 0 land_plan 0 000 | a plan of land; \"read it\"  \n")]
+        >>> licence = "  1 This software is Princeton's\n"
+        >>> [*wordnet(licence + "00001740 03 n 02 map 0 land_plan 0 000 | a plan of land; \"read it\"  \n")]
         [['map, land plan: a plan of land; "read it"']]
     """
     lines = (line.split(" | ", 1) for line in text.splitlines() if line[:1].isdigit() and " | " in line)
