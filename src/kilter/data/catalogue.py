@@ -13,6 +13,9 @@ from typing import Literal
 ABOUT, SUMS = "about.json", "SHA256SUMS"
 """What a folder may say of itself: of which release and day its files are, and their checksums."""
 
+BETWEEN = "; "
+"""What stands between the titles of several assets; no title has it."""
+
 
 @dataclass(frozen=True)
 class Source:

@@ -116,7 +116,7 @@ def roff(text: str) -> Iterator[list[str]]:
     r"""The prose of a manual page, one document.
 
     Example:
-        >>> page = ".SH NAME\nls \\- list\n.SH DESCRIPTION\n.BR ls (1)\nlists \\fIfiles\\fP of\na folder.\n.nf\nls /\n.fi"
+        >>> page = ".SH NAME\nls \\- list\n.SH WHAT\n.BR ls (1)\nlists \\fIfiles\\fP of\na folder.\n.nf\nls /\n.fi"
         >>> [*roff(page)]
         [['ls(1) lists files of a folder.']]
     """

@@ -37,7 +37,7 @@ def wikitext_articles(part: Literal["valid", "test"] = "test", *, folder: str | 
     """The articles of a part in their order, without headings, a blank line between paragraphs.
 
     Args:
-        part: Which part; validation has 60 articles, test 62.
+        part: Which part; both have 60 articles.
         folder: Where its files are; None: where `locate_wikitext` finds or puts them.
 
     Raises:
@@ -48,8 +48,9 @@ def wikitext_articles(part: Literal["valid", "test"] = "test", *, folder: str | 
         raise ValueError(f"WikiText is read of {' or '.join(PARTS)}, not {part!r}{suggest(part, PARTS)}")
     file = Path(folder or locate_wikitext().path) / PARTS[part]
     found: list[list[str]] = []
-    for line in file.read_text("utf-8").split("\n") if file.is_file() else ():
-        if _TITLE.fullmatch(line):
+    lines = ["", *(file.read_text("utf-8").split("\n") if file.is_file() else ()), ""]
+    for before, line, after in zip(lines, lines[1:], lines[2:], strict=False):
+        if _TITLE.fullmatch(line) and not before.strip() and not after.strip():  # else it is a line of a formula
             found.append([])
         elif found and line.strip() and not _HEADING.match(line):
             found[-1].append(as_written(line))
