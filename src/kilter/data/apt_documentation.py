@@ -36,7 +36,7 @@ DOMAINS = {
     "politics": Domain(("anarchism",), r"doc/anarchism/html/[^/]+\.html", "html"),
     "python": Domain((r"python3\.\d+-doc",), r"html/(?:library|tutorial|howto|reference|faq)/[^/]+\.html", "html"),
     "perl": Domain(("perl-doc",), r"pod/perl(?!\w*delta|toc|gpl|artistic|cn|jp|ko|tw)\w*\.pod", "pod"),
-    "databases": Domain((r"postgresql-doc-\d+",), r"html/[^/]+\.html", "html"),
+    "databases": Domain((r"postgresql-doc-\d+",), r"html/(?!release)[^/]+\.html", "html"),
     "git": Domain(("git-doc",), r"git-doc/(?:howto/|technical/)?[^/]+\.html", "html"),
     "web-server": Domain(("apache2-doc",), r"manual/en/.*\.html", "html"),
     "debian": Domain(

@@ -240,7 +240,7 @@ def entries(text: str) -> Iterator[list[str]]:
     """
     for entry in re.split(r"^(?=\S)", text, flags=re.MULTILINE):
         head, _, body = entry.partition("\n")
-        body = re.sub(r"[{}]|^\s*<[^>]*>", "", body, flags=re.MULTILINE)
+        body = re.sub(r"[{}]|^(\s*(?:\d+\. )?)<[^>]*>", r"\1", body, flags=re.MULTILINE)
         if not head.startswith("00-database") and (found := prose(re.split(r"\n\s*\n", body))):
             yield found
 
