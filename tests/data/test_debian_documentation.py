@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import os
+import re
 import sys
 import tarfile
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kilter.data.apt_documentation import DOMAINS, fetch_documentation
-from kilter.data.assets import cache_dir, locate, status
+from kilter.data.assets import ASSETS, cache_dir, locate, status
 from kilter.data.debian_documentation import TARGET, documentation_domains, locate_documentation
 from tests.made_documentation import WORDS, made_debian_documentation, made_documentation
 
@@ -170,6 +171,12 @@ def test_without_apt_it_is_said_where_to_fetch_it(mirror, tmp_path, tool) -> Non
     with pytest.raises(FileNotFoundError, match=rf"^{tool} not found: .* on a Debian or Ubuntu machine"):
         fetch_documentation(tmp_path / "here", progress=False)
     assert not (tmp_path / "here").exists()
+
+
+def test_every_package_has_its_licence_in_the_credits() -> None:
+    packages = {package for domain in DOMAINS.values() for package in domain.packages}
+    named = {re.sub(r"\\.\\d\+|-\\d\+|-en(-us)?$|-min$|-dev$", "", package) for package in packages}
+    assert not [package for package in sorted(named) if package not in ASSETS["debian-documentation"].licence]
 
 
 def test_the_made_up_domains_stand_in_for_the_real_ones(monkeypatch) -> None:
