@@ -71,6 +71,8 @@ class PositionTerm(nn.Module, ABC):
     """Whether `query_key` gives the same for all layers, and is asked once."""
     cacheable: ClassVar[bool] = True
     """Whether the vector of a position depends on nothing else, so that a table of them can be kept."""
+    longest: int | None = None
+    """How many positions there are on each axis, from 0; None where there is no end."""
     sizes: HostSizes | None = None
 
     def fit(self, sizes: HostSizes) -> None:
@@ -104,7 +106,7 @@ class PositionTerm(nn.Module, ABC):
 
     def config(self) -> dict[str, Any]:
         """Constructor arguments that rebuild this term: `type(term)(**term.config())`."""
-        names = [name for name in inspect.signature(type(self)).parameters]
+        names = inspect.signature(type(self)).parameters
         return {name: getattr(self, "apply_to" if name == "apply" else name) for name in names}
 
     def extra_repr(self) -> str:
@@ -116,8 +118,8 @@ def distinct(positions: Int[Tensor, "..."], axes: int = 1) -> tuple[Int[Tensor, 
     """Each position that occurs once, in order, and the row of every one of them.
 
     Example:
-        >>> distinct(torch.tensor([[5, 3], [3, 9]]))
-        (tensor([3, 5, 9]), tensor([[1, 0], [0, 2]]))
+        >>> distinct(torch.tensor([5, 3, 3, 9]))
+        (tensor([3, 5, 9]), tensor([1, 0, 0, 2]))
     """
     if axes == 1:
         return torch.unique(positions, return_inverse=True)
