@@ -96,10 +96,11 @@ class PositionTerm(nn.Module, ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} gives nothing to queries and keys")
 
-    def forward(self, positions: Int[Tensor, "..."]) -> PositionStep:
-        """The positions of a training step, `(…)` or `(…, axes)`; a term with losses of its own adds them here.
+    def forward(self, positions: Int[Tensor, "rows length *axes"], batch: int = 1) -> PositionStep:
+        """The positions of a training step; a term with losses of its own adds them here.
 
-        In training a host calls this, else `encode`.
+        In training a host calls this, else `encode`. There is one row where all rows of the batch share it; so may
+        `where` have, or one for each of `batch`.
         """
         rows, where = distinct(positions, self.axes)
         return PositionStep(self.encode(rows), where)
