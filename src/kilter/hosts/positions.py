@@ -17,7 +17,7 @@ from kilter.hosts.position_models import check_settings, convert, has_positions,
 from kilter.hosts.wrapped import unwrapped
 
 
-def attach(model: nn.Module, term: PositionTerm) -> nn.Module:
+def attach(model: nn.Module, term: Any) -> nn.Module:
     """See `kilter.pretraining.attach`."""
     inner = _inner(model)
     if not isinstance(term, PositionTerm):
