@@ -4,7 +4,7 @@ Paper: S. Fan, D. Grangier, P. Ablin, "Dynamic Gradient Alignment for Online Dat
 Alignments are taken without dropout, by central differences; there is no released code to compare with.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -27,6 +27,8 @@ from kilter.pretraining.gradient_alignments import (
     untouched,
 )
 from kilter.pretraining.mixture_callback import MixtureCallback
+
+Rule = Callable[[Tensor, Tensor, float], Tensor]
 
 COLLAPSED = 0.99
 """Weight of one domain from which the mixture is said to have collapsed."""
@@ -61,6 +63,17 @@ def reweight(
 
     Reference: Fan, Grangier & Ablin, 2024; Algorithm 1 of S. Fan et al., "GRAPE", NeurIPS 2025, has the same step.
     """
+    check_step(log_weights, alignments, step_size)
+    wide = torch.promote_types(torch.promote_types(log_weights.dtype, alignments.dtype), torch.float32)
+    return (log_weights.to(wide) + step_size * alignments.to(wide)).log_softmax(0)
+
+
+def check_step(log_weights: Tensor, alignments: Tensor, step_size: float | int) -> None:
+    """Check what a rule takes.
+
+    Raises:
+        TypeError, ValueError: see `reweight`.
+    """
     at_least("step_size", step_size, 0)
     floating("log_weights", log_weights)
     shaped("log_weights", log_weights, "domains")
@@ -74,8 +87,6 @@ def reweight(
             raise ValueError(f"row {at[0]}: log_weights is {kept[at[0]]:g}; give logarithms of weights")
         if not (kept > -torch.inf).any():
             raise ValueError("log_weights are all minus infinity, weights of 0; give one domain at least a weight")
-    wide = torch.promote_types(torch.promote_types(log_weights.dtype, alignments.dtype), torch.float32)
-    return (log_weights.to(wide) + step_size * alignments.to(wide)).log_softmax(0)
 
 
 class DynamicGradientAlignment(MixtureCallback):
@@ -122,6 +133,8 @@ class DynamicGradientAlignment(MixtureCallback):
             `central_difference` exact gradients.
         clip: see `gradient_alignments`; each micro-batch of the target is clipped by itself.
         normalise: see `gradient_alignments`.
+        rule: logarithms of weights after a step, of `(log_weights, alignments, step_size)`; `doge_step` and `balance_step` are
+            those of others.
         step: see `gradient_alignments`.
         floor: share of the draws that is equal for all domains.
         times_learning_rate: multiply μ by the learning rate of the moment.
@@ -161,6 +174,7 @@ class DynamicGradientAlignment(MixtureCallback):
         method: Method = "central_difference",
         clip: float | None = None,
         normalise: Normalise = "none",
+        rule: Rule = reweight,
         step: float = 2e-3,
         floor: float | int = 0.0,
         times_learning_rate: bool = False,
@@ -187,6 +201,7 @@ class DynamicGradientAlignment(MixtureCallback):
         self.method: Method = method
         self.clip = clip
         self.normalise: Normalise = normalise
+        self.rule = rule
         self.step = step
         self.floor = floor
         self.times_learning_rate = times_learning_rate
@@ -200,10 +215,6 @@ class DynamicGradientAlignment(MixtureCallback):
         self._collapsed = False
         if hasattr(target, "__getitem__") and len(target) == 1:
             warn("DynamicGradientAlignment: target has one example, and weights will follow that; give a few dozen")
-
-    def next_weights(self, alignments: Float[Tensor, " domains"], rate: float) -> Float[Tensor, " domains"]:
-        """Logarithms of the weights after `log_weights`; what another rule replaces."""
-        return reweight(self.log_weights, alignments, self.step_size * rate)
 
     def update(
         self, alignments: Float[Tensor, " domains"], *, learning_rate: float | None = None
@@ -227,7 +238,7 @@ class DynamicGradientAlignment(MixtureCallback):
         if self.times_learning_rate and learning_rate is None:
             raise ValueError("learning_rate is needed, since times_learning_rate=True; give that of this step")
         rate = float(learning_rate or 0) if self.times_learning_rate else 1.0
-        self.log_weights = self.next_weights(a, rate)
+        self.log_weights = self.rule(self.log_weights, a, self.step_size * rate)
         self.averaged = (1 - self.ema) * self.averaged + self.ema * self.log_weights.exp()
         self.mixture.weights = (1 - self.floor) * self.averaged + self.floor / len(a)
         self._look_for_collapse()
