@@ -29,12 +29,13 @@ class Tiny(nn.Module):
         torch.manual_seed(0)
         self.embedding = nn.Embedding(vocabulary, width)
         self.blocks = nn.ModuleList(
-            nn.TransformerEncoderLayer(width, 2, 2 * width, dropout, batch_first=True, norm_first=True)
+            nn.TransformerEncoderLayer(width, 2, 2 * width, dropout, "gelu", batch_first=True, norm_first=True)
             for _ in range(2)
         )
         self.norm = nn.BatchNorm1d(width)
         self.head = nn.Linear(width, vocabulary, bias=False)
         self.head.weight = self.embedding.weight
+        nn.init.normal_(self.head.weight, std=0.2)
 
     def forward(self, ids: Tensor) -> Tensor:
         hidden = self.embedding(ids)

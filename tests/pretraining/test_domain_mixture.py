@@ -108,7 +108,7 @@ class TestDraws:
 
 
 class TestState:
-    @given(st.integers(0, 40), st.integers(0, 40))
+    @given(st.integers(0, 39), st.integers(0, 39))
     def test_what_is_loaded_goes_on_with_the_same_draws(self, before: int, after: int) -> None:
         one = mixture([10, 30], weights=[0.5, 0.5])
         draws = iter(one)
