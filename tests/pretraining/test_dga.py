@@ -1,4 +1,4 @@
-"""Dynamic gradient alignment: the numbers of its update, its average, what it comes to, and what it says of bad input."""
+"""Dynamic gradient alignment: the numbers of its update, its average, what it comes to, and bad input."""
 
 import math
 import warnings

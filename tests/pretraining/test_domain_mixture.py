@@ -85,11 +85,13 @@ class TestDraws:
         for start in range(0, 21, 7):
             assert sorted(drawn[start : start + 7]) == list(range(4, 11))
         assert drawn[:7] != drawn[7:14]
-        assert one.counts == [0, 22] and one.epochs == [0.0, 22 / 7]
+        assert one.counts == [0, 22]
+        assert one.epochs == [0.0, 22 / 7]
 
     def test_one_example_comes_each_time(self) -> None:
         one = mixture([1, 3], weights=[1.0, 0.0])
-        assert list(one) == [0] * 4 and one.epochs == [4.0, 0.0]
+        assert list(one) == [0] * 4
+        assert one.epochs == [4.0, 0.0]
 
     def test_equal_weights_unless_told(self) -> None:
         assert mixture().weights.tolist() == pytest.approx([1 / 3] * 3)
@@ -103,7 +105,8 @@ class TestDraws:
     def test_indices_are_of_the_concatenation(self, sizes: list[int], seed: int) -> None:
         one = mixture(sizes, seed)
         drawn = list(one)
-        assert len(drawn) == len(one) == sum(sizes) and {*drawn} <= {*range(sum(sizes))}
+        assert len(drawn) == len(one) == sum(sizes)
+        assert {*drawn} <= {*range(sum(sizes))}
         assert torch.bincount(torch.tensor(domains_of(one, drawn)), minlength=len(sizes)).tolist() == one.counts
 
 
@@ -117,7 +120,8 @@ class TestState:
         list(islice(draws, abs(before - after)))
         other = mixture([10, 30], seed=9)
         other.load_state_dict(json.loads(json.dumps(one.state_dict())))
-        assert list(other) == list(draws) and list(other) == list(one)
+        assert list(other) == list(draws)
+        assert list(other) == list(one)
         assert other.counts == one.counts
 
     def test_a_replay_draws_the_same_with_the_weights_of_then(self) -> None:

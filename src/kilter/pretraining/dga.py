@@ -133,8 +133,8 @@ class DynamicGradientAlignment(MixtureCallback):
             `central_difference` exact gradients.
         clip: see `gradient_alignments`; each micro-batch of the target is clipped by itself.
         normalise: see `gradient_alignments`.
-        rule: logarithms of weights after a step, of `(log_weights, alignments, step_size)`; `doge_step` and `balance_step`
-            are those of others.
+        rule: of `(log_weights, alignments, step_size)`, the next log-weights; `doge_step` and `balance_step` are those
+            of others.
         step: see `gradient_alignments`.
         floor: share of the draws that is equal for all domains.
         times_learning_rate: multiply μ by the learning rate of the moment.
