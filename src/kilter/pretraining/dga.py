@@ -336,7 +336,10 @@ class DynamicGradientAlignment(MixtureCallback):
             normalise=self.normalise,
             step=self.step,
         )
-        return measured._replace(alignments=dist.all_sum(measured.alignments) / dist.world_size())
+        means = {
+            name: dist.all_sum(one) / dist.world_size() for name, one in measured._asdict().items() if one is not None
+        }
+        return measured._replace(**means)
 
 
 def _of_outputs(model: Any, batch: Any) -> Tensor:
