@@ -52,6 +52,10 @@ model, tokenizer = AutoModelForSeq2SeqLM.from_pretrained(folder), AutoTokenizer.
 {extra}
 {folder}
 model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)""",
+    "images": """from transformers import AutoModelForImageClassification
+{extra}
+{folder}
+model = AutoModelForImageClassification.from_pretrained(folder)""",
     "ranker": """from sentence_transformers import SentenceTransformer
 
 from kilter.decoding import RankGenScorer
@@ -176,6 +180,8 @@ def how_to_load(folder: Path) -> str:
         found = "encoder"
     elif kind.endswith("ForCTC"):
         found = "ctc"
+    elif kind.endswith("ForImageClassification"):
+        found = "images"
     else:
         found = "seq2seq" if config.get("is_encoder_decoder") else "causal"
     extra = "\nimport kilter.models.small_speech  # makes the small network known\n" if "SmallSpeech" in kind else ""

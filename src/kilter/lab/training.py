@@ -111,6 +111,9 @@ def fit(
         trainer.compute_loss_func = loss
     model: Any = trainer.model
     last = last_whole(folder)
+    if hasattr(type(model), "from_pretrained"):
+        # the trainer's own way knows nothing of weights that are renamed when they are saved, as a ViT's are
+        trainer._load_from_checkpoint = _from_checkpoint.__get__(trainer)
     with full_disk_said(folder):
         if last and int(last.rpartition("-")[2]) >= trainer.args.max_steps:  # killed after its last step
             model.load_state_dict(_weights(model, last))
@@ -134,6 +137,10 @@ def _too_large(trainer: Trainer, folder: Path) -> str:
         f"another --device or --precision, and {kept}; or lower --batch-size, which is another experiment in a folder "
         "of its own (the same batch in several steps is gradient_accumulation_steps of a trainer of your own)"
     )
+
+
+def _from_checkpoint(self: Trainer, folder: str, model: Any = None) -> None:
+    (model or self.model).load_state_dict(_weights(model or self.model, folder))
 
 
 def _weights(model: Any, folder: str) -> Any:
