@@ -1,0 +1,10 @@
+"""Pretraining: positions that are read digit by digit, and what else shapes a model before it is anyone's.
+
+Torch only: transformers is loaded inside functions, its private names live in `kilter.hosts`.
+"""
+
+from kilter.pretraining.position_digits import position_digits
+from kilter.pretraining.position_losses import position_contrast, position_transfer
+from kilter.pretraining.sequential_position_encoder import SequentialPositionEncoder
+
+__all__ = ["SequentialPositionEncoder", "position_contrast", "position_digits", "position_transfer"]
