@@ -13,8 +13,9 @@ import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
+from kilter.hosts.position_models import saved_with_positions
 from kilter.hosts.trainers import use_sampler
-from kilter.hosts.transformers import FollowEpochs
+from kilter.hosts.transformers import FollowEpochs, load
 from kilter.lab.files import full_disk_said
 from kilter.lab.recipe import Advance
 from kilter.models.devices import out_of_memory
@@ -145,6 +146,8 @@ def _from_checkpoint(self: Trainer, folder: str, model: Any = None) -> None:
 
 def _weights(model: Any, folder: str) -> Any:
     """Of a checkpoint, as the model's own library loads it."""
+    if saved_with_positions(folder):
+        return load(folder, dtype=torch.float32).state_dict()
     if hasattr(type(model), "from_pretrained"):
         return type(model).from_pretrained(folder, dtype=torch.float32).state_dict()
     return type(model)(folder, device="cpu", trust_remote_code=True).state_dict()  # ours alone, as we wrote it

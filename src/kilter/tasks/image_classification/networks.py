@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForImageClassification, Trainer, ViTConfig, ViTForImageClassification
+from transformers import AutoModelForImageClassification, Trainer, ViTConfig, ViTForImageClassification
 
 from kilter.hosts.loading import check_whole, reading
+from kilter.hosts.position_models import saved_with_positions
 from kilter.hosts.transformers import load as load_attached
 from kilter.lab.files import full_disk_said
 from kilter.lab.recipe import Advance
@@ -98,9 +99,8 @@ def save(model: Any, folder: Path, describe: Callable[[Path], None]) -> None:
 
 
 def load(folder: Path, device: str) -> Any:
-    """A classifier that was saved by an arm, with what kilter attached to it."""
-    config = AutoConfig.from_pretrained(folder)
-    attached = any(name.startswith("kilter_") for name in config.to_dict())
+    """A classifier that was saved by an arm, with the positions that were attached to it."""
+    attached = saved_with_positions(folder)
     model: Any = load_attached(folder) if attached else AutoModelForImageClassification.from_pretrained(folder)
     return model.to(device)
 

@@ -84,17 +84,13 @@ def at_resolution(
 
 def digits() -> Split:
     """MNIST: handwritten digits, 28 pixels across."""
-    from kilter.data.assets import locate
-    from kilter.data.mnist import load_mnist
+    from kilter.data.mnist import locate_mnist, mnist
 
-    found = locate("mnist")
-    names = tuple(map(str, range(10)))
-    parts = (_images(*load_mnist(found.path, part), names) for part in ("train", "test"))
+    found = locate_mnist()
+    (seen, names), (new, named) = (mnist(part, folder=found.path) for part in ("train", "test"))
+    classes = tuple(map(str, range(10)))
+    parts = Images(seen[:, None], names, classes), Images(new[:, None], named, classes)
     return Split(*parts, Provenance(**found.credit()))
-
-
-def _images(pixels: Any, labels: Any, classes: tuple[str, ...]) -> Images:
-    return Images(torch.as_tensor(pixels)[:, None], torch.as_tensor(labels).long(), classes)
 
 
 def own_images(train: str, judged_on: str | None, side: int) -> Split:
