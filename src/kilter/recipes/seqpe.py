@@ -30,8 +30,8 @@ _DRAWN = 2048
 """Positions of a map of them, at most."""
 _MAP = (
     "How alike positions are",
-    "Cosines of the encoder's vectors of any two positions, of the first seed. Training makes neighbours alike, whatever "
-    "their distance from the beginning.",
+    "Cosines of the encoder's vectors of any two positions, of the first seed. Training makes neighbours alike, "
+    "whatever their distance from the beginning.",
 )
 
 
