@@ -1,4 +1,4 @@
-"""What gives a model its positions: told the model's sizes, it makes vectors of positions, and queries and keys of them.
+"""What gives a model its positions: vectors of positions, and what queries and keys are given of them.
 
 A host attaches any `PositionTerm` without knowing which; a term knows no host.
 """

@@ -1,4 +1,4 @@
-"""Classes made at run time, which a host's object is given instead of its own: they can be copied and sent elsewhere."""
+"""Classes made at run time, which a host's object is given instead of its own: they can be copied and sent away."""
 
 from collections.abc import Callable
 from typing import Any

@@ -86,7 +86,7 @@ def _positioned(given: Given, layer: int, query: Tensor, key: Tensor) -> tuple[T
 
 
 def _as_long(b: Tensor, keys: int) -> Tensor:
-    """Of keys that a cache holds: the last ones where it forgets, and behind the end where it has room, which is masked."""
+    """Of keys that a cache holds: the last ones where it forgets; where it has room, which is masked, nothing."""
     known = b.shape[2]
     return b[:, :, known - keys :] if known >= keys else F.pad(b, (0, 0, 0, keys - known))
 

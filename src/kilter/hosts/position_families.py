@@ -62,7 +62,7 @@ def family_of(model: PreTrainedModel) -> Family:
         if rotary is not None and "position_ids" in inspect.signature(rotary.forward).parameters:
             places = ((base.get_input_embeddings(), adding_embedding), (rotary, silent_rotary))
             return Family(base, _sizes(base, attentions), attentions, places)
-    within = getattr(base, "embeddings", None)
+    within: Any = getattr(base, "embeddings", None)
     if attentions and "pixel_values" in takes and _has_patches(within):
         front = within.position_embeddings.shape[1] - within.patch_embeddings.num_patches
         sizes = _sizes(base, attentions, axes=2, front=front)

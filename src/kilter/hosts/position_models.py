@@ -43,7 +43,7 @@ def positions_class(base: type[PreTrainedModel]) -> Any:
         named.update(zip(names, args, strict=False))
         wanted = named.pop("return_dict", None)
         wanted = getattr(self.config, "return_dict", True) if wanted is None else wanted
-        found = pass_of(self, named)
+        found = _pass_uncompiled(self, named)
         into = self.__dict__["kilter_inputs"]
         if found.added is not None:
             into.__dict__["kilter_handed"] = found.added
@@ -181,6 +181,9 @@ def pass_of(model: Any, named: dict[str, Any]) -> Pass:
         return text_pass(term, named, memo)
     takes_flag = "interpolate_pos_encoding" in inspect.signature(model.forward).parameters
     return picture_pass(term, named, memo, patch, takes_flag)
+
+
+_pass_uncompiled: Any = torch.compiler.disable(pass_of)  # which positions occur hangs on values
 
 
 def _finish(model: Any, named: dict[str, Any], out: Any, found: Pass) -> None:

@@ -38,7 +38,6 @@ class Pass:
     parts: Mapping[str, Float[Tensor, ""]] = field(default_factory=dict)
 
 
-@torch.compiler.disable
 def text_pass(term: PositionTerm, named: Mapping[str, Any], memo: dict[str, Any]) -> Pass:
     """Of a text: positions as they are given, else counted from the first token that is no padding."""
     ids = named.get("input_ids")
@@ -56,7 +55,6 @@ def text_pass(term: PositionTerm, named: Mapping[str, Any], memo: dict[str, Any]
     return Pass({"position_ids": keys[:, past:]}, given, added, keys, parts)
 
 
-@torch.compiler.disable
 def picture_pass(
     term: PositionTerm, named: Mapping[str, Any], memo: dict[str, Any], patch: tuple[int, int], takes_flag: bool
 ) -> Pass:

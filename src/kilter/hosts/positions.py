@@ -21,14 +21,14 @@ def attach(model: nn.Module, term: PositionTerm) -> nn.Module:
     """See `kilter.pretraining.attach`."""
     inner = _inner(model)
     if not isinstance(term, PositionTerm):
-        raise TypeError(f"positions must be a PositionTerm, such as SeqPE(max_position), got {type(term).__name__}")
+        raise TypeError(f"seqpe must be a PositionTerm, such as SeqPE(max_position), got {type(term).__name__}")
     if has_positions(inner):
         held = type(inner.kilter_positions).__name__
         raise ValueError(f"model has positions attached already ({held}); detach(model) takes them away")
     if is_converted(inner):
         raise ValueError("model has experts; merge_experts(model) first, a model holds one of the two")
     if term.sizes is not None:
-        raise ValueError("the positions are another model's already; make new ones for each model")
+        raise ValueError("seqpe belongs to a model already; make new ones for each model")
     family = family_of(inner)
     check_settings(inner, family)
     if term.axes != family.sizes.axes:

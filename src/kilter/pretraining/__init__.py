@@ -5,6 +5,17 @@ Torch only: transformers is loaded inside functions, its private names live in `
 
 from kilter.pretraining.position_digits import position_digits
 from kilter.pretraining.position_losses import position_contrast, position_transfer
+from kilter.pretraining.position_samplers import PositionSampler
+from kilter.pretraining.seqpe import SeqPE, attach, detach
 from kilter.pretraining.sequential_position_encoder import SequentialPositionEncoder
 
-__all__ = ["SequentialPositionEncoder", "position_contrast", "position_digits", "position_transfer"]
+__all__ = [
+    "PositionSampler",
+    "SeqPE",
+    "SequentialPositionEncoder",
+    "attach",
+    "detach",
+    "position_contrast",
+    "position_digits",
+    "position_transfer",
+]
