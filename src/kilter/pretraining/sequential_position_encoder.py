@@ -178,6 +178,7 @@ class SequentialPositionEncoder(nn.Module):
             found = found + self.axis(place.div(self.num_digits, rounding_mode="floor"))
         return torch.where((slot == slots)[:, None], self.summary, found)
 
+    @torch.compiler.disable  # what is kept hangs on the parameters as they are at the call
     def table(self, n: int | Sequence[int]) -> Float[Tensor, "*sizes dim"]:
         """Vectors of the positions 0 to `n` - 1, of every axis or of each its own; read them, but do not write.
 
@@ -300,11 +301,10 @@ class _Block(nn.Module):
         else:
             query = self.query(normed.index_select(0, of))
         asking, slots = seen.shape
-        key, value = (
-            part.index_select(0, seen.flatten()).view(asking, slots, self.heads, -1).transpose(1, 2)
-            for part in self.key_value(normed).chunk(2, -1)
-        )
-        query = query.view(asking, self.heads, 1, -1)
-        found = F.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None])
-        x = x + self.attention_out(found.flatten(1))
+        gathered = self.key_value(normed).index_select(0, seen.flatten())
+        key, value = gathered.view(asking, slots, 2, self.heads, -1).unbind(2)
+        # one query has few keys: faster so than by matrix products
+        logits = (query.view(asking, 1, self.heads, -1) * key).sum(-1) / math.sqrt(key.shape[-1])
+        weights = logits.masked_fill(~mask[..., None], -torch.inf).softmax(1)
+        x = x + self.attention_out((weights[..., None] * value).sum(1).flatten(1))
         return x + self.contract(F.gelu(self.expand(self.mlp_norm(x)), approximate="tanh"))
