@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from kilter.lab.delays import DASHES, TINTS
-from kilter.lab.files import read_rows
+from kilter.lab.files import read_json
 from kilter.lab.recipe import Picture
 from kilter.tasks.language_modelling.judging import lengths
-from kilter.tasks.language_modelling.training import MIXTURE
 
+_KEPT = "mixture.json"
 Curves = Mapping[str, Sequence[tuple[float, float]]]
 _ROW = 17.0
 """Height of a bar with its distance, in points."""
@@ -79,8 +79,8 @@ def pictures(summary: Mapping[str, Any], run: Path, *, longest: int, block: int)
 
 def trail_of(run: Path, arm: str) -> list[dict[str, Any]]:
     """Weights and epochs of an arm as training went on, of its first seed that kept them."""
-    for file in sorted((run / "arms" / arm).glob(f"seed-*/{MIXTURE}")):
-        if rows := read_rows(file):
+    for file in sorted((run / "arms" / arm).glob(f"seed-*/{_KEPT}")):
+        if rows := read_json(file)["rows"]:
             return rows
     return []
 

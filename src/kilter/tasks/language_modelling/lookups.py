@@ -1,7 +1,7 @@
-"""Look-ups: a row lists names, each with a letter, and asks for the letter of some again, nearer or farther back.
+"""Look-ups: names, each with a letter, and one that is asked for again, nearer or farther back than in training.
 
-What is tested is whether a model finds one place by its content at a distance it was not trained on. A name is a capital
-and a capital or digit, its letter is small: `K7x Q2b ... K7` and the model is to say `x`.
+What is tested is whether a place is found by its content at a distance that was not trained on. A name is a capital or
+a digit, its letter is small: after `Kx 7b ... K` the model is to say `x`. Longer rows only say the others again.
 """
 
 import random
@@ -11,67 +11,66 @@ from typing import Any
 import torch
 from torch import Tensor
 
-NAMES = tuple(first + second for first in ascii_uppercase for second in ascii_uppercase + digits)
-WIDTH = 4
+NAMES = ascii_uppercase + digits
+WIDTH = 3
 """Bytes of an entry: the name, its letter, a blank."""
 _LEAST = 3
 """Entries of the shortest row: two pairs and a question."""
 
+Pair = tuple[str, str]
 
-def check_room(block: int, longest: int) -> None:
-    """Check that a block holds a question, and that there are names enough for the longest row.
+
+def check_room(block: int) -> None:
+    """Check that a block holds two pairs and a question.
 
     Raises:
-        ValueError: either is not so.
+        ValueError: it does not.
 
     Example:
-        >>> check_room(8, 1)
+        >>> check_room(8)
         Traceback (most recent call last):
-        ValueError: block=8 is too short for look-ups: two pairs and a question need 12 tokens
+        ValueError: block=8 is too short for look-ups: two pairs and a question need 9 tokens
     """
     if block < WIDTH * _LEAST:
         raise ValueError(
             f"block={block} is too short for look-ups: two pairs and a question need {WIDTH * _LEAST} tokens"
         )
-    if (entries := longest * block // WIDTH) > len(NAMES):
-        raise ValueError(
-            f"longest={longest}: a row of {longest} blocks of {block} tokens has {entries} names, and there are "
-            f"{len(NAMES)}; lower --longest or --block"
-        )
 
 
-def entries(text: str) -> list[tuple[str, str]]:
+def entries(text: str) -> list[Pair]:
     """Names and letters of a row.
 
     Example:
-        >>> entries("K7x Q2b K7x ")
-        [('K7', 'x'), ('Q2', 'b'), ('K7', 'x')]
+        >>> entries("Kx Qb Kx ")
+        [('K', 'x'), ('Q', 'b'), ('K', 'x')]
     """
-    return [(text[at : at + 2], text[at + 2]) for at in range(0, len(text) - WIDTH + 1, WIDTH)]
+    return [(text[at], text[at + 1]) for at in range(0, len(text), WIDTH)]
 
 
 def training_row(block: int, rng: random.Random) -> str:
-    """A row of 2, 3, … pairs, and questions about them until it is full: a name again, with its letter."""
+    """A row of 2, 3, … pairs, and then some of them again until it is full."""
     room = block // WIDTH
-    pairs = _pairs(rng.randint(2, room - 1), rng)
-    asked = [rng.choice(pairs) for _ in range(room - len(pairs))]
-    return _text([*pairs, *asked])
+    pairs = _pairs(rng.randint(2, _most(room)), rng)
+    return _text([*pairs, *(rng.choice(pairs) for _ in range(room - len(pairs)))])
 
 
 def judged_row(block: int, times: int, rng: random.Random) -> str:
-    """A row of `times` blocks: different names, then a question about one of the first block."""
-    pairs = _pairs(times * block // WIDTH - 1, rng)
-    return _text([*pairs, rng.choice(pairs[: block // WIDTH - 1])])
+    """A row of `times` blocks that ends with a name which stands once before that, in the first block."""
+    room, first = times * block // WIDTH, block // WIDTH
+    pairs = _pairs(_most(first), rng)
+    asked, *others = rng.sample(pairs, len(pairs))
+    again = [rng.choice(others) for _ in range(room - len(pairs) - 1)]
+    return _text([*pairs, *again, asked])
 
 
 def tokens(text: str, tokenizer: Any) -> dict[str, Tensor]:
-    """Tokens of a row, with the letters that are asked for as labels and nothing else to learn from."""
+    """Tokens of a row; labels are the letters of names that have stood before, there is nothing else to learn from."""
     ids = torch.tensor(tokenizer(text, add_special_tokens=False)["input_ids"])
     labels = torch.full_like(ids, -100)
     seen: set[str] = set()
     for place, (name, _) in enumerate(entries(text)):
         if name in seen:
-            labels[WIDTH * place + 2] = ids[WIDTH * place + 2]
+            labels[WIDTH * place + 1] = ids[WIDTH * place + 1]
         seen.add(name)
     return {"input_ids": ids, "labels": labels}
 
@@ -101,9 +100,14 @@ class LookUps(torch.utils.data.Dataset[dict[str, Tensor]]):
         }
 
 
-def _pairs(count: int, rng: random.Random) -> list[tuple[str, str]]:
+def _most(room: int) -> int:
+    """Different names in a row of so many entries."""
+    return min(max(2, room // 2), len(NAMES))
+
+
+def _pairs(count: int, rng: random.Random) -> list[Pair]:
     return [(name, rng.choice(ascii_lowercase)) for name in rng.sample(NAMES, count)]
 
 
-def _text(pairs: list[tuple[str, str]]) -> str:
+def _text(pairs: list[Pair]) -> str:
     return "".join(f"{name}{letter} " for name, letter in pairs)

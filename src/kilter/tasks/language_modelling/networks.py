@@ -14,6 +14,10 @@ _BYTES = 3
 """Marks that stand before the bytes in ByT5's vocabulary: padding, end and unknown."""
 
 
+_SPREAD, _WIDTH = 0.02, 768
+"""Of weights at the start, and of which width that is the usual one: narrow networks need more, or attend too late."""
+
+
 class Network(NamedTuple):
     """A causal model and the tokenizer that belongs to it."""
 
@@ -69,6 +73,7 @@ def small_llama(seed: int, *, width: int, layers: int, heads: int, positions: in
             num_attention_heads=heads,
             intermediate_size=3 * width,
             max_position_embeddings=positions,
+            initializer_range=_SPREAD * (_WIDTH / width) ** 0.5,
             **marks,
         )
     )

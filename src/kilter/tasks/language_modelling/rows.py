@@ -117,7 +117,8 @@ def training_rows(
         )
     if len(target) == 1:
         warnings.warn(
-            f"the target is one example of {block} tokens: weights that are chosen by it are chosen by chance; give more",
+            f"the target is one example of {block} tokens: weights that are chosen by it are chosen by chance; give "
+            "more",
             stacklevel=2,
         )
     many = sum(map(len, found.values()))

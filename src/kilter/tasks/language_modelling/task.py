@@ -33,7 +33,8 @@ class LanguageModelling(Recipe):
     model: str | None = None
     """folder or hub id of a causal transformers model to train on; by default a small Llama of bytes from scratch"""
     train_data: Annotated[tuple[str, ...], arg(name="train")] = ()
-    """your texts to learn from: .txt (one document), .jsonl, .json or .csv with text, a folder, 'a/*.txt', a hub dataset"""
+    """your texts to learn from: .txt (one document), .jsonl, .json or .csv with column text, a folder, a pattern such as
+    'texts/*.txt', or a hub dataset"""
     domains: tuple[str, ...] = ()
     """your texts to learn from, by domain: news=news.txt law='law/*.txt' web=org/name"""
     target: tuple[str, ...] = ()
@@ -78,8 +79,8 @@ class LanguageModelling(Recipe):
     baseline: ClassVar[str] = "proportional"
     plain: ClassVar[str] = "Every text once, large domains more often"
     """label of the baseline"""
-    takes: ClassVar[frozenset[str]] = frozenset({"module", "sampler", "callbacks", "options"})
-    """A module is put on the model before it learns; a sampler is `(rows, seed) -> sampler` of the `Rows`; callbacks
+    takes: ClassVar[frozenset[str]] = frozenset({"module", "rows", "sampler", "callbacks", "options"})
+    """A module is put on the model before it learns; `rows` are `Rows`, which may be grouped anew; a sampler is `(rows, seed) -> sampler` of the `Rows`; callbacks
     are made for a `Learner`; other options are those of the training."""
     own_by: ClassVar[tuple[str, ...]] = ("model", "train_data", "domains")
     unhashed = Recipe.unhashed | {"save_steps"}
@@ -125,7 +126,7 @@ class LanguageModelling(Recipe):
         if self.width % self.heads or self.width // self.heads % 2:
             raise ValueError(f"width={self.width} is not an even number of times heads={self.heads}")
         if self.lookups:
-            lookups.check_room(self.block, self.longest)
+            lookups.check_room(self.block)
         if self.model is not None:
             check_model_name(self.model, "a causal transformers model")
         from kilter.tasks.language_modelling.judging import metrics
@@ -211,7 +212,9 @@ class LanguageModelling(Recipe):
         network = self._fresh(seed)
         if levers.module is not None:
             network = network._replace(model=levers.module(network.model))
-        training.train(self, network, self._rows(network, seed), levers, seed, folder, advance)
+        rows = self._rows(network, seed)
+        rows = levers.rows(rows, network.model, seed) if levers.rows is not None else rows
+        training.train(self, network, rows, levers, seed, folder, advance)
         networks.save(network, folder / "model", lambda part: write_model_card(part, self, arm, self._texts.provenance))
         training.clean(folder)
 

@@ -1,35 +1,35 @@
 """How a model of the task is trained: by the stock Trainer, which draws its rows by a mixture of the domains."""
 
-import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import Trainer, TrainerCallback
+from transformers import Trainer
 
 from kilter.lab.arms import Levers
-from kilter.lab.files import read_rows, write_rows
+from kilter.lab.files import read_json, write_json
 from kilter.lab.recipe import Advance
 from kilter.lab.training import arguments, fit
+from kilter.pretraining import DomainMixture, MixtureCallback
+from kilter.tasks.language_modelling.clusters import Clusters
 from kilter.tasks.language_modelling.networks import Network
 from kilter.tasks.language_modelling.rows import Learner, Rows, collate
 
 if TYPE_CHECKING:
-    from kilter.pretraining import DomainMixture
     from kilter.tasks.language_modelling.task import LanguageModelling
 
-MIXTURE = "mixture.jsonl"
+MIXTURE = "mixture.json"
 """Beside the model: what was drawn of each domain, and by which weights, as training went on."""
+_ROWS = 50
+"""Rows of it, where nothing else says how many."""
 _RATES = {True: 3e-3, False: 5e-5}
 """Learning rate of a model from scratch, and of one that has been trained."""
 
 
-def mixture_of(rows: Rows, seed: int, weights: Sequence[float] | None = None) -> "DomainMixture":
+def mixture_of(rows: Rows, seed: int, weights: Sequence[float] | None = None) -> DomainMixture:
     """A sampler of the rows, by weights of the domains; None weighs all alike."""
-    from kilter.pretraining import DomainMixture
-
     return DomainMixture([*rows.sizes.values()], weights=weights, generator=torch.Generator().manual_seed(seed))
 
 
@@ -65,46 +65,29 @@ def train(
     )
     made_for: Any = {"train_dataset": rows, "data_collator": collate}
     callbacks = [] if levers.callbacks is None else [*levers.callbacks(learner)]
-    follow = Follow([*rows.sizes], sampler, folder / MIXTURE, every=max(1, task.steps // 100))
-    fit(Trainer(network.model, made, **made_for), advance, callbacks=[*callbacks, follow], sampler=sampler)
+    if not any(isinstance(one, MixtureCallback) for one in callbacks) and isinstance(sampler, DomainMixture):
+        every = max(1, task.steps // _ROWS)
+        callbacks.append(MixtureCallback(sampler, names=[*rows.sizes], every=every))
+    fit(Trainer(network.model, made, **made_for), advance, callbacks=callbacks, sampler=sampler)
+    if (kept := folder / "checkpoints" / MIXTURE).exists():
+        write_json(folder / MIXTURE, in_domains(rows, read_json(kept)))
+
+
+def in_domains(rows: Rows, kept: Mapping[str, Any]) -> dict[str, Any]:
+    """Weights and epochs of domains as training went on; of clusters, those of the domains that they are of."""
+    names = [*(rows.origins if isinstance(rows, Clusters) else rows.sizes)]
+    found = []
+    for row in kept["rows"]:
+        weights, examples = torch.tensor(row["weights"]), torch.tensor(row["examples"], dtype=torch.float64)
+        sizes = torch.tensor([*rows.sizes.values()], dtype=torch.float64)
+        if isinstance(rows, Clusters):
+            of = rows.origin / rows.origin.sum(1, keepdim=True)
+            weights, examples, sizes = weights @ of, examples @ of.double(), rows.origin.sum(0).double()
+        values = {"weights": weights, "epochs": examples / sizes}
+        found.append({"step": row["step"], **{k: dict(zip(names, v.tolist(), strict=True)) for k, v in values.items()}})
+    return {"domains": names, "rows": found}
 
 
 def clean(folder: Path) -> None:
     """Remove what a killed training would have gone on from."""
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-
-
-class Follow(TrainerCallback):
-    """Keeps by which weights domains were drawn, and how often each was passed through.
-
-    What a killed training had kept beyond the checkpoint it goes on from is written again.
-
-    Args:
-        domains: their names.
-        sampler: that draws; one that tells no weights and counts is not followed.
-        file: where it is kept.
-        every: steps between two rows.
-    """
-
-    def __init__(self, domains: Sequence[str], sampler: Any, file: Path, *, every: int) -> None:
-        self.domains, self.sampler, self.file, self.every = [*domains], sampler, file, every
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Forget what comes after the step that is gone on from."""
-        kept = read_rows(self.file) if self.file.exists() else []
-        write_rows(self.file, [row for row in kept if row["step"] <= state.global_step])
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Keep a row."""
-        if not hasattr(self.sampler, "domain_weights") or (
-            state.global_step % self.every and state.global_step < state.max_steps
-        ):
-            return
-        weights = self.sampler.domain_weights.tolist()
-        row = {
-            "step": state.global_step,
-            "weights": dict(zip(self.domains, weights, strict=True)),
-            "epochs": dict(zip(self.domains, self.sampler.epochs, strict=True)),
-        }
-        with self.file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
