@@ -9,6 +9,9 @@ from kilter.lab.layout import PAD, Key, settle
 from kilter.lab.numbers import short
 from kilter.lab.theme import SERIES, colour, theme, to_svg
 
+_FAR = 4.0
+"""So many times the least the greatest must be, for an axis up that is logarithmic."""
+
 
 def metric_curves(
     summary: Mapping[str, Any],
@@ -28,7 +31,7 @@ def metric_curves(
         at: by the place on the axis across, the metric that was measured there.
         across: what the axis across is called.
         up: what the axis up is called.
-        log: which axes are logarithmic: x, y, xy or neither.
+        log: which axes are logarithmic: x, y, xy or neither; the axis up only where values are far apart.
         mark: a place on it that is marked, such as the length that was trained on.
 
     Raises:
@@ -44,6 +47,9 @@ def metric_curves(
     lines = {name: found for name, found in lines.items() if found}
     if not lines:
         raise ValueError(f"no arm has any of {', '.join(at.values())}; metrics are {', '.join(summary['metrics'])}")
+    values = [one["mean"] for found in lines.values() for one in found.values()]
+    if max(values) < _FAR * min(values):
+        log = log.replace("y", "")
     better = summary["metrics"][next(iter(at.values()))]["better"]
     with theme():
         fig = Figure(figsize=(6.4, 3.6))
