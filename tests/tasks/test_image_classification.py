@@ -40,7 +40,10 @@ class Mine(ImageClassification):
     """A method on the task."""
 
     paper = replace(cards()["whitened-cse"], slug="mine")
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"smoke": {"arms": ("learnt", "zero"), **ImageClassification.smoke}, "full": {}}
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "smoke": {"arms": ("learnt", "zero"), **ImageClassification.smoke},
+        "full": {},
+    }
 
     def brings(self) -> Mapping[str, Term]:
         return {

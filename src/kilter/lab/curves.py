@@ -15,12 +15,12 @@ _FAR = 4.0
 
 def metric_curves(
     summary: Mapping[str, Any],
-    at: Mapping[float, str],
+    at: Mapping[float, str] | Mapping[int, str],
     *,
     across: str,
     up: str,
     log: str = "",
-    mark: float | None = None,
+    mark: float | int | None = None,
 ) -> str:
     """The metrics of each arm along an axis, with their intervals, as themed SVG.
 

@@ -17,7 +17,9 @@ _MOST = 256
 _SHADES = [(0.29, 0.45, 0.68, level / 31) for level in range(32)]
 
 
-def position_maps(panels: Mapping[str, Any], ends: Sequence[float], *, across: str, mark: float | None = None) -> str:
+def position_maps(
+    panels: Mapping[str, Any], ends: Sequence[float | int], *, across: str, mark: float | int | None = None
+) -> str:
     """Cosines of positions with each other, a panel for each stage, dark where they are alike.
 
     Args:

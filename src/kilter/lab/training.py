@@ -85,7 +85,7 @@ def fit(
     trainer: Trainer,
     advance: Advance,
     *,
-    callbacks: Sequence[TrainerCallback] = (),
+    callbacks: Sequence[Any] = (),
     sampler: Any = None,
     loss: Callable[..., Any] | None = None,
 ) -> None:
@@ -94,7 +94,7 @@ def fit(
     Args:
         trainer: of transformers' kind, made with `arguments`.
         advance: told of every step.
-        callbacks: beside those of the trainer.
+        callbacks: beside those of the trainer, or what has their methods.
         sampler: of the training rows, instead of the trainer's; one that is the same each time it is made resumes.
         loss: instead of the model's, as `compute_loss_func` of the trainer.
 

@@ -44,7 +44,7 @@ def train(
 ) -> None:
     """Train the model in place with the options of the task, resuming from `folder/checkpoints`."""
     sampler = (
-        levers.sampler(rows, seed) if levers.sampler is not None else mixture_of(rows, seed, [*rows.sizes.values()])
+        levers.sampler(rows, seed) if levers.sampler is not None else mixture_of(rows, seed, [*map(float, rows.sizes.values())])
     )
     learner = Learner(network.model, rows, sampler, seed)
     rate = task.learning_rate or _RATES[task.model is None]
