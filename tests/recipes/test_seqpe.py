@@ -1,4 +1,4 @@
-"""The recipe from end to end, on texts and on images: arms that share a training, kills, a user's own model and text."""
+"""The recipe from end to end, on texts and on images: arms that share a training, kills, one's own model and text."""
 
 import re
 from collections.abc import Iterator, Mapping

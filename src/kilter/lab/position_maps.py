@@ -65,7 +65,9 @@ def position_maps(
         return to_svg(fig, title="How alike positions are", description=told)
 
 
-def _draw(axes: "Axes", square: Any, low: float, high: float, ends: tuple[float, float], mark: float | None) -> None:
+def _draw(
+    axes: "Axes", square: Any, low: float, high: float, ends: tuple[float, float], mark: float | int | None
+) -> None:
     """Cosines as the opacity of one hue, which reads on light and dark."""
     from matplotlib.colors import ListedColormap
 
