@@ -32,7 +32,7 @@ def handwritten() -> Split:
         replace(images, pixels=images.pixels[some], labels=images.labels[some])
         for some in (slice(0, 1400), slice(1400, 1797))
     ]
-    return Split(*parts, Provenance("Digits of scikit-learn"))
+    return Split(parts[0], parts[1], Provenance("Digits of scikit-learn"))
 
 
 @dataclass(kw_only=True)

@@ -141,7 +141,8 @@ def _too_large(trainer: Trainer, folder: Path) -> str:
 
 
 def _from_checkpoint(self: Trainer, folder: str, model: Any = None) -> None:
-    (model or self.model).load_state_dict(_weights(model or self.model, folder))
+    into: Any = self.model if model is None else model
+    into.load_state_dict(_weights(into, folder))
 
 
 def _weights(model: Any, folder: str) -> Any:

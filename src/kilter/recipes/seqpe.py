@@ -97,7 +97,7 @@ class SeqPETexts(LanguageModelling, _Options):
     takes: ClassVar[frozenset[str]] = LanguageModelling.takes | {"decoder"}
     """A decoder says how RoPE is scaled where texts are longer than those learnt from."""
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "smoke": {"arms": ("rope", "linear", "seqpe"), **LanguageModelling.smoke, "longest": 4},
+        "smoke": {"arms": ("rope", "linear", "none", "seqpe"), **LanguageModelling.smoke, "longest": 4},
         "demo": {
             "arms": ("rope", "yarn", "alibi", "seqpe"),
             "judged_on": "wikitext",
@@ -268,7 +268,7 @@ class SeqPEImages(ImageClassification, _Options):
     paper = cards()["seqpe"]
     _FULL: ClassVar[Mapping[str, Any]] = {"arms": _IMAGES, "seeds": 3, "jobs": 2}
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "smoke": {"arms": ("learnt", "seqpe"), **ImageClassification.smoke},
+        "smoke": {"arms": ("learnt", "none", "seqpe"), **ImageClassification.smoke},
         "demo": {"arms": ("learnt", "none", "seqpe"), "steps": 300, "test_images": 500, "jobs": 2},
         "full": _FULL,
         "images": _FULL,  # under this name it is kept as evidence beside that of the texts

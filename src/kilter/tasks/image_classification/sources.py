@@ -122,7 +122,7 @@ def own_images(train: str, judged_on: str | None, side: int) -> Split:
     digest = sha256(b"".join(one.numpy().tobytes() for part in parts for one in (part.pixels, part.labels)))
     title = f"your images: {len(parts[0]):,} to learn from, {len(parts[1]):,} to judge on, {len(classes)} classes"
     source = ", ".join(filter(None, (train, judged_on)))
-    return Split(*parts, Provenance(title, source=source, digest=digest.hexdigest()[:16]))
+    return Split(parts[0], parts[1], Provenance(title, source=source, digest=digest.hexdigest()[:16]))
 
 
 def _read(source: str, side: int) -> tuple[Images, tuple[str, ...]]:
