@@ -107,7 +107,8 @@ class PositionTerm(nn.Module, ABC):
 
     def config(self) -> dict[str, Any]:
         """Constructor arguments that rebuild this term: `type(term)(**term.config())`."""
-        names = inspect.signature(type(self)).parameters
+        parameters = inspect.signature(type(self)).parameters.values()
+        names = [one.name for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
         return {name: getattr(self, "apply_to" if name == "apply" else name) for name in names}
 
     def extra_repr(self) -> str:

@@ -23,6 +23,7 @@ from kilter.hosts.loading import Unloadable, load_model, reading
 from kilter.hosts.position_attention import NAME, PLAIN, PREFIX, register
 from kilter.hosts.position_families import Family, family_of
 from kilter.hosts.position_steps import Pass, cache_of, picture_pass, text_pass
+from kilter.hosts.wrapped import in_use
 
 MODEL_TYPE = "kilter-positions"
 SUFFIX = "WithPositions"
@@ -176,7 +177,7 @@ def pass_of(model: Any, named: dict[str, Any]) -> Pass:
             f"the model's attention was set to {plain} after positions were attached; detach them, set it, and attach "
             "them again"
         )
-    term, memo, patch = model.kilter_positions, model.__dict__["kilter_memo"], model.__dict__["kilter_patch"]
+    term, memo, patch = in_use(model.kilter_positions), model.__dict__["kilter_memo"], model.__dict__["kilter_patch"]
     if patch is None:
         return text_pass(term, named, memo)
     takes_flag = "interpolate_pos_encoding" in inspect.signature(model.forward).parameters

@@ -14,16 +14,16 @@ from kilter.core.positions import PositionTerm
 from kilter.hosts.expert_models import is_converted
 from kilter.hosts.position_families import family_of
 from kilter.hosts.position_models import check_settings, convert, has_positions, uninstall
-from kilter.hosts.wrapped import unwrapped
+from kilter.hosts.wrapped import in_use, unwrapped
 
 
-def attach(model: nn.Module, term: PositionTerm) -> nn.Module:
+def attach(model: nn.Module, term: Any) -> nn.Module:
     """See `kilter.pretraining.attach`."""
     inner = _inner(model)
     if not isinstance(term, PositionTerm):
         raise TypeError(f"seqpe must be a PositionTerm, such as SeqPE(max_position), got {type(term).__name__}")
     if has_positions(inner):
-        held = type(inner.kilter_positions).__name__
+        held = type(in_use(inner.kilter_positions)).__name__
         raise ValueError(f"model has positions attached already ({held}); detach(model) takes them away")
     if is_converted(inner):
         raise ValueError("model has experts; merge_experts(model) first, a model holds one of the two")
@@ -43,7 +43,7 @@ def detach(model: nn.Module) -> PositionTerm:
     inner = _inner(model)
     if not has_positions(inner):
         raise ValueError("model has no positions attached; attach(model, positions) gives it some")
-    term = inner.kilter_positions
+    term = in_use(inner.kilter_positions)
     uninstall(inner)
     return term
 

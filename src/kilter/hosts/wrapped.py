@@ -28,3 +28,20 @@ def unwrapped(model: Any, *, adapters: bool = True) -> Any:
             model = model.get_base_model()
         else:
             return model
+
+
+def in_use(module: Any) -> Any:
+    """Of a module that peft trains as a whole (`modules_to_save`), the copy that is in use; any other as it is.
+
+    Example:
+        >>> from torch import nn
+        >>> layer = nn.Linear(2, 2)
+        >>> in_use(layer) is layer
+        True
+    """
+    copies = getattr(module, "_modules", {}).get("modules_to_save")
+    if copies is None or "original_module" not in module._modules:
+        return module
+    active = module.active_adapters
+    usable = [] if module.disable_adapters else [name for name in active if name in copies]
+    return copies[usable[0]] if usable else module.original_module

@@ -8,6 +8,7 @@ from kilter.pretraining.domain_mixture import DomainMixture
 from kilter.pretraining.domain_rules import balance_step, doge_step, importance_weights, proportional_weights
 from kilter.pretraining.gradient_alignments import gradient_alignments
 from kilter.pretraining.mixture_callback import MixtureCallback
+from kilter.pretraining.position_baselines import Alibi, LearntPositions, NoPositions, SinusoidalPositions
 from kilter.pretraining.position_digits import position_digits
 from kilter.pretraining.position_losses import position_contrast, position_transfer
 from kilter.pretraining.position_samplers import PositionSampler
@@ -15,12 +16,16 @@ from kilter.pretraining.seqpe import SeqPE, attach, detach
 from kilter.pretraining.sequential_position_encoder import SequentialPositionEncoder
 
 __all__ = [
+    "Alibi",
     "DomainMixture",
     "DynamicGradientAlignment",
+    "LearntPositions",
     "MixtureCallback",
+    "NoPositions",
     "PositionSampler",
     "SeqPE",
     "SequentialPositionEncoder",
+    "SinusoidalPositions",
     "attach",
     "balance_step",
     "detach",

@@ -20,7 +20,7 @@ from kilter.pretraining.prefix_trie import tokens_of
 Direction = Literal["causal", "bi"]
 
 _AT_ONCE = 4096
-"""Positions of a table that are encoded at once, which bounds its memory."""
+"""Positions that are encoded at once without gradients, which bounds the memory of long tables."""
 
 
 class SequentialPositionEncoder(nn.Module):
@@ -156,7 +156,10 @@ class SequentialPositionEncoder(nn.Module):
         if torch.compiler.is_compiling():
             return self._encode(flat).view(*lead, self.out_dim)
         distinct, back = flat.unique(return_inverse=True, dim=None if self.axes == 1 else 0)
-        return self._encode(distinct).index_select(0, back).view(*lead, self.out_dim)
+        parts = (distinct,) if torch.is_grad_enabled() else distinct.split(_AT_ONCE)
+        return (
+            torch.cat([self._encode(part) for part in parts]).index_select(0, back.flatten()).view(*lead, self.out_dim)
+        )
 
     def _encode(self, positions: Int[Tensor, " positions *axes"]) -> Float[Tensor, "positions dim"]:
         """Each of different positions in ascending order."""
@@ -240,16 +243,17 @@ class SequentialPositionEncoder(nn.Module):
             sizes = (max(sizes[0], min(start * 3 // 2, self.largest + 1)),)
         elif old is not None:
             sizes = tuple(max(pair) for pair in zip(sizes, old.shape, strict=False))
-        positions = self._grid(sizes, start)
-        parts = positions.reshape(-1, *positions.shape[len(sizes) :]).split(_AT_ONCE)
-        new = torch.cat([self(part) for part in parts])
-        return torch.cat([old, new]) if start and old is not None else new.view(*sizes, self.out_dim)
+        new = self(self._grid(sizes, start))
+        return torch.cat([old, new]) if start and old is not None else new
 
     def _state(self) -> tuple[Any, ...]:
         """What a table depends on."""
         device = self.summary.device.type
         cast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
-        return (cast, *((id(one), one.data_ptr(), one._version) for one in self.parameters()))
+        return (
+            cast,
+            *((id(one), one.data_ptr(), 0 if one.is_inference() else one._version) for one in self.parameters()),
+        )
 
     def train(self, mode: bool = True) -> "SequentialPositionEncoder":
         """Set the mode; what `table` kept is dropped on the way to training."""
