@@ -34,8 +34,8 @@ class GradientAlignmentRecipe(LanguageModelling):
     model. The model is left in arms/dga/seed-0/model, weights and epochs of the domains are in mixture.json beside it.
     """
 
-    step_size: Annotated[float, above(0)] = 1.0
-    """μ, how fast weights of arm dga move; 1 means something where gradients are clipped"""
+    step_size: Annotated[float, above(0)] = 5.0
+    """μ, how fast weights of arm dga move; gradients are clipped, so that it does not depend on the model"""
     ema: Annotated[float, share()] = 0.1
     """β, share of the new weights in their running mean, by which texts are drawn; arm dga+unaveraged has 1"""
     every: Annotated[int, at_least(1)] = 20
@@ -50,9 +50,9 @@ class GradientAlignmentRecipe(LanguageModelling):
     """share of the draws that all domains have alike"""
     clusters: Annotated[int, at_least(2)] = 64
     """groups of texts for importance sampling and dga+bases"""
-    doge_step_size: Annotated[float, above(0)] = 100.0
+    doge_step_size: Annotated[float, above(0)] = 5.0.0
     """of DoGE's rule, times the learning rate (published: 100)"""
-    balance_step_size: Annotated[float, above(0)] = 1.0
+    balance_step_size: Annotated[float, above(0)] = 5.0
     """λ of R&B's rule"""
 
     paper = cards()["dga"]
