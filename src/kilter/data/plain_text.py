@@ -12,7 +12,7 @@ from html.parser import HTMLParser
 from kilter.data.passages import whole
 
 LEAST = 5
-"""Words that a paragraph of prose has, and as many a document's first one."""
+"""Words that a paragraph of prose has at least."""
 GLOSSES = 50
 """Glosses to a document: one alone is a line."""
 
@@ -32,10 +32,10 @@ def unpacked(data: bytes) -> str:
 
 
 def prose(texts: Iterable[str]) -> list[str]:
-    """The paragraphs that are sentences, with single spaces; a paragraph ends as a sentence does.
+    r"""The paragraphs that are sentences, with single spaces; a paragraph ends as a sentence does.
 
     Example:
-        >>> prose(["See also", "It  is a map of\\nthe world.", "Next: Roads"])
+        >>> prose(["See also", "It  is a map of\nthe world.", "Next: Roads"])
         ['It is a map of the world.']
     """
     joined = (" ".join(text.split()) for text in texts)
@@ -97,7 +97,12 @@ def html(text: str) -> Iterator[list[str]]:
 # roff -----------------------------------------------------------------------------------------------------------------
 
 _UNFILLED = {".nf": ".fi", ".EX": ".EE", ".TS": ".TE", ".PS": ".PE"}
-_FONTS = re.compile(r"\.(?:B|I|R|SM|SB|BI|BR|IB|IR|RB|RI)(?:\s|$)")
+_ALTERNATE = {".BI", ".BR", ".IB", ".IR", ".RB", ".RI"}
+_FONTS = {".B", ".I", ".R", ".SM", ".SB"} | _ALTERNATE
+_ENDS_LINK = {".UE", ".ME"}
+_QUIET = {".UR", ".MT", ".PD", ".in", ".ft", ".ad", ".hy", ".na", ".ne", ".if", ".ie", ".el", "."}
+"""Macros within a paragraph that say nothing; the last is a comment's or a brace's."""
+_ARGUMENT = re.compile(r'"((?:[^"]|"")*)"|((?:\\.|[^\s"])+)')
 _NAMED = {"aq": "'", "cq": "’", "oq": "‘", "lq": "“", "rq": "”", "dq": '"', "em": "—", "en": "–", "ha": "^", "ti": "~"}
 _NAMED |= {"bu": "", "mu": "×", "co": "(c)", "rs": "\\", "tm": "", "+-": "+-", "<=": "<=", ">=": ">=", "!=": "!="}
 _ESCAPE = re.compile(
@@ -116,7 +121,8 @@ def roff(text: str) -> Iterator[list[str]]:
     r"""The prose of a manual page, one document.
 
     Example:
-        >>> [*roff(".SH NAME\nls \\- list\n.SH DESCRIPTION\n.BR ls (1)\nlists \\fIfiles\\fP of\na folder.\n.nf\nls /\n.fi")]
+        >>> page = ".SH NAME\nls \\- list\n.SH WHAT\n.BR ls (1)\nlists \\fIfiles\\fP of\na folder.\n.nf\nls /\n.fi"
+        >>> [*roff(page)]
         [['ls(1) lists files of a folder.']]
     """
     if found := prose(_roff_paragraphs(text)):
@@ -129,47 +135,27 @@ def _roff_paragraphs(text: str) -> Iterator[str]:
     for line in text.splitlines():
         name = re.match(r"[.'][ \t]*(\w*)", line)
         macro = f".{name[1]}" if name else ""
-        if until or macro in _UNFILLED:
+        if until or macro in _UNFILLED:  # what is set as it stands is no prose
             until = "" if macro == until else until or _UNFILLED[macro]
-            continue
-        if not macro:
-            said = line
-        elif _FONTS.match(line):
-            said = _spoken(line)
-        elif macro in (".UE", ".ME"):
-            said, words[-1:] = "", ["".join([*words[-1:], _after(line)])]
-        else:
-            said = ""
-            if macro not in (".UR", ".MT", ".PD", ".in", ".ft", ".ad", ".hy", ".na", ".ne", ".", ".if", ".ie", ".el"):
-                yield " ".join(words)
-                words = []
-            tag = macro in (".TP", ".TQ")
-            continue
-        if tag:  # what is explained stands before its explanation
-            tag = False
-        elif not said.strip() and not macro:
+        elif macro in _ENDS_LINK:  # what follows a link stands close to it
+            words[-1:] = ["".join([*words[-1:], line.partition(" ")[2].strip()])]
+        elif macro in _QUIET:
+            pass
+        elif (macro and macro not in _FONTS) or not line.strip():
             yield " ".join(words)
-            words = []
-        elif said:
-            words.append(_unescaped(said))
+            words, tag = [], macro in (".TP", ".TQ")
+        elif tag:  # what is explained stands before its explanation
+            tag = False
+        else:
+            words.append(_unescaped(_spoken(macro, line) if macro else line))
     yield " ".join(words)
 
 
-def _spoken(line: str) -> str:
+def _spoken(macro: str, line: str) -> str:
     """The words of a macro of fonts; those that alternate between two join their words."""
-    macro, _, rest = line[1:].partition(" ")
-    return ("" if len(macro) == 2 and macro[0] != "S" else " ").join(_arguments(rest))
-
-
-def _arguments(rest: str) -> list[str]:
-    return [quoted.replace('""', '"') if quoted else plain for quoted, plain in _ARGUMENT.findall(rest)]
-
-
-_ARGUMENT = re.compile(r'"((?:[^"]|"")*)"|((?:\\.|[^\s"])+)')
-
-
-def _after(line: str) -> str:
-    return line.partition(" ")[2].strip()
+    found = _ARGUMENT.findall(line.partition(" ")[2])
+    words = (quoted.replace('""', '"') or plain for quoted, plain in found)
+    return ("" if macro in _ALTERNATE else " ").join(words)
 
 
 def _unescaped(text: str) -> str:
@@ -233,12 +219,13 @@ def entries(text: str) -> Iterator[list[str]]:
     r"""Each entry of a dictionary, whose head word stands at the margin; its cross-references lose their braces.
 
     Example:
-        >>> [*entries("00-database-info\n  About us, and of what day it is.\nmap\n\n   <geography> A {plan} of\n   the world.\n")]
+        >>> info = "00-database-info\n  About us, and of what day it is.\n"
+        >>> [*entries(info + "map\n\n   <geography> A {plan} of\n   the world.\n")]
         [['A plan of the world.']]
     """
     for entry in re.split(r"^(?=\S)", text, flags=re.MULTILINE):
         head, _, body = entry.partition("\n")
-        body = re.sub(r"[{}]|^\s*<[^>]*>", "", body, flags=re.MULTILINE)
+        body = re.sub(r"[{}]|^(\s*(?:\d+\. )?)<[^>]*>", r"\1", body, flags=re.MULTILINE)
         if not head.startswith("00-database") and (found := prose(re.split(r"\n\s*\n", body))):
             yield found
 
@@ -257,7 +244,8 @@ def wordnet(text: str) -> Iterator[list[str]]:
     r"""The glosses of WordNet's file of a part of speech, each with its words, `GLOSSES` to a document.
 
     Example:
-        >>> [*wordnet("  1 This software is Princeton's\n00001740 03 n 02 map 0 land_plan 0 000 | a plan of land; \"read it\"  \n")]
+        >>> licence = "  1 This software is Princeton's\n"
+        >>> [*wordnet(licence + "00001740 03 n 02 map 0 land_plan 0 000 | a plan of land; \"read it\"  \n")]
         [['map, land plan: a plan of land; "read it"']]
     """
     lines = (line.split(" | ", 1) for line in text.splitlines() if line[:1].isdigit() and " | " in line)
