@@ -38,7 +38,9 @@ def remarks(summary: Mapping[str, Any], *, small: bool, longest: int, block: int
 
 def pictures(summary: Mapping[str, Any], run: Path, *, longest: int, block: int) -> list[Picture]:
     """Figures against length, weights as training went on, epochs of domains, and losses side by side."""
-    found = []
+    from kilter.lab.curves import metric_curves
+
+    found, known = [], summary["metrics"]
     if longest > 1:
         for metric, title, caption in (
             (
@@ -53,10 +55,12 @@ def pictures(summary: Mapping[str, Any], run: Path, *, longest: int, block: int)
             ),
             ("lookup", "Names looked up against length", "The name asked for stands in the first block."),
         ):
-            curves = _by_length(summary, metric, longest, block)
-            if curves:
-                up = "names found, %" if metric == "lookup" else "perplexity"
-                svg = curves_plot(curves, across="tokens", up=up, title=title, log=True)
+            if at := {
+                float(block * times): name for times in lengths(longest) if (name := f"{metric}_{times}x") in known
+            }:
+                rate = metric == "lookup"
+                how: Any = {"up": "names found, %", "log": "x"} if rate else {"up": "perplexity", "log": "xy"}
+                svg = metric_curves(summary, at, across="tokens", mark=float(block), **how)
                 found.append(Picture(metric, title, caption, svg))
     trails = {arm: trail for arm in summary["arms"] if (trail := trail_of(run, arm))}
     labels = {arm: summary["arms"][arm]["label"] for arm in trails}
@@ -96,15 +100,6 @@ def epochs_said(summary: Mapping[str, Any], run: Path) -> list[str]:
     return [f"Domains passed through most and least, of the first seed: {'; '.join(said)}."] * bool(said)
 
 
-def _by_length(summary: Mapping[str, Any], metric: str, longest: int, block: int) -> dict[str, list[Any]]:
-    found = {}
-    for one in summary["arms"].values():
-        at = {times: one["metrics"].get(f"{metric}_{times}x", {}).get("mean") for times in lengths(longest)}
-        if points := [(block * times, value) for times, value in at.items() if value is not None]:
-            found[one["label"]] = points
-    return found
-
-
 def _moved(trail: Sequence[Mapping[str, Any]]) -> bool:
     first = trail[0]["weights"]
     return any(abs(row["weights"][name] - first[name]) > _FIXED for row in trail for name in first)
@@ -113,7 +108,7 @@ def _moved(trail: Sequence[Mapping[str, Any]]) -> bool:
 # Drawing ----------------------------------------------------------------------------------------------------
 
 
-def curves_plot(curves: Curves, *, across: str, up: str, title: str, log: bool = False) -> str:
+def curves_plot(curves: Curves, *, across: str, up: str, title: str) -> str:
     """A line for each name.
 
     Args:
@@ -121,7 +116,6 @@ def curves_plot(curves: Curves, *, across: str, up: str, title: str, log: bool =
         across: what the axis across is called.
         up: what the other is.
         title: of the figure.
-        log: the axis across is logarithmic, with a tick at each point.
     """
     from matplotlib.figure import Figure
 
@@ -144,10 +138,6 @@ def curves_plot(curves: Curves, *, across: str, up: str, title: str, log: bool =
             axes.plot(*zip(*points, strict=True), color=ink, **look)
             entries.append((name, ink, look))
         axes.set(xlabel=across, ylabel=up)
-        if log:
-            ticks = sorted({x for points in curves.values() for x, _ in points})
-            axes.set_xscale("log", base=2)
-            axes.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks], minor=False)
         key = Key(entries, 190.0)
         settle(fig, axes, right=key.width + 14, least=(260.0, max(180.0, key.height)))
         _draw_key(fig, axes, key)

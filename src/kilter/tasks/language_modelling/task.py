@@ -245,8 +245,7 @@ class LanguageModelling(Recipe):
         """Perplexity at every length, and names looked up."""
         from kilter.tasks.language_modelling import judging, networks
 
-        attached = self.mixture(arm).levers().module is not None
-        network = networks.load(model, self.device, attached=attached)
+        network = self._saved(arm, model)
         sizes = {"block": self.block, "longest": self.longest}
         rows: list[dict[str, Any]] = []
         if self.lookups < 1:
@@ -255,6 +254,12 @@ class LanguageModelling(Recipe):
         if self.lookups:
             rows += judging.judge_lookups(network.model, network.tokenizer, **sizes, count=self.judged_lookups)
         return judging.judged(rows, self.metrics)
+
+    def _saved(self, arm: str, model: Path) -> "Network":
+        """The trained model of an arm, as it is judged."""
+        from kilter.tasks.language_modelling import networks
+
+        return networks.load(model, self.device, attached=self.mixture(arm).levers().module is not None)
 
     # The report ---------------------------------------------------------------------------------------------
 
