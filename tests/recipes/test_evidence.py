@@ -83,7 +83,7 @@ def test_data_of_several_assets_are_checked_each() -> None:
     check_pinned(data)
     with pytest.raises(AssertionError):
         check_pinned({**data, "digest": ASSETS["books"].digest()})
-    with pytest.raises(AssertionError, match="no asset is called .'somebody's texts'"):
+    with pytest.raises(AssertionError, match="somebody's texts"):
         check_pinned({**data, "title": f"{data['title']}; somebody's texts"})
     unpinned = Located(ASSETS["debian-documentation"], Path(), "the cache", digest="of a day")
     check_pinned(credit_of([unpinned, *located]))

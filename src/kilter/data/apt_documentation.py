@@ -36,7 +36,7 @@ DOMAINS = {
     "politics": Domain(("anarchism",), r"doc/anarchism/html/[^/]+\.html", "html"),
     "python": Domain((r"python3\.\d+-doc",), r"html/(?:library|tutorial|howto|reference|faq)/[^/]+\.html", "html"),
     "perl": Domain(("perl-doc",), r"pod/perl(?!\w*delta|toc|gpl|artistic|cn|jp|ko|tw)\w*\.pod", "pod"),
-    "databases": Domain((r"postgresql-doc-\d+",), r"html/[^/]+\.html", "html"),
+    "databases": Domain((r"postgresql-doc-\d+",), r"html/(?!release)[^/]+\.html", "html"),
     "git": Domain(("git-doc",), r"git-doc/(?:howto/|technical/)?[^/]+\.html", "html"),
     "web-server": Domain(("apache2-doc",), r"manual/en/.*\.html", "html"),
     "debian": Domain(
@@ -95,7 +95,7 @@ def fetch_documentation(folder: str | os.PathLike[str], *, progress: bool = True
             lines = (json.dumps({"id": id, "paragraphs": told}, ensure_ascii=False) + "\n" for id, told in rows)
             (folder / f"{name}.jsonl").write_text("".join(lines), "utf-8")
             documents[name] = len(rows)
-        versions = {package: file.name.split("_")[1].replace("%3a", ":") for package, file in archives.items()}
+        versions = {package: file.name.split("_")[1].replace("%3a", ":") for package, file in sorted(archives.items())}
         left_out = [name for name in DOMAINS if name not in documents]
         write_about(folder, targets, "Packages", packages=versions, documents=documents, left_out=left_out)
 

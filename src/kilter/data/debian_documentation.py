@@ -29,18 +29,25 @@ def documentation_domains(names: Iterable[str] | None = None) -> dict[str, list[
     """The documents of each domain: plain text, a blank line between paragraphs, in the order of the packages' files.
 
     Args:
-        names: Of `DOMAINS`, in the order wanted; all, in that table's order, where it is None. `TARGET` is one of them.
+        names: Of `DOMAINS`, in the order wanted; None: all that the release has, in that table's order.
 
     Raises:
-        ValueError: There is no such domain, or a file is broken.
+        ValueError: There is no such domain, the release has no packages of it, or a file is broken.
         FileNotFoundError: The documentation is not here and cannot be fetched.
         ConnectionError: apt could not fetch it; its own words are in the message.
     """
-    names = [*DOMAINS] if names is None else [*names]
-    if strange := next((one for one in names if one not in DOMAINS), None):
+    wanted = [*DOMAINS] if names is None else [*names]
+    if strange := next((one for one in wanted if one not in DOMAINS), None):
         raise ValueError(f"no domain of documentation is called {strange!r}{suggest(strange, DOMAINS)}")
     folder = locate_documentation().path
-    return {name: _read(folder / f"{name}.jsonl") for name in names}
+    here = [name for name in wanted if (folder / f"{name}.jsonl").is_file()]
+    if names is not None and (lacking := [name for name in wanted if name not in here]):
+        packages = " ".join(package for name in lacking for package in DOMAINS[name].packages)
+        raise ValueError(
+            f"{folder}: no documentation of {', '.join(lacking)}, because the release that it was fetched from lacks "
+            f"one of {packages}; leave it out, or fetch from Debian 12"
+        )
+    return {name: _read(folder / f"{name}.jsonl") for name in here}
 
 
 def _read(file: Path) -> list[str]:

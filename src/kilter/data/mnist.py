@@ -8,7 +8,6 @@ import math
 import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
 import torch
 from jaxtyping import Int, UInt8
@@ -37,12 +36,12 @@ def locate_mnist() -> Located:
 
 
 def mnist(
-    part: Literal["train", "test"] = "train", *, folder: str | Path | None = None
+    part: str = "train", *, folder: str | Path | None = None
 ) -> tuple[UInt8[Tensor, "images 28 28"], Int[Tensor, "images"]]:
     """The images, 0 to 255, more being more ink, and the digit that each shows.
 
     Args:
-        part: Which part.
+        part: Of `FILES`.
         folder: Where its files are; None: where `locate_mnist` finds or puts them.
 
     Raises:

@@ -12,7 +12,7 @@ from html.parser import HTMLParser
 from kilter.data.passages import whole
 
 LEAST = 5
-"""Words that a paragraph of prose has, and as many a document's first one."""
+"""Words that a paragraph of prose has at least."""
 GLOSSES = 50
 """Glosses to a document: one alone is a line."""
 
@@ -97,7 +97,12 @@ def html(text: str) -> Iterator[list[str]]:
 # roff -----------------------------------------------------------------------------------------------------------------
 
 _UNFILLED = {".nf": ".fi", ".EX": ".EE", ".TS": ".TE", ".PS": ".PE"}
-_FONTS = re.compile(r"\.(?:B|I|R|SM|SB|BI|BR|IB|IR|RB|RI)(?:\s|$)")
+_ALTERNATE = {".BI", ".BR", ".IB", ".IR", ".RB", ".RI"}
+_FONTS = {".B", ".I", ".R", ".SM", ".SB"} | _ALTERNATE
+_ENDS_LINK = {".UE", ".ME"}
+_QUIET = {".UR", ".MT", ".PD", ".in", ".ft", ".ad", ".hy", ".na", ".ne", ".if", ".ie", ".el", "."}
+"""Macros within a paragraph that say nothing; the last is a comment's or a brace's."""
+_ARGUMENT = re.compile(r'"((?:[^"]|"")*)"|((?:\\.|[^\s"])+)')
 _NAMED = {"aq": "'", "cq": "’", "oq": "‘", "lq": "“", "rq": "”", "dq": '"', "em": "—", "en": "–", "ha": "^", "ti": "~"}
 _NAMED |= {"bu": "", "mu": "×", "co": "(c)", "rs": "\\", "tm": "", "+-": "+-", "<=": "<=", ">=": ">=", "!=": "!="}
 _ESCAPE = re.compile(
@@ -130,47 +135,27 @@ def _roff_paragraphs(text: str) -> Iterator[str]:
     for line in text.splitlines():
         name = re.match(r"[.'][ \t]*(\w*)", line)
         macro = f".{name[1]}" if name else ""
-        if until or macro in _UNFILLED:
+        if until or macro in _UNFILLED:  # what is set as it stands is no prose
             until = "" if macro == until else until or _UNFILLED[macro]
-            continue
-        if not macro:
-            said = line
-        elif _FONTS.match(line):
-            said = _spoken(line)
-        elif macro in (".UE", ".ME"):
-            said, words[-1:] = "", ["".join([*words[-1:], _after(line)])]
-        else:
-            said = ""
-            if macro not in (".UR", ".MT", ".PD", ".in", ".ft", ".ad", ".hy", ".na", ".ne", ".", ".if", ".ie", ".el"):
-                yield " ".join(words)
-                words = []
-            tag = macro in (".TP", ".TQ")
-            continue
-        if tag:  # what is explained stands before its explanation
-            tag = False
-        elif not said.strip() and not macro:
+        elif macro in _ENDS_LINK:  # what follows a link stands close to it
+            words[-1:] = ["".join([*words[-1:], line.partition(" ")[2].strip()])]
+        elif macro in _QUIET:
+            pass
+        elif (macro and macro not in _FONTS) or not line.strip():
             yield " ".join(words)
-            words = []
-        elif said:
-            words.append(_unescaped(said))
+            words, tag = [], macro in (".TP", ".TQ")
+        elif tag:  # what is explained stands before its explanation
+            tag = False
+        else:
+            words.append(_unescaped(_spoken(macro, line) if macro else line))
     yield " ".join(words)
 
 
-def _spoken(line: str) -> str:
+def _spoken(macro: str, line: str) -> str:
     """The words of a macro of fonts; those that alternate between two join their words."""
-    macro, _, rest = line[1:].partition(" ")
-    return ("" if len(macro) == 2 and macro[0] != "S" else " ").join(_arguments(rest))
-
-
-def _arguments(rest: str) -> list[str]:
-    return [quoted.replace('""', '"') if quoted else plain for quoted, plain in _ARGUMENT.findall(rest)]
-
-
-_ARGUMENT = re.compile(r'"((?:[^"]|"")*)"|((?:\\.|[^\s"])+)')
-
-
-def _after(line: str) -> str:
-    return line.partition(" ")[2].strip()
+    found = _ARGUMENT.findall(line.partition(" ")[2])
+    words = (quoted.replace('""', '"') or plain for quoted, plain in found)
+    return ("" if macro in _ALTERNATE else " ").join(words)
 
 
 def _unescaped(text: str) -> str:
@@ -240,7 +225,7 @@ def entries(text: str) -> Iterator[list[str]]:
     """
     for entry in re.split(r"^(?=\S)", text, flags=re.MULTILINE):
         head, _, body = entry.partition("\n")
-        body = re.sub(r"[{}]|^\s*<[^>]*>", "", body, flags=re.MULTILINE)
+        body = re.sub(r"[{}]|^(\s*(?:\d+\. )?)<[^>]*>", r"\1", body, flags=re.MULTILINE)
         if not head.startswith("00-database") and (found := prose(re.split(r"\n\s*\n", body))):
             yield found
 

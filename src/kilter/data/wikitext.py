@@ -6,7 +6,6 @@ write them (`a 3-2 win, he said` for `a 3 @-@ 2 win , he said`), for models of b
 
 import re
 from pathlib import Path
-from typing import Literal
 
 from kilter.core.errors import suggest
 from kilter.data.assets import Located, locate
@@ -33,11 +32,11 @@ def locate_wikitext() -> Located:
     return locate("wikitext2", progress=False)
 
 
-def wikitext_articles(part: Literal["valid", "test"] = "test", *, folder: str | Path | None = None) -> list[str]:
+def wikitext_articles(part: str = "test", *, folder: str | Path | None = None) -> list[str]:
     """The articles of a part in their order, without headings, a blank line between paragraphs.
 
     Args:
-        part: Which part; both have 60 articles.
+        part: Of `PARTS`; both have 60 articles.
         folder: Where its files are; None: where `locate_wikitext` finds or puts them.
 
     Raises:
@@ -50,9 +49,10 @@ def wikitext_articles(part: Literal["valid", "test"] = "test", *, folder: str | 
     found: list[list[str]] = []
     lines = ["", *(file.read_text("utf-8").split("\n") if file.is_file() else ()), ""]
     for before, line, after in zip(lines, lines[1:], lines[2:], strict=False):
-        if _TITLE.fullmatch(line) and not before.strip() and not after.strip():  # else it is a line of a formula
+        alone = not before.strip() and not after.strip()  # else it is a line of a formula
+        if alone and _TITLE.fullmatch(line):
             found.append([])
-        elif found and line.strip() and not _HEADING.match(line):
+        elif found and line.strip() and not (alone and _HEADING.match(line)):
             found[-1].append(as_written(line))
     if not any(found):
         raise ValueError(f"{file}: no article in it; delete the folder and run `kilter fetch wikitext2`")

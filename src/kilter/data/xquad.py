@@ -121,8 +121,8 @@ def with_distractors(
     if own > tokens:
         raise ValueError(f"tokens={tokens}: the context of question {question.id} alone has {own}; allow as many")
     free, chosen = tokens - own, list[str]()
-    for place in torch.randperm(len(paragraphs), generator=generator).tolist():
-        text = paragraphs[place]
+    for place in torch.randperm(len(paragraphs), generator=generator):
+        text = paragraphs[int(place)]
         size = count(text) + between
         if size <= free and not any(answer in text for answer in question.answers):
             chosen.append(text)

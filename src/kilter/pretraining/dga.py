@@ -133,8 +133,8 @@ class DynamicGradientAlignment(MixtureCallback):
             `central_difference` exact gradients.
         clip: see `gradient_alignments`; each micro-batch of the target is clipped by itself.
         normalise: see `gradient_alignments`.
-        rule: logarithms of weights after a step, of `(log_weights, alignments, step_size)`; `doge_step` and `balance_step` are
-            those of others.
+        rule: of `(log_weights, alignments, step_size)`, the next log-weights; `doge_step` and `balance_step` are those
+            of others.
         step: see `gradient_alignments`.
         floor: share of the draws that is equal for all domains.
         times_learning_rate: multiply μ by the learning rate of the moment.
@@ -190,6 +190,8 @@ class DynamicGradientAlignment(MixtureCallback):
         share("ema", ema)
         share("floor", floor)
         check_method(method, clip, normalise, step)
+        if not callable(rule):
+            raise TypeError(f"rule must be callable, such as reweight, got {type(rule).__name__}")
         sizes = {"batch_size": batch_size, "target_batch_size": target_batch_size}
         for name, size in {**sizes, "target_micro_batch_size": target_micro_batch_size}.items():
             if size is not None:

@@ -42,6 +42,7 @@ class DomainBatches:
         self.mixture, self.domains, self.target = mixture, domains, target
         self.generator = generator or Generator().manual_seed(0)
         self._loaded: Iterator[Any] = iter(())
+        self._columns: list[str] | None = None
 
     def of_domains(self, size: int, loader: Any) -> tuple[list[Any], list[float]]:
         """A batch of each domain or basis, and how many tokens an example of each domain has in it.
@@ -69,13 +70,13 @@ class DomainBatches:
         """
         if not hasattr(self.target, "__getitem__"):
             return [self._next() for _ in range(max(1, size // part))]
-        rows = _fitting(loader, [self.target[index] for index in self._indices(len(self.target), size)])
+        rows = self._fitting(loader, [self.target[index] for index in self._indices(len(self.target), size)])
         return [loader.collate_fn(rows[start : start + part]) for start in range(0, size, part)]
 
     def _of_domain(self, domain: int, size: int, loader: Any) -> list[Any]:
         if self.domains is not None:
             own = self.domains[domain]
-            return _fitting(loader, [own[index] for index in self._indices(len(own), size)])
+            return self._fitting(loader, [own[index] for index in self._indices(len(own), size)])
         start = sum(self.mixture.sizes[:domain])
         return [loader.dataset[start + index] for index in self._indices(self.mixture.sizes[domain], size)]
 
@@ -83,6 +84,14 @@ class DomainBatches:
         weights = torch.tensor(basis, dtype=torch.float64)
         drawn = torch.multinomial(weights, size, replacement=True, generator=self.generator)
         return [self._of_domain(domain, 1, loader)[0] for domain in drawn.tolist()]
+
+    def _fitting(self, loader: Any, rows: list[Any]) -> list[Any]:
+        """Rows without what the training data do not have, such as texts, which the Trainer leaves out by itself."""
+        if not isinstance(rows[0], Mapping):
+            return rows
+        if self._columns is None:
+            self._columns = [*loader.dataset[0]]
+        return [{name: row[name] for name in self._columns if name in row} for row in rows]
 
     def _next(self) -> Any:
         """The next batch of a target that is a loader."""
@@ -119,14 +128,6 @@ def moved(batch: Any, device: Any) -> Any:
     if isinstance(batch, list | tuple):
         return type(batch)(moved(value, device) for value in batch)
     return batch
-
-
-def _fitting(loader: Any, rows: list[Any]) -> list[Any]:
-    """Rows without what the training data do not have, such as texts, which the Trainer leaves out by itself."""
-    like = loader.dataset[0]
-    if not isinstance(like, Mapping):
-        return rows
-    return [{name: row[name] for name in like if name in row} if isinstance(row, Mapping) else row for row in rows]
 
 
 def _tokens(batch: Any) -> int:

@@ -117,7 +117,7 @@ class DomainMixture(Sampler[int]):
         return self._offsets[-1]
 
     def __iter__(self) -> Iterator[int]:
-        if not self._going_on:
+        if not self._going_on or self._done == len(self):
             self._open()
         self._going_on = False
         while self._done < len(self):

@@ -6,6 +6,7 @@ need no backward pass of a domain; dropout is off, since it would only add noise
 
 import random
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
@@ -266,7 +267,8 @@ def _derivatives(
     trained = {f"model.{name}": p for name, p in gradients.model.named_parameters() if id(p) in along}
     found = []
     for number, batch in enumerate(batches):
-        with torch.no_grad(), forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH):
+        with torch.no_grad(), forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`torch.jit.script", DeprecationWarning)  # torch's own, on its first dual
             duals = {name: forward_ad.make_dual(p.detach(), along[id(p)]) for name, p in trained.items()}
             loss = torch.func.functional_call(called, duals, (batch, f"domain_batches[{number}]"))
             tangent = forward_ad.unpack_dual(loss).tangent
@@ -326,13 +328,16 @@ def untouched(model: nn.Module) -> Iterator[None]:
     modes = [(module, module.training) for module in model.modules()]
     numpy = sys.modules.get("numpy")
     drawn = random.getstate(), numpy.random.get_state() if numpy else None
+    fast = torch.backends.mha.get_fastpath_enabled()  # a kernel of its own, without forward derivatives
     devices = {parameter.device for parameter in model.parameters()} - {torch.device("cpu")}
     kind = next((device.type for device in devices), "cuda")
     with torch.random.fork_rng([device.index or 0 for device in devices], device_type=kind), torch.enable_grad():
         try:
             model.eval()
+            torch.backends.mha.set_fastpath_enabled(False)
             yield
         finally:
+            torch.backends.mha.set_fastpath_enabled(fast)
             for module, mode in modes:
                 module.training = mode
             random.setstate(drawn[0])

@@ -125,7 +125,7 @@ class MixtureCallback:
             rows = {"domains": self.names, "rows": self.history}
             file = Path(args.output_dir, "mixture.json")
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps(rows) + "\n", encoding="utf-8")
+            file.write_text(json.dumps(rows, sort_keys=True) + "\n", encoding="utf-8")
 
     on_train_end = on_save
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kilter.pretraining import importance_weights
 from kilter.tasks.language_modelling.rows import Rows
 
 _DIMENSIONS = 48
@@ -63,12 +64,9 @@ def cluster(rows: Rows, count: int, seed: int) -> Clusters:
     origin = torch.zeros(len(kept), len(rows.blocks))
     for number, domain in zip(found, domain_of, strict=True):
         origin[places[number], domain] += 1
-    of_target = torch.zeros(len(kept))
-    for number in hits:
-        if number in places:
-            of_target[places[number]] += 1
+    near = torch.tensor([places[number] for number in hits if number in places])
     shares = (origin / origin.sum(0)).T
-    return Clusters(blocks, rows, shares=shares, of_target=of_target / of_target.sum(), origin=origin)
+    return Clusters(blocks, rows, shares=shares, of_target=importance_weights(near, len(kept)), origin=origin)
 
 
 def _vectors(texts: list[str], aims: list[str], seed: int) -> tuple[Any, Any]:

@@ -74,9 +74,10 @@ def pictures(summary: Mapping[str, Any], run: Path, *, longest: int, block: int)
         epochs = {labels[arm]: trail[-1]["epochs"] for arm, trail in trails.items()}
         caption = "How often a training passed through each domain, of the first seed."
         found.append(Picture("epochs", "Epochs of every domain", caption, dots_plot(epochs, "epochs")))
-    if "loss" in summary["metrics"] and longest == 1:
-        losses = {one["label"]: one["metrics"]["loss"] for one in summary["arms"].values() if "loss" in one["metrics"]}
-        caption = "Of text that was never learnt from, with intervals; shorter is better, and bars do not begin at 0."
+    name = next((name for name in summary["metrics"] if name.endswith("loss")), None)
+    if name is not None and longest == 1:
+        losses = {one["label"]: one["metrics"][name] for one in summary["arms"].values() if name in one["metrics"]}
+        caption = "Of text that was never learnt from, with intervals; bars do not begin at 0."
         found.append(Picture("loss", "Loss on the target", caption, bars_plot(losses, "nats per token")))
     return found
 

@@ -112,8 +112,8 @@ def judge_lookups(model: Any, tokenizer: Any, *, block: int, longest: int, count
         ids = torch.tensor(tokenizer(texts, add_special_tokens=False)["input_ids"])
         for places in torch.arange(count).split(max(1, _TOKENS // ids.shape[1])):
             some = ids[places].to(model.device)
-            said = model(input_ids=some[:, :-2], use_cache=False).logits[:, -1].argmax(-1)
-            for place, hit in zip(places.tolist(), (said == some[:, -2]).tolist(), strict=True):
+            said = model(input_ids=some[:, :-1], use_cache=False).logits[:, -1].argmax(-1)
+            for place, hit in zip(places.tolist(), (said == some[:, -1]).tolist(), strict=True):
                 rows[place]["totals"][f"lookup_{times}x"] = [float(hit), 1]
     return rows
 

@@ -1,7 +1,7 @@
 """Look-ups: names, each with a letter, and one that is asked for again, nearer or farther back than in training.
 
 What is tested is whether a place is found by its content at a distance that was not trained on. A name is a capital or
-a digit, its letter is small: after `Kx 7b ... K` the model is to say `x`. Longer rows only say the others again.
+a digit, its letter is small: after `Kx7bQa...K` the model is to say `x`. Longer rows only say the others again.
 """
 
 import random
@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 NAMES = ascii_uppercase + digits
-WIDTH = 3
-"""Bytes of an entry: the name, its letter, a blank."""
+WIDTH = 2
+"""Bytes of an entry: the name and its letter."""
 _LEAST = 3
 """Entries of the shortest row: two pairs and a question."""
 
@@ -27,9 +27,9 @@ def check_room(block: int) -> None:
         ValueError: it does not.
 
     Example:
-        >>> check_room(8)
+        >>> check_room(5)
         Traceback (most recent call last):
-        ValueError: block=8 is too short for look-ups: two pairs and a question need 9 tokens
+        ValueError: block=5 is too short for look-ups: two pairs and a question need 6 tokens
     """
     if block < WIDTH * _LEAST:
         raise ValueError(
@@ -41,7 +41,7 @@ def entries(text: str) -> list[Pair]:
     """Names and letters of a row.
 
     Example:
-        >>> entries("Kx Qb Kx ")
+        >>> entries("KxQbKx")
         [('K', 'x'), ('Q', 'b'), ('K', 'x')]
     """
     return [(text[at], text[at + 1]) for at in range(0, len(text), WIDTH)]
@@ -102,7 +102,7 @@ class LookUps(torch.utils.data.Dataset[dict[str, Tensor]]):
 
 def _most(room: int) -> int:
     """Different names in a row of so many entries."""
-    return min(max(2, room // 2), len(NAMES))
+    return min(max(2, room // 4), len(NAMES))
 
 
 def _pairs(count: int, rng: random.Random) -> list[Pair]:
@@ -110,4 +110,4 @@ def _pairs(count: int, rng: random.Random) -> list[Pair]:
 
 
 def _text(pairs: list[Pair]) -> str:
-    return "".join(f"{name}{letter} " for name, letter in pairs)
+    return "".join(f"{name}{letter}" for name, letter in pairs)

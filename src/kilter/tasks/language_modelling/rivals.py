@@ -9,11 +9,11 @@ from kilter.lab.arms import Levers, Term
 def rivals() -> Mapping[str, Term]:
     """Terms of the task, by name."""
     return {
-        "uniform": Term("Every domain alike", lambda strength: Levers(sampler=_uniform), role="context"),
+        "proportional": Term("Domains by their size", lambda strength: Levers(sampler=_by_size), role="context"),
     }
 
 
-def _uniform(rows: Any, seed: int) -> Any:
+def _by_size(rows: Any, seed: int) -> Any:
     from kilter.tasks.language_modelling.training import mixture_of
 
-    return mixture_of(rows, seed)
+    return mixture_of(rows, seed, rows.weights(by_size=True))

@@ -28,13 +28,19 @@ class Rows(torch.utils.data.Dataset[dict[str, Tensor]]):
         target: `(n, block)` examples of the target; empty where there is none.
         tokenizer: of the tokens.
         lookups: more rows, which are a domain of their own.
+        share: of the draws that are look-ups.
     """
 
     def __init__(
-        self, blocks: Mapping[str, Tensor], target: Tensor, tokenizer: Any, lookups: LookUps | None = None
+        self,
+        blocks: Mapping[str, Tensor],
+        target: Tensor,
+        tokenizer: Any,
+        lookups: LookUps | None = None,
+        share: float = 0.0,
     ) -> None:
         self.blocks, self.target, self.tokenizer = blocks, target, tokenizer
-        self._lookups = lookups
+        self._lookups, self._share = lookups, share
         self._all = torch.cat([*blocks.values()]) if blocks else target[:0]
 
     @property
@@ -42,6 +48,12 @@ class Rows(torch.utils.data.Dataset[dict[str, Tensor]]):
         """Rows of each domain, in the order in which they stand."""
         found = {name: len(rows) for name, rows in self.blocks.items()}
         return found | ({} if self._lookups is None else {LOOK_UPS: len(self._lookups)})
+
+    def weights(self, *, by_size: bool = False) -> list[float]:
+        """How often each domain is to be drawn: all alike or by their size, and look-ups by their share."""
+        sizes = [len(rows) if by_size else 1 for rows in self.blocks.values()]
+        texts = [(1 - self._share) * size / sum(sizes) for size in sizes]
+        return [*texts, *[self._share] * (self._lookups is not None)]
 
     def __len__(self) -> int:
         return len(self._all) + (0 if self._lookups is None else len(self._lookups))
@@ -51,8 +63,27 @@ class Rows(torch.utils.data.Dataset[dict[str, Tensor]]):
             return {"input_ids": self._all[index], "labels": self._all[index]}
         return self._lookups[index - len(self._all)]
 
+    def by_domain(self) -> dict[str, torch.utils.data.Dataset[dict[str, Tensor]]]:
+        """The rows of each domain as a data set of its own."""
+        found, start = {}, 0
+        for name, size in self.sizes.items():
+            found[name] = torch.utils.data.Subset(self, range(start, start + size))
+            start += size
+        return found
+
+    def examples(self, arm: str) -> "Rows":
+        """The examples of the target as rows.
+
+        Args:
+            arm: that needs them.
+
+        Raises:
+            ValueError: there are none.
+        """
+        return Rows({"target": self.needed_target(arm)}, self.target, self.tokenizer)
+
     def needed_target(self, arm: str) -> Tensor:
-        """The examples of the target.
+        """The examples of the target `(n, block)`.
 
         Raises:
             ValueError: there are none.
@@ -96,7 +127,7 @@ def training_rows(
         target_blocks: most examples of the target.
         domain_blocks: most rows of a domain; 0 for all.
         lookups: share of the rows that are look-ups.
-        drawn: rows that the training will draw, so that no look-up comes twice where all rows are.
+        drawn: rows that the training will draw, so that hardly any look-up comes twice.
         seed: of the look-ups.
 
     Raises:
@@ -121,10 +152,8 @@ def training_rows(
             "more",
             stacklevel=2,
         )
-    many = sum(map(len, found.values()))
-    count = drawn if lookups == 1 else math.ceil(many * lookups / (1 - lookups))
-    more = LookUps(count, block, tokenizer, seed) if lookups else None
-    return Rows(found, target, tokenizer, more)
+    more = LookUps(math.ceil(drawn * lookups), block, tokenizer, seed) if lookups else None
+    return Rows(found, target, tokenizer, more, lookups)
 
 
 def blocks_of(tokenizer: Any, texts: Sequence[str], block: int, *, most: int = 0) -> Tensor:

@@ -69,7 +69,7 @@ def given(names: Sequence[str], judged_on: JudgedOn) -> Texts:
     from kilter.data.debian_documentation import TARGET, documentation_domains, locate_documentation
 
     if TARGET in names:
-        raise ValueError(f"domains_of={TARGET}: it is what is judged on; leave it out")
+        raise ValueError(f"corpora: {TARGET}: it is what is judged on; leave it out")
     located = locate_documentation()
     found = documentation_domains([*(name for name in names if name != NOVELS), TARGET])
     pages = _mixed(found.pop(TARGET))

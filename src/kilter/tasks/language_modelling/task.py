@@ -5,6 +5,7 @@ Nothing heavy is imported, so that `--help` answers at once.
 """
 
 import os
+import time
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, fields
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from tyro.conf import arg
 
 from kilter.lab.arms import Arm, Levers, Mixture, Term, UnknownPart
+from kilter.lab.files import write_json
 from kilter.lab.locks import one_at_a_time
 from kilter.lab.options import NOT_NEGATIVE, above, at_least, share
 from kilter.lab.recipe import Advance, Judged, Metric, Picture, Provenance, Recipe
@@ -24,6 +26,10 @@ from kilter.tasks.language_modelling.rivals import rivals
 if TYPE_CHECKING:
     from kilter.tasks.language_modelling.networks import Network
     from kilter.tasks.language_modelling.rows import Rows
+
+
+SECONDS = "seconds.json"
+"""Beside the model: processor time that its training took, without reading and judging."""
 
 
 @dataclass(kw_only=True)
@@ -41,7 +47,7 @@ class LanguageModelling(Recipe):
     """examples of the text that the model is for, by which domains are weighed; never learnt from"""
     eval_data: Annotated[tuple[str, ...], arg(name="eval")] = ()
     """your texts to judge on; by default a fifth of --target, else of what is learnt from, is held out for that"""
-    domains_of: tuple[str, ...] = (*sources.DOMAINS, sources.NOVELS)
+    corpora: tuple[str, ...] = (*sources.DOMAINS, sources.NOVELS)
     """without your own texts: documentation of Debian's packages, by domain, and novels"""
     judged_on: Literal["target", "wikitext"] = "target"
     """without your own texts: manual pages, or articles of Wikipedia (the test part of WikiText)"""
@@ -76,8 +82,8 @@ class LanguageModelling(Recipe):
     save_steps: Annotated[int, at_least(1)] = 100
     """steps between checkpoints; what a kill can cost"""
 
-    baseline: ClassVar[str] = "proportional"
-    plain: ClassVar[str] = "Every text once, large domains more often"
+    baseline: ClassVar[str] = "uniform"
+    plain: ClassVar[str] = "Every domain alike"
     """label of the baseline"""
     takes: ClassVar[frozenset[str]] = frozenset({"module", "rows", "sampler", "callbacks", "options"})
     """A module is put on the model before it learns; `rows` are `Rows`, which may be grouped anew; a sampler is `(rows, seed) -> sampler` of the `Rows`; callbacks
@@ -90,7 +96,7 @@ class LanguageModelling(Recipe):
         "perplexity_1x": Metric("Perplexity", "", "lower", 3, (1.0, None), exp=True),
     }
     smoke: ClassVar[Mapping[str, Any]] = {
-        "domains_of": ("jargon", "sayings", "novels"),
+        "corpora": ("jargon", "sayings", "novels"),
         "domain_blocks": 40,
         "target_blocks": 16,
         "block": 32,
@@ -131,7 +137,8 @@ class LanguageModelling(Recipe):
             check_model_name(self.model, "a causal transformers model")
         from kilter.tasks.language_modelling.judging import metrics
 
-        self.metrics = metrics(self.block, self.longest, text=self.lookups < 1, looked_up=self.lookups > 0)  # type: ignore[misc]
+        what = {"text": self.lookups < 1, "looked_up": self.lookups > 0}
+        self.metrics = metrics(self.block, self.longest, **what)  # type: ignore[misc]
 
     @property
     def own_texts(self) -> bool:
@@ -172,7 +179,7 @@ class LanguageModelling(Recipe):
 
     def made_by(self, arm: str) -> dict[str, Any]:
         """With what the arm's own terms change, without the options of other texts or another model."""
-        idle = {"domains_of", "judged_on"} if self.own_texts else {"train_data", "domains", "target"}
+        idle = {"corpora", "judged_on"} if self.own_texts else {"train_data", "domains", "target"}
         idle |= {"width", "layers", "heads"} if self.model else set()
         made = super().made_by(arm) | dict(self.mixture(arm).levers().options)
         return {name: value for name, value in made.items() if name not in idle}
@@ -188,7 +195,7 @@ class LanguageModelling(Recipe):
             domains = sources.by_domain(self.domains)
             self._texts = sources.own(self.train_data, domains, self.target, self.eval_data, most=most)
         else:
-            self._texts = sources.given(self.domains_of, self.judged_on)
+            self._texts = sources.given(self.corpora, self.judged_on)
         self._texts.judged(self.split) if self.lookups < 1 else ()
         return self._texts.provenance
 
@@ -214,7 +221,9 @@ class LanguageModelling(Recipe):
             network = network._replace(model=levers.module(network.model))
         rows = self._rows(network, seed)
         rows = levers.rows(rows, network.model, seed) if levers.rows is not None else rows
+        started = time.process_time()
         training.train(self, network, rows, levers, seed, folder, advance)
+        write_json(folder / SECONDS, {"seconds": time.process_time() - started})
         networks.save(network, folder / "model", lambda part: write_model_card(part, self, arm, self._texts.provenance))
         training.clean(folder)
 

@@ -29,8 +29,12 @@ _RATES = {True: 3e-3, False: 5e-5}
 
 
 def mixture_of(rows: Rows, seed: int, weights: Sequence[float] | None = None) -> DomainMixture:
-    """A sampler of the rows, by weights of the domains; None weighs all alike."""
-    return DomainMixture([*rows.sizes.values()], weights=weights, generator=torch.Generator().manual_seed(seed))
+    """A sampler of the rows, by weights of the domains; None weighs all texts alike."""
+    return DomainMixture(
+        [*rows.sizes.values()],
+        weights=rows.weights() if weights is None else weights,
+        generator=torch.Generator().manual_seed(seed),
+    )
 
 
 def train(
@@ -43,9 +47,7 @@ def train(
     advance: Advance,
 ) -> None:
     """Train the model in place with the options of the task, resuming from `folder/checkpoints`."""
-    sampler = (
-        levers.sampler(rows, seed) if levers.sampler is not None else mixture_of(rows, seed, [*map(float, rows.sizes.values())])
-    )
+    sampler = levers.sampler(rows, seed) if levers.sampler is not None else mixture_of(rows, seed)
     learner = Learner(network.model, rows, sampler, seed)
     rate = task.learning_rate or _RATES[task.model is None]
     made = arguments(
