@@ -26,6 +26,8 @@ _METHOD = ("seqpe", *_WITHOUT)
 _SCALED = {"linear": "linear", "dynamic": "dynamic NTK", "yarn": "YaRN"}
 _TEXTS = ("rope", *_SCALED, "learnt", "sinusoidal", "none", "alibi", *_METHOD)
 _IMAGES = ("learnt", "sinusoidal", "none", *_METHOD, "seqpe+scalar")
+_WAVES = 0.02
+"""How large sinusoidal positions of texts are: as large as vectors of tokens begin."""
 _DRAWN = 2048
 """Positions of a map of them, at most."""
 _MAP = (
@@ -156,7 +158,7 @@ class SeqPETexts(LanguageModelling, _Options):
         """SeqPE and its rivals, of which scalings of RoPE change how a model is judged and no training."""
         rivals: dict[str, tuple[str, Callable[[Any], Any]]] = {
             "learnt": ("Learnt positions, interpolated", lambda own: own.LearntPositions(self.block)),
-            "sinusoidal": ("Sinusoidal", lambda own: own.SinusoidalPositions()),
+            "sinusoidal": ("Sinusoidal", lambda own: own.SinusoidalPositions(scale=_WAVES)),
             "none": ("No positions", lambda own: own.NoPositions()),
             "alibi": ("ALiBi", lambda own: own.Alibi()),
         }
