@@ -1,7 +1,9 @@
 """What teaches the geometry of positions: by hand, against plain loops, and that an encoder learns it."""
 
 import copy
+import json
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +13,9 @@ from torch.testing import assert_close
 
 from kilter.evaluation.correlation import spearman
 from kilter.pretraining import PositionSampler, SequentialPositionEncoder, position_contrast, position_transfer
+from tests.pretraining.published import drawn as published
 
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "seqpe.json").read_text(encoding="utf-8"))
 MAIN = torch.tensor([[1.0, 0], [0, 1], [1, 1]])
 TEACHER = MAIN[[2, 0]][None]
 STUDENT = torch.tensor([[[1.0, 1], [2, 0]]])
@@ -119,6 +123,17 @@ def test_mix_shares_the_gradient() -> None:
     assert position_transfer(student, teacher, mix=0.75).item() == pytest.approx(
         position_transfer(student, teacher).item()
     )
+
+
+@pytest.mark.parametrize("case", GOLDEN["transfer"])
+def test_4_and_5_as_the_authors_code(case: str) -> None:
+    pivot, candidates = published("pivot", (5, 8)), published("candidates", (5, 7, 8))
+    assert float(position_contrast(pivot, candidates, torch.arange(5))) == pytest.approx(GOLDEN["contrast"], abs=1e-6)
+    metric, mix, heads = case.split()
+    teacher = published("main", (10, 8))[torch.arange(12).remainder(10)].view(3, 4, 8)
+    options: dict[str, Any] = {"heads": int(heads), "metric": metric.removesuffix("_div"), "mix": float(mix)}
+    found = position_transfer(published("student", (3, 4, 8)), teacher, **options)
+    assert float(found) == pytest.approx(GOLDEN["transfer"][case], abs=1e-6)
 
 
 # 7: an encoder learns it ----------------------------------------------------------------------------------------------

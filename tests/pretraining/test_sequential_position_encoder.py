@@ -2,7 +2,9 @@
 
 import copy
 import itertools
+import json
 import pickle
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +18,9 @@ from kilter.pretraining import SequentialPositionEncoder, position_digits
 from kilter.pretraining.position_digits import digits_needed
 from kilter.pretraining.prefix_trie import tokens_of
 from tests.pretraining.plain_encoder import digits_by_text, plain, states
+from tests.pretraining.published import CASES, position_of, published_weights
+
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "seqpe.json").read_text(encoding="utf-8"))
 
 ARGUMENTS = {
     "positions ...": lambda: torch.tensor([0, 3, 9, 3]),
@@ -86,6 +91,15 @@ def test_3_as_plainly_written(options: dict[str, Any]) -> None:
     found = encoder(positions)
     assert found.shape == (60, 6)
     assert_close(found, plain(encoder, tuples), rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("case", GOLDEN["encoder"])
+def test_3_as_the_authors_code(case: dict[str, Any]) -> None:
+    options = {name: case[name] for name in CASES[0]}
+    encoder = SequentialPositionEncoder(**options, width=16, heads=2, out_dim=6)
+    encoder.load_state_dict(published_weights(encoder))
+    positions = torch.tensor([position_of(number, case["max_position"], case["axes"]) for number in range(40)])
+    assert_close(encoder(positions), torch.tensor(case["vectors"]), rtol=0, atol=2e-6)
 
 
 def test_3_positions_0_to_1999() -> None:
