@@ -70,22 +70,18 @@ def check_positions(positions: Tensor, num_digits: int, base: int, axes: int) ->
         raise ValueError(f"num_digits={num_digits} digits of base {base} are more than 64 bits hold; lower num_digits")
     if not readable(positions):
         return
-    if at := _where(positions < 0):
+    positions = positions.reshape(positions.shape or (1,))
+    if at := first(positions < 0):
         raise ValueError(
             f"positions[{_text(at)}] is {int(positions[tuple(at)])}{_axis(at, axes)}, but positions count from 0; "
             "shift them, or mask what is padding"
         )
     largest = base**num_digits - 1
-    if largest <= torch.iinfo(positions.dtype).max and (at := _where(positions > largest)):
+    if largest <= torch.iinfo(positions.dtype).max and (at := first(positions > largest)):
         raise ValueError(
             f"positions[{_text(at)}] is {int(positions[tuple(at)])}{_axis(at, axes)}, which has more than "
             f"{num_digits} digits of base {base}; the largest is {largest}: give a larger max_position or num_digits"
         )
-
-
-def _where(wrong: Tensor) -> list[int] | None:
-    """The first place where a mask is true; of a mask without axes, an empty one is none."""
-    return first(wrong.reshape(1) if not wrong.ndim else wrong) if wrong.ndim else ([0] if bool(wrong) else None)
 
 
 def _text(at: list[int]) -> str:

@@ -114,6 +114,7 @@ class PositionSampler:
         self.nearby = (0.6 if axes == 1 else 0.2) if nearby is None else nearby
         self.span = (256 if axes == 1 else 14) if span is None else span
         self.base = base
+        self._spare = candidates + 1 + 4 * axes  # in place of the pivot, and of those as near as the nearest
         share("edits", self.edits)
         share("nearby", self.nearby)
         whole("span", self.span, 1)
@@ -132,8 +133,8 @@ class PositionSampler:
         if count < 3:
             raise ValueError(f"max_position={self.max_position} has too few positions to contrast; three are least")
         pivot = self._unravel(different(1, min(self.pivots, count), count, generator)[0], self.max_position)
-        spare = self.candidates + 1 + 4 * self.axes  # for those as near as the nearest
-        drawn = self._unravel(different(len(pivot), min(spare, count), count, generator), self.max_position)
+        drawn = different(len(pivot), min(self._spare, count), count, generator)
+        drawn = self._unravel(drawn, self.max_position)
         first, usable = self._first(pivot, drawn[:, : self.candidates + 1], generator)
         everywhere = torch.ones_like(drawn[..., 0], dtype=torch.bool)
         return self._choose(pivot, torch.cat([first, drawn], 1), torch.cat([usable, everywhere], 1))
@@ -157,7 +158,8 @@ class PositionSampler:
         else:
             start = below(room + 1, pivot.shape, generator)
         count = side**self.axes
-        places = different(len(pivot), min(self.candidates, count), count, generator)
+        wanted = self.candidates if self.sampler == "released" else self._spare
+        places = different(len(pivot), min(wanted, count), count, generator)
         return start[:, None] + self._unravel(places, side)
 
     def _edited(self, pivot: Tensor, drawn: Tensor, generator: Generator | None) -> tuple[Tensor, Tensor]:

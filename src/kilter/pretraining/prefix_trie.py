@@ -60,7 +60,7 @@ def tokens_of(digits: Int[Tensor, "positions digits"], *, causal: bool) -> Token
         slot = torch.arange(slots + 1, device=device).repeat_interleave(rows)
         row = torch.arange(rows, device=device).repeat(slots + 1)
     digit = torch.cat([digits, digits.new_zeros(rows, 1)], 1)[row, slot]
-    seen = number[:, row].T
+    seen = number.T.contiguous().index_select(0, row)
     mask = torch.arange(slots + 1, device=device) <= slot[:, None]
     mask = mask if causal else torch.ones_like(mask)
     if compiling:

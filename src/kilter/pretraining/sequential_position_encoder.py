@@ -20,7 +20,7 @@ from kilter.pretraining.prefix_trie import tokens_of
 Direction = Literal["causal", "bi"]
 
 _AT_ONCE = 4096
-"""Positions of a table that are encoded at once, which bounds its memory."""
+"""Positions that are encoded at once without gradients, which bounds the memory of long tables."""
 
 
 class SequentialPositionEncoder(nn.Module):
@@ -156,7 +156,10 @@ class SequentialPositionEncoder(nn.Module):
         if torch.compiler.is_compiling():
             return self._encode(flat).view(*lead, self.out_dim)
         distinct, back = flat.unique(return_inverse=True, dim=None if self.axes == 1 else 0)
-        return self._encode(distinct).index_select(0, back).view(*lead, self.out_dim)
+        parts = (distinct,) if torch.is_grad_enabled() else distinct.split(_AT_ONCE)
+        return (
+            torch.cat([self._encode(part) for part in parts]).index_select(0, back.flatten()).view(*lead, self.out_dim)
+        )
 
     def _encode(self, positions: Int[Tensor, " positions *axes"]) -> Float[Tensor, "positions dim"]:
         """Each of different positions in ascending order."""
@@ -178,6 +181,7 @@ class SequentialPositionEncoder(nn.Module):
             found = found + self.axis(place.div(self.num_digits, rounding_mode="floor"))
         return torch.where((slot == slots)[:, None], self.summary, found)
 
+    @torch.compiler.disable  # what is kept hangs on the parameters as they are at the call
     def table(self, n: int | Sequence[int]) -> Float[Tensor, "*sizes dim"]:
         """Vectors of the positions 0 to `n` - 1, of every axis or of each its own; read them, but do not write.
 
@@ -239,16 +243,17 @@ class SequentialPositionEncoder(nn.Module):
             sizes = (max(sizes[0], min(start * 3 // 2, self.largest + 1)),)
         elif old is not None:
             sizes = tuple(max(pair) for pair in zip(sizes, old.shape, strict=False))
-        positions = self._grid(sizes, start)
-        parts = positions.reshape(-1, *positions.shape[len(sizes) :]).split(_AT_ONCE)
-        new = torch.cat([self(part) for part in parts])
-        return torch.cat([old, new]) if start and old is not None else new.view(*sizes, self.out_dim)
+        new = self(self._grid(sizes, start))
+        return torch.cat([old, new]) if start and old is not None else new
 
     def _state(self) -> tuple[Any, ...]:
         """What a table depends on."""
         device = self.summary.device.type
         cast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
-        return (cast, *((id(one), one.data_ptr(), one._version) for one in self.parameters()))
+        return (
+            cast,
+            *((id(one), one.data_ptr(), 0 if one.is_inference() else one._version) for one in self.parameters()),
+        )
 
     def train(self, mode: bool = True) -> "SequentialPositionEncoder":
         """Set the mode; what `table` kept is dropped on the way to training."""
@@ -300,11 +305,10 @@ class _Block(nn.Module):
         else:
             query = self.query(normed.index_select(0, of))
         asking, slots = seen.shape
-        key, value = (
-            part.index_select(0, seen.flatten()).view(asking, slots, self.heads, -1).transpose(1, 2)
-            for part in self.key_value(normed).chunk(2, -1)
-        )
-        query = query.view(asking, self.heads, 1, -1)
-        found = F.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None])
-        x = x + self.attention_out(found.flatten(1))
+        gathered = self.key_value(normed).index_select(0, seen.flatten())
+        key, value = gathered.view(asking, slots, 2, self.heads, -1).unbind(2)
+        # one query has few keys: faster so than by matrix products
+        logits = (query.view(asking, 1, self.heads, -1) * key).sum(-1) / math.sqrt(key.shape[-1])
+        weights = logits.masked_fill(~mask[..., None], -torch.inf).softmax(1)
+        x = x + self.attention_out((weights[..., None] * value).sum(1).flatten(1))
         return x + self.contract(F.gelu(self.expand(self.mlp_norm(x)), approximate="tanh"))
