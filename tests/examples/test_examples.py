@@ -149,6 +149,7 @@ def test_an_encoder_for_two_domains(
 
 
 @pytest.mark.host
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:'pin_memory'")
 def test_texts_longer_than_those_of_the_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture

@@ -35,7 +35,9 @@ def model_of(kind: str, **more: Any) -> Any:
             kind, (t.DeiTConfig, t.DeiTForImageClassification)
         )
         picture = {"image_size": 16, "patch_size": 4, "num_channels": 1, "num_labels": 3, "initializer_range": 0.3}
-        shared = {name: value for name, value in SIZE.items() if name.startswith(("hidden", "inter", "num_h", "num_at"))}
+        shared = {
+            name: value for name, value in SIZE.items() if name.startswith(("hidden", "inter", "num_h", "num_at"))
+        }
         found = model(config(**shared, **picture, **more)).eval()
         for name, weight in found.named_parameters():
             if name.endswith("position_embeddings"):  # some begin as zeros

@@ -78,7 +78,9 @@ class TestTexts:
 
     def test_detaching_restores_every_bit(self, case: Any) -> None:
         model, _ = case
-        plain = model_of({"GPT2": "gpt2", "Llam": "llama", "Qwen": "qwen3", "Mist": "mistral"}[type(model).__name__[:4]])
+        plain = model_of(
+            {"GPT2": "gpt2", "Llam": "llama", "Qwen": "qwen3", "Mist": "mistral"}[type(model).__name__[:4]]
+        )
         mine = copy.deepcopy(model)
         term = detach(mine)
         assert isinstance(term, Waves)
@@ -150,7 +152,7 @@ def test_position_ids_are_respected(kind: str) -> None:
     out = model(IDS[:, :12], position_ids=ids[:, :12], use_cache=True)
     rest = model(IDS[:, 12:], position_ids=ids[:, 12:], cache=out.cache).logits
     assert_close(rest, each[:, 12:], atol=3e-5, rtol=0)
-    with pytest.raises(ValueError, match="position_ids is \\(3, 19\\)"):
+    with pytest.raises(ValueError, match=r"position_ids is \(3, 19\)"):
         model(IDS, position_ids=ids[:, 1:])
 
 
@@ -216,7 +218,7 @@ def test_what_cannot_be_is_refused() -> None:
     import transformers as t
 
     model = attach(model_of("gpt2"), Waves())
-    with pytest.raises(ValueError, match="has positions attached already \\(Waves\\)"):
+    with pytest.raises(ValueError, match=r"has positions attached already \(Waves\)"):
         attach(model, Waves())
     with pytest.raises(ValueError, match="belongs to a model already"):
         attach(model_of("gpt2"), model.kilter_positions)
@@ -229,20 +231,20 @@ def test_what_cannot_be_is_refused() -> None:
         model(IDS)
     with pytest.raises(ValueError, match="no positions attached"):
         detach(model_of("llama"))
-    with pytest.raises(ValueError, match="axes=2 .* a text has 1 axis"):
+    with pytest.raises(ValueError, match=r"axes=2 .* a text has 1 axis"):
         attach(model_of("llama"), Waves(axes=2))
-    with pytest.raises(ValueError, match="axes=1 .* a picture has 2 axes"):
+    with pytest.raises(ValueError, match=r"axes=1 .* a picture has 2 axes"):
         attach(model_of("vit"), Waves())
     with pytest.raises(ValueError, match="flex_attention; positions need sdpa or eager"):
         attach(model_of("llama", attn_implementation="flex_attention"), Waves())
     with pytest.raises(ValueError, match="reorder_and_upcast_attn"):
         attach(model_of("gpt2", attn_implementation="eager", reorder_and_upcast_attn=True), Waves())
     bert = t.BertModel(t.BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8))
-    with pytest.raises(ValueError, match="BertModel; known are .*GPT-2-like.*Llama-like.*ViT-like"):
+    with pytest.raises(ValueError, match=r"BertModel; known are .*GPT-2-like.*Llama-like.*ViT-like"):
         attach(bert, Waves())
     with pytest.raises(TypeError, match="model of transformers, got Linear"):
         attach(torch.nn.Linear(2, 2), Waves())
-    with pytest.raises(TypeError, match="seqpe must be a PositionTerm, .* got Linear"):
+    with pytest.raises(TypeError, match=r"seqpe must be a PositionTerm, .* got Linear"):
         attach(model_of("gpt2"), torch.nn.Linear(2, 2))
 
 

@@ -1,4 +1,4 @@
-"""Positions with losses of their own under the stock Trainer: in the loss, in the log, and in whatever goes around it."""
+"""Positions with losses of their own under the stock Trainer: in the loss, in the log, under what goes around it."""
 
 import copy
 from pathlib import Path

@@ -66,7 +66,7 @@ def test_options_are_checked(wrong: dict[str, Any], said: str) -> None:
 
 def test_wrong_positions_are_refused() -> None:
     model = made(most=100)
-    with pytest.raises(ValueError, match="100.* more than 2 digits"):
+    with pytest.raises(ValueError, match=r"100.* more than 2 digits"):
         model(torch.ones(1, 101).long())
     for grad in (True, False):
         with torch.set_grad_enabled(grad), pytest.raises(ValueError, match="positions count from 0"):
