@@ -221,7 +221,7 @@ def test_files_on_this_machine_are_checked_too(tmp_path, monkeypatch, where):
 def test_a_killed_download_leaves_nothing_that_is_taken_for_data(site):
     program = (
         "import kilter.data.download as d, os, signal\n"
-        "d._unpack = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "d.unpack = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)\n"
         "from kilter.data.assets import locate; locate('fsdd')"
     )
     folder, address = site

@@ -1,10 +1,12 @@
 """What a run keeps of its data: a digest of the manifest, and names that are those of its provenance."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from kilter.data.assets import ASSETS, Located
+from kilter.data.assets import ASSETS, Located, credit_of
+from kilter.data.catalogue import BETWEEN
 from kilter.lab.recipe import Provenance
 
 
@@ -28,3 +30,19 @@ def test_what_a_run_keeps_of_an_asset_has_the_names_it_keeps_them_by() -> None:
         "captions",
         asset.digest(),
     )
+
+
+def test_what_a_run_keeps_of_several_assets_names_each_and_changes_with_any() -> None:
+    books, wiki = (Located(ASSETS[name], Path(), "the cache") for name in ("books", "wikitext2"))
+    kept = Provenance(**credit_of([books, wiki]))
+    assert kept.title == f"{books.asset.title}; {wiki.asset.title}"
+    assert kept.licence == f"{books.asset.licence}; {wiki.asset.licence}"
+    assert f"{wiki.asset.attribution} ({wiki.asset.page})" in kept.attribution
+    assert (kept.source, kept.subject) == ("the cache", "novels and encyclopaedia")
+    assert kept.digest not in ("", books.asset.digest(), wiki.asset.digest())
+    assert credit_of([books, replace(wiki, digest="of another day")])["digest"] != kept.digest
+    assert credit_of([books]) == books.credit()
+
+
+def test_titles_can_be_told_apart_in_a_row() -> None:
+    assert not [asset.title for asset in ASSETS.values() if BETWEEN in asset.title]

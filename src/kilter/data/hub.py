@@ -6,8 +6,8 @@ from typing import Any
 HUB_ID = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(:(?P<config>[\w.-]+))?(:(?P<split>[\w.-]+))?")
 
 
-def load_hub(name: str, config: str | None, split: str) -> Any:
-    """Load a data set, or of all its splits a mapping where `split` is empty.
+def load_hub(name: str, config: str | None, split: str, *, streaming: bool = False) -> Any:
+    """Load a data set, or of all its splits a mapping where `split` is empty; `streaming` fetches rows as they come.
 
     Raises:
         ValueError: The hub gives no such data set; its words are in the message.
@@ -15,7 +15,8 @@ def load_hub(name: str, config: str | None, split: str) -> Any:
     """
     import datasets
 
+    how: dict[str, Any] = {"streaming": True} if streaming else {}
     try:
-        return datasets.load_dataset(name, config, split=split or None)
+        return datasets.load_dataset(name, config, split=split or None, **how)
     except (OSError, RuntimeError, ValueError) as error:
         raise ValueError(f"{name}: no such file or folder, and the hub gives no such data set ({error})") from error

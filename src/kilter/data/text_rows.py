@@ -17,7 +17,12 @@ Columns = Mapping[str, Sequence[str]]
 
 
 def read_rows(
-    source: str, columns: Columns, *, what: str, plain: Literal["", "line", "block"] = ""
+    source: str,
+    columns: Columns,
+    *,
+    what: str,
+    plain: Literal["", "line", "block"] = "",
+    streaming: bool = False,
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """The rows of a source, each with where it stands; a line of text stands in the first column wanted.
 
@@ -28,12 +33,13 @@ def read_rows(
         columns: What is wanted; a table without a suffix has one of these names in its first line.
         what: What the rows are, for errors.
         plain: What a row of plain text is: a line, or a block between blank lines; empty where there is none.
+        streaming: Fetch rows of the hub as they are read, for what needs not all of them.
 
     Raises:
         ValueError: No such file or hub id, one of another suffix, not UTF-8, a broken table, a row that is none, or
             no rows; the message names the line.
     """
-    found = _rows(source, columns, what, plain)
+    found = _rows(source, columns, what, plain, streaming)
     if (first := next(found, None)) is None:
         raise ValueError(f"{printable(source)}: holds no {what}; give one a {plain or 'row'}")
     yield first
@@ -96,7 +102,9 @@ def pair_in(row: Mapping[str, Any], columns: Columns, where: str) -> tuple[str, 
     return text_in(row, first, where), text_in(row, second, where)
 
 
-def _rows(source: str, columns: Columns, what: str, plain: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _rows(
+    source: str, columns: Columns, what: str, plain: str, streaming: bool
+) -> Iterator[tuple[str, dict[str, Any]]]:
     known = (*(sources.LINES if plain else ()), *tables.SUFFIXES)
     suffix, said = Path(source).suffix.lower(), printable(source)
     if sources.is_source(source):
@@ -105,7 +113,7 @@ def _rows(source: str, columns: Columns, what: str, plain: str) -> Iterator[tupl
         yield from _read(sources.read_source(source), columns, known, plain)
     elif suffix not in known and not Path(source).exists() and (hub := HUB_ID.fullmatch(source)):
         split = hub["split"] or "train"
-        rows = load_hub(hub["name"], hub["config"], split)
+        rows = load_hub(hub["name"], hub["config"], split, **({"streaming": True} if streaming else {}))
         yield from ((f"{hub['name']} ({split}), row {number}", row) for number, row in enumerate(rows))
     else:
         raise ValueError(

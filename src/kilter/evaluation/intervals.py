@@ -44,7 +44,13 @@ def t_interval(values: Sequence[float]) -> Interval:
 
 
 def ratio_bootstrap(
-    totals: np.ndarray, against: np.ndarray | None = None, *, scale: float = 1.0, draws: int = 2000, seed: int = 0
+    totals: np.ndarray,
+    against: np.ndarray | None = None,
+    *,
+    scale: float = 1.0,
+    exp: bool = False,
+    draws: int = 2000,
+    seed: int = 0,
 ) -> Interval:
     """Bootstrap interval of a ratio of sums over examples, or of the paired difference of two.
 
@@ -52,6 +58,7 @@ def ratio_bootstrap(
         totals: `(examples, 2)`: each example's numerator and denominator, e.g. word errors and words.
         against: the same examples under the baseline; the interval is then of the difference.
         scale: factor on the ratio, e.g. 100 for per cent.
+        exp: the figure is e to the ratio, as perplexity is to nats per token; `scale` comes after.
         draws: resamples.
         seed: of the resampling, the same for every call so that arms are resampled alike.
 
@@ -61,13 +68,16 @@ def ratio_bootstrap(
     Example:
         >>> ratio_bootstrap(np.array([[1.0, 4.0], [1.0, 4.0]]), scale=100.0).mean
         25.0
+        >>> ratio_bootstrap(np.array([[0.0, 1.0], [0.0, 3.0]]), exp=True)
+        Interval(mean=1.0, low=1.0, high=1.0)
 
     Reference: Bisani and Ney, "Bootstrap estimates for confidence intervals in ASR", ICASSP 2004.
     """
 
     def ratio(sums: np.ndarray) -> Any:
         with np.errstate(invalid="ignore", divide="ignore"):
-            return scale * sums[..., 0] / sums[..., 1]
+            found = sums[..., 0] / sums[..., 1]
+            return scale * (np.exp(found) if exp else found)
 
     _check("totals", totals, "against", against, draws)
     picks = _picks(len(totals), draws, seed)

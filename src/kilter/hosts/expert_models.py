@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel, modeling_utils
 
+from kilter.hosts.exchanged import exchanged, give_back
 from kilter.hosts.expert_blocks import Plan, install
 from kilter.hosts.expert_texts import routed
 from kilter.hosts.loading import Unloadable, load_model, reading
@@ -60,14 +61,12 @@ def experts_class(base: type[PreTrainedModel]) -> type[PreTrainedModel]:
         "__init__": built,
         "forward": forward,
         "_set_gradient_checkpointing": set_checkpointing,
-        "__module__": __name__,
     }
-    made: Any = type(f"{base.__name__}{SUFFIX}", (base,), content)
+    made = exchanged(experts_class, base, SUFFIX, content)
     extra = inspect.Parameter("domain", inspect.Parameter.KEYWORD_ONLY, default=None)
     before = [one for one in plain.parameters.values() if one.kind is not one.VAR_KEYWORD]
     after = [one for one in plain.parameters.values() if one.kind is one.VAR_KEYWORD]
     made.forward.__signature__ = plain.replace(parameters=[*before, extra, *after])
-    made.__reduce__ = lambda self: _reduced(experts_class, base, self)
     return made
 
 
@@ -79,19 +78,8 @@ def config_class(base: type[PretrainedConfig]) -> type[PretrainedConfig]:
         found = json.loads(super(made, self).to_json_string(use_diff=use_diff))
         return json.dumps(found | {"model_type": MODEL_TYPE}, indent=2, sort_keys=True) + "\n"
 
-    made: Any = type(f"{base.__name__}{SUFFIX}", (base,), {"to_json_string": written, "__module__": __name__})
-    made.__reduce__ = lambda self: _reduced(config_class, base, self)
+    made = exchanged(config_class, base, SUFFIX, {"to_json_string": written})
     return made
-
-
-def _reduced(maker: Callable[[Any], Any], base: type, self: Any) -> tuple[Any, ...]:
-    """So that what has a class made at run time can be copied, and sent to other processes."""
-    return _empty, (maker, base), self.__dict__
-
-
-def _empty(maker: Callable[[Any], Any], base: type) -> Any:
-    made = maker(base)
-    return made.__new__(made)
 
 
 def is_converted(model: Any) -> bool:
@@ -113,8 +101,8 @@ def convert(model: PreTrainedModel, plan: Plan) -> None:
 
 def restore_class(model: Any) -> None:
     """Make the class, and the settings, those of the model before it was converted."""
-    model.__class__ = type(model).__mro__[1]
-    model.config.__class__ = type(model.config).__mro__[1]
+    give_back(model)
+    give_back(model.config)
     del model.config.kilter_experts
 
 

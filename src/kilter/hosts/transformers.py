@@ -20,9 +20,21 @@ from kilter.core.installed import hint, numbers
 from kilter.core.objective import Objective, check_objective
 from kilter.hosts.ctc_handle import AlignCTC
 from kilter.hosts.ctc_start import Schedule, Start
+from kilter.hosts.positions import LogPositionParts
 from kilter.hosts.wrapped import unwrapped
 
-__all__ = ["TESTED", "AlignCTC", "FollowEpochs", "Schedule", "Start", "align_ctc", "blank_token", "ctc_outputs", "load"]
+__all__ = [
+    "TESTED",
+    "AlignCTC",
+    "FollowEpochs",
+    "LogPositionParts",
+    "Schedule",
+    "Start",
+    "align_ctc",
+    "blank_token",
+    "ctc_outputs",
+    "load",
+]
 
 TESTED = ">=5.21,<5.25"
 
@@ -140,20 +152,22 @@ def blank_token(model: PreTrainedModel) -> int:
 
 
 def load(name: str | PathLike[str], **how: Any) -> PreTrainedModel:
-    """A saved encoder with experts, which `AutoModel` refuses; see `kilter.embeddings.add_experts`.
+    """A saved model with what kilter attached, which `AutoModel` refuses: experts, or positions.
 
-    Its tokenizer is loaded as always. Of a `SentenceTransformer` it is the encoder inside.
+    See `kilter.embeddings.add_experts` and `kilter.pretraining.attach`. Its tokenizer is loaded as always. Of a
+    `SentenceTransformer` it is the encoder inside.
 
     Args:
         name: folder or hub id.
         how: more for `from_pretrained`, such as `dtype`.
 
     Raises:
-        Unloadable: there is none, it is not whole, or has no experts.
+        Unloadable: there is none, it is not whole, or kilter attached nothing to it.
     """
     from kilter.hosts.expert_models import load_encoder
+    from kilter.hosts.position_models import load_with_positions, saved_with_positions
 
-    return load_encoder(name, **how)
+    return load_with_positions(name, **how) if saved_with_positions(name) else load_encoder(name, **how)
 
 
 class FollowEpochs(TrainerCallback):

@@ -52,6 +52,20 @@ model, tokenizer = AutoModelForSeq2SeqLM.from_pretrained(folder), AutoTokenizer.
 {extra}
 {folder}
 model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)""",
+    "positions": """from transformers import AutoTokenizer
+
+from kilter.hosts.transformers import load
+{extra}
+{folder}
+model, tokenizer = load(folder), AutoTokenizer.from_pretrained(folder)""",
+    "images with positions": """from kilter.hosts.transformers import load
+{extra}
+{folder}
+model = load(folder)""",
+    "images": """from transformers import AutoModelForImageClassification
+{extra}
+{folder}
+model = AutoModelForImageClassification.from_pretrained(folder)""",
     "ranker": """from sentence_transformers import SentenceTransformer
 
 from kilter.decoding import RankGenScorer
@@ -176,6 +190,10 @@ def how_to_load(folder: Path) -> str:
         found = "encoder"
     elif kind.endswith("ForCTC"):
         found = "ctc"
+    elif "ForImageClassification" in kind:
+        found = "images with positions" if "kilter_positions" in config else "images"
+    elif "kilter_positions" in config:
+        found = "positions"
     else:
         found = "seq2seq" if config.get("is_encoder_decoder") else "causal"
     extra = "\nimport kilter.models.small_speech  # makes the small network known\n" if "SmallSpeech" in kind else ""

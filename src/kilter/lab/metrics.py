@@ -29,6 +29,8 @@ class Metric:
     """the least and the most it can be by nature: intervals end there"""
     log: bool = False
     """it differs by orders of magnitude: an axis across is logarithmic"""
+    exp: bool = False
+    """it is e to the ratio of its totals, as perplexity is to nats and tokens"""
 
 
 @runtime_checkable

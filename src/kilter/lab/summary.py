@@ -73,12 +73,14 @@ class Arms:
         if not both:
             return None
         if (len(both) == 1 or self._by_examples) and (pair := self.paired(arm, baseline, metric, both)) is not None:
-            return ratio_bootstrap(*pair, scale=self._scale(metric))
+            return ratio_bootstrap(*pair, scale=self._scale(metric), exp=self.metrics[metric].exp)
         found = t_interval([ours[s][metric] - theirs[s][metric] for s in both])
         return self._possible(found, metric, change=True)
 
     def ratio(self, arm: str, metric: str, baseline: str) -> Interval | None:
         """How many times another arm's figure, by example; None where either has no totals or the other's are zero."""
+        if self.metrics[metric].exp:  # such totals are logarithms
+            return None
         seeds = sorted(self.figures[arm].keys() & self.figures[baseline].keys())
         pair = self.paired(arm, baseline, metric, seeds)
         return ratio_interval(*pair) if pair is not None and pair[1][:, 0].sum() else None
@@ -89,7 +91,7 @@ class Arms:
         if not values:
             return None
         if (len(values) == 1 or self._by_examples) and (totals := self.pooled(arm, metric, [*values])) is not None:
-            return ratio_bootstrap(totals, scale=self._scale(metric))
+            return ratio_bootstrap(totals, scale=self._scale(metric), exp=self.metrics[metric].exp)
         return self._possible(t_interval(list(values.values())), metric)
 
     def _possible(self, found: Interval, metric: str, *, change: bool = False) -> Interval:

@@ -13,8 +13,9 @@ import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
+from kilter.hosts.position_models import saved_with_positions
 from kilter.hosts.trainers import use_sampler
-from kilter.hosts.transformers import FollowEpochs
+from kilter.hosts.transformers import FollowEpochs, load
 from kilter.lab.files import full_disk_said
 from kilter.lab.recipe import Advance
 from kilter.models.devices import out_of_memory
@@ -84,7 +85,7 @@ def fit(
     trainer: Trainer,
     advance: Advance,
     *,
-    callbacks: Sequence[TrainerCallback] = (),
+    callbacks: Sequence[Any] = (),
     sampler: Any = None,
     loss: Callable[..., Any] | None = None,
 ) -> None:
@@ -93,7 +94,7 @@ def fit(
     Args:
         trainer: of transformers' kind, made with `arguments`.
         advance: told of every step.
-        callbacks: beside those of the trainer.
+        callbacks: beside those of the trainer, or what has their methods.
         sampler: of the training rows, instead of the trainer's; one that is the same each time it is made resumes.
         loss: instead of the model's, as `compute_loss_func` of the trainer.
 
@@ -111,6 +112,9 @@ def fit(
         trainer.compute_loss_func = loss
     model: Any = trainer.model
     last = last_whole(folder)
+    if hasattr(type(model), "from_pretrained"):
+        # the trainer's own way knows nothing of weights that are renamed when they are saved, as a ViT's are
+        trainer._load_from_checkpoint = _from_checkpoint.__get__(trainer)
     with full_disk_said(folder):
         if last and int(last.rpartition("-")[2]) >= trainer.args.max_steps:  # killed after its last step
             model.load_state_dict(_weights(model, last))
@@ -136,8 +140,14 @@ def _too_large(trainer: Trainer, folder: Path) -> str:
     )
 
 
+def _from_checkpoint(self: Trainer, folder: str, model: Any = None) -> None:
+    (model or self.model).load_state_dict(_weights(model or self.model, folder))
+
+
 def _weights(model: Any, folder: str) -> Any:
     """Of a checkpoint, as the model's own library loads it."""
+    if saved_with_positions(folder):
+        return load(folder, dtype=torch.float32).state_dict()
     if hasattr(type(model), "from_pretrained"):
         return type(model).from_pretrained(folder, dtype=torch.float32).state_dict()
     return type(model)(folder, device="cpu", trust_remote_code=True).state_dict()  # ours alone, as we wrote it
