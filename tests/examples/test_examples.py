@@ -45,6 +45,30 @@ def test_raw_loop(capsys: pytest.CaptureFixture) -> None:
 
 
 @pytest.mark.host
+def test_domains_in_a_loop(capsys: pytest.CaptureFixture) -> None:
+    found = runpy.run_path(str(EXAMPLES / "domain_loop.py"), run_name="__main__")
+    assert capsys.readouterr().out.count("weights") == 5
+    assert found["mixture"].weights.argmax() == 2
+
+
+@pytest.mark.host
+@pytest.mark.filterwarnings("ignore:'pin_memory'")
+def test_domains_in_the_trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    from tests.own_text import writing_model
+
+    for name, line in (("low", "the cat sat"), ("high", "rain all day"), ("target", "rain all night")):
+        (tmp_path / f"{name}.txt").write_text(f"{line}\n" * 300)
+    given = [writing_model(tmp_path / "model"), tmp_path / "out", tmp_path / "target.txt"]
+    files = [f"{name}={tmp_path}/{name}.txt" for name in ("low", "high")]
+    monkeypatch.setattr(sys, "argv", ["domain_trainer.py", *map(str, given), *files])
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    runpy.run_path(str(EXAMPLES / "domain_trainer.py"), run_name="__main__")
+    rows = json.loads((tmp_path / "out" / "mixture.json").read_text())
+    assert rows["domains"] == ["low", "high"]
+    assert "'high'" in capsys.readouterr().out
+
+
+@pytest.mark.host
 def test_own_scorer(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     from kilter.cli import main
     from tests.own_text import writing_model

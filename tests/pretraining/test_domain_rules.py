@@ -11,8 +11,10 @@ from tests.pretraining.small_models import numbers
 
 ARGUMENTS = {
     "log_weights": lambda: torch.full((4,), 0.25).log(),
-    "alignments": lambda: torch.tensor([0.1, -0.2, 0.3, 0.0]),
+    "alignments domains": lambda: torch.tensor([0.1, -0.2, 0.3, 0.0]),
     "step_size": lambda: 1.0,
+    "weights": lambda: torch.ones(4),
+    "bases": lambda: torch.eye(4),
     "clusters": lambda: torch.tensor([0, 2, 1, 2]),
     "domains": lambda: 3,
 }

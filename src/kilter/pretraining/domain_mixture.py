@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 from torch.utils.data import Sampler
 
-from kilter.core.checks import whole
+from kilter.core.checks import floating, shaped, whole
 
 
 class DomainMixture(Sampler[int]):
@@ -239,8 +239,8 @@ def _sizes(sizes: Sequence[int]) -> list[int]:
 def _distribution(name: str, weights: Any) -> list[float]:
     """Weights as numbers that sum to 1."""
     if isinstance(weights, Tensor):
-        if weights.ndim != 1 or weights.is_complex():
-            raise ValueError(f"{name} must be (domains), got shape {tuple(weights.shape)}; give one number each")
+        floating(name, weights)
+        shaped(name, weights, "domains", "give one number each")
         weights = weights.detach().double().cpu().tolist()
     if isinstance(weights, str) or not isinstance(weights, Sequence):
         raise TypeError(f"{name} must be a list of numbers or a tensor, got {type(weights).__name__}")
