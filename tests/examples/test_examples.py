@@ -146,3 +146,18 @@ def test_an_encoder_for_two_domains(
     assert "law (1, 16)" in capsys.readouterr().out
     vectors = load(tmp_path / "out", device="cpu").encode(["the cat"], domain="law")
     assert vectors.shape == SentenceTransformer(f"{tmp_path}/out-merged", device="cpu").encode(["the cat"]).shape
+
+
+@pytest.mark.host
+@pytest.mark.filterwarnings("ignore:'pin_memory'")
+def test_texts_longer_than_those_of_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    from kilter.hosts.transformers import load
+
+    (tmp_path / "text.txt").write_text("all work and no play makes a dull day\n" * 40)
+    monkeypatch.setattr(sys, "argv", ["longer_texts.py", str(tmp_path / "text.txt"), str(tmp_path / "out"), "10"])
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    runpy.run_path(str(EXAMPLES / "longer_texts.py"), run_name="__main__")
+    assert "position_transfer" in capsys.readouterr().out
+    assert load(tmp_path / "out").kilter_positions.max_position == 20_000

@@ -174,12 +174,12 @@ def test_an_adapter_of_peft_goes_around_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.compile
-@pytest.mark.parametrize("apply", ["attn_scalar", "attn_mul", "input_add"])
-@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+@pytest.mark.filterwarnings("ignore")  # what Dynamo says about transformers' code
+@pytest.mark.parametrize(("kind", "apply"), [("gpt2", "attn_scalar"), ("llama", "attn_mul"), ("llama", "input_add")])
 def test_it_compiles(kind: str, apply: str) -> None:
     plain = without_dropout(model_with(kind, apply=apply))
     model = copy.deepcopy(plain)
-    compiled = torch.compile(model)
+    compiled = torch.compile(model, backend="aot_eager")
     for mode in (True, False):
         plain.train(mode), model.train(mode)
         torch.manual_seed(0)
@@ -190,3 +190,4 @@ def test_it_compiles(kind: str, apply: str) -> None:
             said = compiled(input_ids=IDS, labels=IDS)
         assert_close(said.logits, wanted.logits, atol=1e-4, rtol=1e-4)
         assert_close(said.loss, wanted.loss, atol=1e-4, rtol=1e-4)
+    torch._dynamo.reset()

@@ -83,6 +83,8 @@ def _now(named: Mapping[str, Any], length: int, past: int, before: Tensor | None
     if ids is not None:
         if ids.ndim > 3 or ids.shape[-1] != length:
             raise ValueError(f"position_ids is {tuple(ids.shape)}; there must be one for each of {length} tokens")
+        if ids.is_floating_point():
+            raise TypeError(f"position_ids must be whole numbers, got {ids.dtype}; round them")
         return ids.reshape(-1, length)
     counted = _counted(named)
     if counted is not None and counted.shape[1] >= past + length:
@@ -137,7 +139,8 @@ def _looked_up(term: PositionTerm, keys: Tensor, memo: dict[str, Any]) -> tuple[
     """Vectors of a table, and what layers are given of them, kept until a parameter changes."""
     flat = keys.reshape(-1, keys.shape[-1]) if term.axes > 1 else keys.reshape(-1)
     ends = (flat.amax(0).reshape(-1) + 1).tolist()
-    if min(ends) <= 0 or (term.axes == 1 and ends[0] > 2 * keys.shape[1] + ROOM):  # few, and far out
+    far = term.axes == 1 and ends[0] > 2 * keys.shape[1] + ROOM
+    if far or int(flat.amin()) < 0:  # few, or none that a table has
         rows, where = distinct(keys, term.axes)
         vectors = _with_front(term, term.encode(rows))
         return vectors, _layers(term, vectors), where
