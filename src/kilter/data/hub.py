@@ -7,7 +7,7 @@ HUB_ID = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(:(?P<config>[\w.-]+))?(:(?P<spli
 
 
 def load_hub(name: str, config: str | None, split: str, *, streaming: bool = False) -> Any:
-    """Load a data set, or of all its splits a mapping where `split` is empty; `streaming` fetches rows as they are read.
+    """Load a data set, or of all its splits a mapping where `split` is empty; `streaming` fetches rows as they come.
 
     Raises:
         ValueError: The hub gives no such data set; its words are in the message.

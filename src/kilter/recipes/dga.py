@@ -50,9 +50,9 @@ class GradientAlignmentRecipe(LanguageModelling):
     """share of the draws that all domains have alike"""
     clusters: Annotated[int, at_least(2)] = 64
     """groups of texts for importance sampling and dga+bases"""
-    doge_step_size: Annotated[float, above(0)] = 5.0.0
+    doge_step_size: Annotated[float, above(0)] = 100.0
     """of DoGE's rule, times the learning rate (published: 100)"""
-    balance_step_size: Annotated[float, above(0)] = 5.0
+    balance_step_size: Annotated[float, above(0)] = 1.0
     """λ of R&B's rule"""
 
     paper = cards()["dga"]
@@ -167,8 +167,10 @@ class GradientAlignmentRecipe(LanguageModelling):
     def evaluate(self, arm: str, seed: int, model: Path) -> Judged:
         """As the task judges, with the time that training took, and the loss under the name of the paper's setting."""
         found, name = super().evaluate(arm, seed, model), self._loss
-        rows = [{**row, "totals": {name if key == "loss" else key: v for key, v in row["totals"].items()}}
-                for row in found.utterances]
+        rows = [
+            {**row, "totals": {name if key == "loss" else key: v for key, v in row["totals"].items()}}
+            for row in found.utterances
+        ]
         figures = {name if key == "loss" else key: value for key, value in found.metrics.items()}
         return Judged({**figures, "train_seconds": read_json(model.parent / SECONDS)["seconds"]}, rows)
 
@@ -187,8 +189,8 @@ class GradientAlignmentRecipe(LanguageModelling):
             return super().notes(summary)
         return [
             *super().notes(summary),
-            f"The paper trains for tens of thousands of steps; here there are {self.steps} of {self.batch_size} blocks, "
-            f"and weights follow every {self.every} of them. Importance sampling groups blocks by their words, "
+            f"The paper trains for tens of thousands of steps; here are {self.steps} of {self.batch_size} blocks, and "
+            f"weights follow every {self.every} of them. Importance sampling groups blocks by their words, "
             "not by the vectors of a sentence encoder.",
         ]
 

@@ -56,7 +56,8 @@ def cluster(rows: Rows, count: int, seed: int) -> Clusters:
     every = torch.cat([*rows.blocks.values()])
     domain_of = np.repeat(np.arange(len(rows.blocks)), [len(one) for one in rows.blocks.values()])
     vectors, aims = _vectors(rows.texts(every), rows.texts(target), seed)
-    means: Any = MiniBatchKMeans(count, random_state=seed, n_init=1, batch_size=2048).fit(vectors)
+    how: Any = {"random_state": seed, "n_init": 1, "batch_size": 2048}
+    means: Any = MiniBatchKMeans(count, **how).fit(vectors)
     found, hits = means.predict(vectors), means.predict(aims)
     kept = [number for number in range(count) if (found == number).any()]
     places = {number: place for place, number in enumerate(kept)}
@@ -75,7 +76,8 @@ def _vectors(texts: list[str], aims: list[str], seed: int) -> tuple[Any, Any]:
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.preprocessing import normalize
 
-    words = TfidfVectorizer(max_features=_WORDS, sublinear_tf=True, dtype=np.float32)
+    how: Any = {"max_features": _WORDS, "sublinear_tf": True, "dtype": np.float32}
+    words = TfidfVectorizer(**how)
     counted = words.fit_transform(texts)
     reduced = TruncatedSVD(min(_DIMENSIONS, counted.shape[1] - 1), random_state=seed, n_iter=2).fit(counted)
     return normalize(reduced.transform(counted)), normalize(reduced.transform(words.transform(aims)))

@@ -28,8 +28,8 @@ def remarks(summary: Mapping[str, Any], *, small: bool, longest: int, block: int
         )
     if longest > 1:
         notes.append(
-            f"Perplexity of the last tokens is that of the same {block // 4} tokens at every length, with more and more "
-            "of the text before them; the other is the mean over all tokens of windows of that length."
+            f"Perplexity of the last tokens is that of the same {block // 4} tokens at every length, with more and "
+            "more of the text before them; the other is the mean over all tokens of windows of that length."
         )
     if any(len(arm["seeds"]) > 1 for arm in summary["arms"].values()):
         notes.append("Intervals are over seeds: another start, order of texts and draw of domains.")

@@ -1,12 +1,12 @@
 """How well a model foretells text at the length it was trained on and at 2, 4, … times that, and looks up names.
 
-The departure from perplexity by length alone: the same tokens are also scored with more and more of the text before them,
-so that it shows whether the model makes use of it, or is lost there.
+The departure from perplexity by length alone: the same tokens are also scored with more and more of the text before
+them, so that it shows whether the model makes use of it, or is lost there.
 """
 
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -118,7 +118,7 @@ def judge_lookups(model: Any, tokenizer: Any, *, block: int, longest: int, count
     return rows
 
 
-def judged(rows: Sequence[dict[str, Any]], measured: dict[str, Metric]) -> Judged:
+def judged(rows: Sequence[dict[str, Any]], measured: Mapping[str, Metric]) -> Judged:
     """Figures from the totals of all rows."""
     sums: dict[str, list[float]] = {}
     for row in rows:

@@ -64,20 +64,18 @@ def given(names: Sequence[str], judged_on: JudgedOn) -> Texts:
         FileNotFoundError: they are not here and cannot be fetched.
         ValueError: there is no domain of such a name.
     """
-    from kilter.data.assets import locate
+    from kilter.data.assets import credit_of, locate
     from kilter.data.books import load_texts, strip_gutenberg
     from kilter.data.debian_documentation import TARGET, documentation_domains, locate_documentation
 
     if TARGET in names:
         raise ValueError(f"corpora: {TARGET}: it is what is judged on; leave it out")
-    located = locate_documentation()
+    located = [locate_documentation()]
     found = documentation_domains([*(name for name in names if name != NOVELS), TARGET])
     pages = _mixed(found.pop(TARGET))
-    credits = [located.credit()]
     if NOVELS in names:
-        books = locate("books")
-        credits.append(books.credit())
-        found[NOVELS] = [strip_gutenberg(text) for text in load_texts(books.path).values()]
+        located.append(locate("books", progress=False))
+        found[NOVELS] = [strip_gutenberg(text) for text in load_texts(located[-1].path).values()]
     domains = {name: found[name] for name in names}
     quarter = len(pages) // 4
     test: Sequence[str] = pages[2 * quarter :]
@@ -85,9 +83,9 @@ def given(names: Sequence[str], judged_on: JudgedOn) -> Texts:
         from kilter.data.wikitext import locate_wikitext, wikitext_articles
 
         test = wikitext_articles("test")
-        credits.append(locate_wikitext().credit())
-    texts = Texts(domains, pages[:quarter], test, pages[quarter : 2 * quarter])
-    return _credited(texts, Provenance(**_together(credits)))
+        located.append(locate_wikitext())
+    credit = Provenance(**credit_of(located))
+    return Texts(domains, pages[:quarter], test, pages[quarter : 2 * quarter], credit)
 
 
 def own(
@@ -171,16 +169,3 @@ def _held_out(what: str, texts: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _mixed(texts: Sequence[str]) -> list[str]:
     return random.Random(0).sample([*texts], len(texts))
-
-
-def _together(credits: Sequence[Mapping[str, object]]) -> dict[str, object]:
-    """One credit of several assets."""
-    joined = {
-        name: "; ".join(dict.fromkeys(str(one[name]) for one in credits if one[name]))
-        for name in ("title", "licence", "attribution", "page", "source", "note", "digest")
-    }
-    return joined
-
-
-def _credited(texts: Texts, credit: Provenance) -> Texts:
-    return Texts(texts.domains, texts.target, texts.test, texts.dev, credit)

@@ -39,8 +39,8 @@ class LanguageModelling(Recipe):
     model: str | None = None
     """folder or hub id of a causal transformers model to train on; by default a small Llama of bytes from scratch"""
     train_data: Annotated[tuple[str, ...], arg(name="train")] = ()
-    """your texts to learn from: .txt (one document), .jsonl, .json or .csv with column text, a folder, a pattern such as
-    'texts/*.txt', or a hub dataset"""
+    """your texts to learn from: .txt (one document), .jsonl, .json or .csv with column text, a folder, a pattern such
+    as 'texts/*.txt', or a hub dataset"""
     domains: tuple[str, ...] = ()
     """your texts to learn from, by domain: news=news.txt law='law/*.txt' web=org/name"""
     target: tuple[str, ...] = ()
@@ -86,8 +86,8 @@ class LanguageModelling(Recipe):
     plain: ClassVar[str] = "Every domain alike"
     """label of the baseline"""
     takes: ClassVar[frozenset[str]] = frozenset({"module", "rows", "sampler", "callbacks", "options"})
-    """A module is put on the model before it learns; `rows` are `Rows`, which may be grouped anew; a sampler is `(rows, seed) -> sampler` of the `Rows`; callbacks
-    are made for a `Learner`; other options are those of the training."""
+    """A module is put on the model before it learns; `rows` are `Rows`, which may be grouped anew; a sampler is
+    of these, `(rows, seed) -> sampler`; callbacks are made for a `Learner`; other options are those of the training."""
     own_by: ClassVar[tuple[str, ...]] = ("model", "train_data", "domains")
     unhashed = Recipe.unhashed | {"save_steps"}
     judging = frozenset({"model", "eval_data", "longest", "judged_tokens", "judged_lookups", "split"})
@@ -196,7 +196,8 @@ class LanguageModelling(Recipe):
             self._texts = sources.own(self.train_data, domains, self.target, self.eval_data, most=most)
         else:
             self._texts = sources.given(self.corpora, self.judged_on)
-        self._texts.judged(self.split) if self.lookups < 1 else ()
+        if self.lookups < 1:
+            self._texts.judged(self.split)
         return self._texts.provenance
 
     # Training -----------------------------------------------------------------------------------------------
@@ -230,13 +231,13 @@ class LanguageModelling(Recipe):
     def _fresh(self, seed: int) -> "Network":
         from kilter.tasks.language_modelling import networks
 
-        sizes = {"width": self.width, "layers": self.layers, "heads": self.heads}
+        sizes: Any = {"width": self.width, "layers": self.layers, "heads": self.heads}
         return networks.fresh(self.model, seed, self.device, **sizes, positions=self.longest * self.block)
 
     def _rows(self, network: "Network", seed: int) -> "Rows":
         from kilter.tasks.language_modelling.rows import training_rows
 
-        sizes = {name: getattr(self, name) for name in ("block", "target_blocks", "domain_blocks", "lookups")}
+        sizes: Any = {name: getattr(self, name) for name in ("block", "target_blocks", "domain_blocks", "lookups")}
         return training_rows(self._texts, network.tokenizer, seed=seed, drawn=self.steps * self.batch_size, **sizes)
 
     # Judging ------------------------------------------------------------------------------------------------
@@ -246,7 +247,7 @@ class LanguageModelling(Recipe):
         from kilter.tasks.language_modelling import judging, networks
 
         network = self._saved(arm, model)
-        sizes = {"block": self.block, "longest": self.longest}
+        sizes: Any = {"block": self.block, "longest": self.longest}
         rows: list[dict[str, Any]] = []
         if self.lookups < 1:
             tokens = networks.stream(network.tokenizer, self._texts.judged(self.split))
