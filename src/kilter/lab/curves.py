@@ -70,7 +70,7 @@ def metric_curves(
             axes.plot([*found], means, color=ink, marker="o", markersize=3.5, mew=0, **look)
             for x, one in found.items():
                 if one.get("low") is not None:
-                    axes.plot((x, x), (one["low"], one["high"]), color=ink, linewidth=0.8)
+                    axes.plot((x, x), (one["low"], one["high"]), color=ink, linewidth=0.8, alpha=0.5)
             label = summary["arms"][name]["label"]
             entries.append((label, ink, look))
             told.append(

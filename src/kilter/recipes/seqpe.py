@@ -32,8 +32,8 @@ _DRAWN = 2048
 """Positions of a map of them, at most."""
 _MAP = (
     "How alike positions are",
-    "Cosines of the encoder's vectors of any two positions, of the first seed. Training makes neighbours alike, "
-    "whatever their distance from the beginning.",
+    "Cosines of the encoder's vectors of any two positions, without what all of them share, of the first seed. "
+    "Training makes neighbours alike, whatever their distance from the beginning.",
 )
 
 
@@ -222,7 +222,9 @@ class SeqPETexts(LanguageModelling, _Options):
 
     def notes(self, summary: Mapping[str, Any]) -> Sequence[str]:
         """How RoPE was scaled, how much smaller this is than the paper, or how to load what an own run left."""
-        notes = [*super().notes(summary)]
+        from kilter.tasks.language_modelling import figures
+
+        notes = figures.remarks(summary, small=self.model is None, longest=self.longest, block=self.block)
         if any(arm in summary["arms"] for arm in _SCALED):
             notes.append(
                 "RoPE is scaled by as many times as the text at hand is longer than those learnt from; its training is "
@@ -241,9 +243,9 @@ class SeqPETexts(LanguageModelling, _Options):
 
     def pictures(self, summary: Mapping[str, Any], run: Path) -> Sequence[Picture]:
         """Figures against length, and how alike positions are."""
-        across, mark = "position", float(self.block)
-        drawn = _similarities(summary, run, range(self.longest * self.block), across, mark)
-        return [*super().pictures(summary, run), *drawn]
+        drawn = [one for one in super().pictures(summary, run) if one.name in ("perplexity", "last", "lookup")]
+        all_positions = range(self.longest * self.block)
+        return [*drawn, *_similarities(summary, run, all_positions, "position", mark=float(self.block))]
 
 
 @dataclass(kw_only=True)
@@ -404,5 +406,6 @@ def _cosines(term: Any, positions: Any) -> Any:
     import torch
 
     with torch.no_grad():
-        vectors = torch.nn.functional.normalize(term.eval().encode(positions), dim=-1)
-        return (vectors @ vectors.T).numpy()
+        vectors = term.eval().encode(positions)
+        apart = torch.nn.functional.normalize(vectors - vectors.mean(0), dim=-1)
+        return (apart @ apart.T).numpy()
