@@ -1,4 +1,4 @@
-"""Two lines in a training script of transformers: a small GPT-2 that reads texts much longer than those it is trained on.
+"""Two lines in a training script of transformers: a small GPT-2 for texts longer than those of its training.
 
 python examples/longer_texts.py TEXT OUT [STEPS]
 """
