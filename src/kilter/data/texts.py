@@ -70,7 +70,7 @@ def without_lines(texts: Iterable[str], of: Iterable[str], *, least: int = 20) -
         least: Letters below which a line does not count: a heading, a number, a blank line.
 
     Example:
-        >>> without_lines(["It rains all day today.\nWe stay."], ["It rains all day today."])
+        >>> without_lines(["It rains all day today.\nWe stay."], ["It rains all day today."], least=8)
         (['We stay.'], 1)
     """
     known = {line.strip() for text in of for line in text.split("\n") if len(line.strip()) >= least}
@@ -79,7 +79,7 @@ def without_lines(texts: Iterable[str], of: Iterable[str], *, least: int = 20) -
         lines = text.split("\n")
         kept = [line for line in lines if line.strip() not in known]
         left += len(lines) - len(kept)
-        if any(line.strip() for line in kept):
+        if len(kept) == len(lines) or any(len(line.strip()) >= least for line in kept):  # else headings are left
             found.append("\n".join(kept))
     return found, left
 

@@ -109,7 +109,7 @@ class GradientAlignmentRecipe(LanguageModelling):
 
     def brings(self) -> Mapping[str, Term]:
         """Dynamic gradient alignment, and other answers to which domain comes next."""
-        how: Any = {"usual": self.step_size, "option": "step_size", "at": ", μ {:g}"}
+        how: Any = {"usual": self.step_size, "option": "step_size", "at": ", μ {:g}", "strength": _above_zero}
         variants = {"unaveraged": ", weights not averaged", "bases": ", over bases of clusters"}
         return {
             "dga": Term("Dynamic gradient alignment", self._aligned, variants=variants, **how),
@@ -218,3 +218,7 @@ def _over_bases(rows: Any, seed: int) -> Any:
 
     bases = torch.cat([rows.of_target[None], rows.shares])
     return DomainMixture([*rows.sizes.values()], bases=bases, generator=torch.Generator().manual_seed(seed))
+
+
+def _above_zero(strength: float) -> str:
+    return "" if strength > 0 else "the strength is μ, and must be above 0"

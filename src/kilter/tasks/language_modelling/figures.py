@@ -10,7 +10,7 @@ from kilter.lab.recipe import Picture
 from kilter.tasks.language_modelling.judging import lengths
 
 _KEPT = "mixture.json"
-Curves = Mapping[str, Sequence[tuple[float, float]]]
+Curves = Mapping[str, Sequence[tuple[float | int, float | int]]]
 _ROW = 17.0
 """Height of a bar with its distance, in points."""
 _MARKS = "oD^vsPX"

@@ -102,7 +102,7 @@ class LookUps(torch.utils.data.Dataset[dict[str, Tensor]]):
 
 def _most(room: int) -> int:
     """Different names in a row of so many entries."""
-    return min(max(2, room // 4), len(NAMES))
+    return min(max(2, room // 5), len(NAMES))
 
 
 def _pairs(count: int, rng: random.Random) -> list[Pair]:

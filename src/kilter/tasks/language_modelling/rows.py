@@ -2,7 +2,6 @@
 
 import math
 import random
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -145,12 +144,6 @@ def training_rows(
     if texts.target and not len(target):
         raise ValueError(
             f"--target: its texts are shorter than one block of {block} tokens; give more text, or lower --block"
-        )
-    if len(target) == 1:
-        warnings.warn(
-            f"the target is one example of {block} tokens: weights that are chosen by it are chosen by chance; give "
-            "more",
-            stacklevel=2,
         )
     more = LookUps(math.ceil(drawn * lookups), block, tokenizer, seed) if lookups else None
     return Rows(found, target, tokenizer, more, lookups)

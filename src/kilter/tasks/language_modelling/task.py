@@ -135,10 +135,12 @@ class LanguageModelling(Recipe):
             lookups.check_room(self.block)
         if self.model is not None:
             check_model_name(self.model, "a causal transformers model")
+        self.metrics = self._measured()  # type: ignore[misc]
+
+    def _measured(self) -> dict[str, Metric]:
         from kilter.tasks.language_modelling.judging import metrics
 
-        what = {"text": self.lookups < 1, "looked_up": self.lookups > 0}
-        self.metrics = metrics(self.block, self.longest, **what)  # type: ignore[misc]
+        return metrics(self.block, self.longest, text=self.lookups < 1, looked_up=self.lookups > 0)
 
     @property
     def own_texts(self) -> bool:
@@ -254,7 +256,7 @@ class LanguageModelling(Recipe):
             rows += judging.judge_text(network.model, tokens, **sizes, most=self.judged_tokens)
         if self.lookups:
             rows += judging.judge_lookups(network.model, network.tokenizer, **sizes, count=self.judged_lookups)
-        return judging.judged(rows, self.metrics)
+        return judging.judged(rows, self._measured())
 
     def _saved(self, arm: str, model: Path) -> "Network":
         """The trained model of an arm, as it is judged."""
