@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 _REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)\s*(>=(?P<least>[\d.]+))?.*?(extra == ['\"](?P<extra>\w+)['\"])?$")
 
 _COMES_WITH = {
+    "PIL": "pillow",
     "filelock": "transformers",
     "huggingface_hub": "transformers",
     "markupsafe": "jinja2",
