@@ -4,7 +4,7 @@
 
 `forward` is GPT-2 small (12 layers of 768) with `SeqPE(20_000)`, whose table is kept, over the same model whose table
 of positions is zeros. `attention` is that of one layer, 12 heads of 64, over the published form, which computes a bias
-of N × N in every layer. `step` is forward, backward and AdamW of 12 layers of 256 on blocks of 512, with both regularisers
+of N × N in every layer. `step` is forward, backward and AdamW of 12 layers of 256 on blocks of 512, with both losses
 (16 pivots of 32 candidates, 16 windows of 32 places) over the same without; positions are not shifted. Interleaved,
 medians of CPU time; peak memory is what one call of each side allocates beyond what was there (torch's own CPU
 allocator events). Weights are random, which changes no time. One thread.

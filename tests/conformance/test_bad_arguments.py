@@ -63,7 +63,7 @@ for path in sorted(TESTS.glob("*/test_*.py")):
         DRAWN |= importlib.import_module(f"tests.{path.parent.name}.{path.stem}").ARGUMENTS
 
 NOT_HERE = {"RankGenScorer", "Hypothesis", "add_experts", "merge_experts", "PairSearch", "attach", "detach"}
-"""Take a model, see tests/decoding/test_rankgen_scorer.py, tests/embeddings/test_experts.py and test_pair_search.py, and
+"""Take a model, see tests/decoding/test_rankgen_scorer.py, tests/embeddings/test_experts.py and test_pair_search.py,
 tests/hosts/test_positions.py; or is a result."""
 
 SINGULAR = {"targets": "targets?", "hypotheses": "hypothes[ei]s"}
