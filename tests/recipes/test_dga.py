@@ -102,7 +102,7 @@ def test_the_model_is_an_ordinary_one_and_its_card_says_how_it_was_made(smoke: P
     assert "`step_size`" not in (smoke / "arms/uniform/seed-0/model/README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("arm", ["dga", "dga+bases"])
+@pytest.mark.parametrize("arm", ["dga", pytest.param("dga+bases", marks=pytest.mark.slow)])
 def test_a_killed_training_ends_with_the_same_bits(smoke: Path, tmp_path: Path, arm: str) -> None:
     from transformers import Trainer
 

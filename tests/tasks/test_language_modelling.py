@@ -1,4 +1,4 @@
-"""Language modelling: texts become blocks, what is judged on is not learnt from, and perplexity is what it is by hand."""
+"""Language modelling: texts become blocks, what is judged on is not learnt from, perplexity is what it is by hand."""
 
 import json
 import math
