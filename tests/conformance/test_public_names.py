@@ -80,13 +80,30 @@ SIGNATURES = {
     "method='zca', epsilon=0.0001, detach=True, head=True, gather=False, negatives=True",
     "kilter.embeddings:WhitenedCSE.forward": "self, views, generator=None, group=None",
     "kilter.embeddings:whitened_cse_loss": "views, group=None, *, temperature=0.05, negatives=True",
+    "kilter.pretraining:position_digits": "positions, num_digits, *, base=10, axes=1",
+    "kilter.pretraining:SequentialPositionEncoder": "max_position, *, axes=1, width=768, out_dim=None, layers=2, "
+    "heads=None, base=10, direction='causal'",
+    "kilter.pretraining:SequentialPositionEncoder.forward": "self, positions",
+    "kilter.pretraining:SequentialPositionEncoder.table": "self, n",
+    "kilter.pretraining:SeqPE": "max_position, *, axes=1, width=None, heads=None, apply='attn_scalar', "
+    "qk_map='single', contrast_weight=0.1, transfer_weight=0.1, shift_rate=0.1, sampler='released'",
+    "kilter.pretraining:attach": "model, seqpe",
+    "kilter.pretraining:detach": "model",
+    "kilter.pretraining:position_contrast": "pivot, candidates, positive",
+    "kilter.pretraining:position_transfer": "student, teacher, *, heads=1, metric='kl', mix=1.0",
+    "kilter.pretraining:reweight": "log_weights, alignments, step_size",
+    "kilter.pretraining:gradient_alignments": "model, loss_fn, domain_batches, target_batch, *, "
+    "method='central_difference', clip=None, normalise='none', step=0.002",
+    "kilter.pretraining:DomainMixture": "sizes, *, weights=None, bases=None, generator=None",
+    "kilter.pretraining:DynamicGradientAlignment.update": "self, alignments, *, learning_rate=None",
 }
 NAMES = {
     "kilter.core": ["Objective", "Decoder", "LossOutput", "Paper", "Claim"],
     "kilter.evaluation.latency": ["drift_to_reference", "drift_between", "total_latency", "early_share"],
     "kilter.evaluation.word_errors": ["word_error_rate", "character_error_rate"],
     "kilter.decoding": ["diverse_beam_search", "RankGenScorer", "RankGenLoss"],
-    "kilter.hosts.transformers": ["align_ctc"],
+    "kilter.hosts.transformers": ["align_ctc", "load"],
+    "kilter.pretraining": ["DynamicGradientAlignment", "DomainMixture", "SeqPE", "attach", "detach"],
 }
 
 
