@@ -7,6 +7,7 @@ import pytest
 
 from kilter.data.assets import ASSETS, Located, credit_of
 from kilter.data.catalogue import BETWEEN
+from kilter.tasks.language_modelling.sources import LOOK_UPS
 
 FOLDER = Path(__file__).parents[2] / "evidence"
 WEIGHTS = ["awp-0.5+constant", "awp-1+constant", "awp-1.5+constant", "awp-2+constant", "awp-3+constant"]
@@ -65,6 +66,8 @@ def test_data_are_those_that_the_assets_pin() -> None:
 
 def check_pinned(data: dict) -> None:
     """Data of one asset, or of several whose titles stand in a row."""
+    if data["title"] == LOOK_UPS.title:
+        return  # rows that a seed makes
     titled = {asset.title: asset for asset in ASSETS.values()}
     unknown = [title for title in data["title"].split(BETWEEN) if title not in titled]
     assert not unknown, f"no asset is called {unknown}; there are {[*titled]}"

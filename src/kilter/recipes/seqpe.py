@@ -25,6 +25,7 @@ _WITHOUT = {"no-contrast": "contrast_weight", "no-transfer": "transfer_weight", 
 _METHOD = ("seqpe", *_WITHOUT)
 _SCALED = {"linear": "linear", "dynamic": "dynamic NTK", "yarn": "YaRN"}
 _TEXTS = ("rope", *_SCALED, "learnt", "sinusoidal", "none", "alibi", *_METHOD)
+_LOOKED_UP = ("rope", "yarn", "none", "alibi", "seqpe")
 _IMAGES = ("learnt", "sinusoidal", "none", *_METHOD, "seqpe+scalar")
 _WAVES = 0.02
 """How large sinusoidal positions of texts are: as large as vectors of tokens begin."""
@@ -119,14 +120,14 @@ class SeqPETexts(LanguageModelling, _Options):
             "jobs": 2,
         },
         "lookups": {
-            "arms": _TEXTS,
+            "arms": _LOOKED_UP,
             "lookups": 1.0,
             "longest": 16,
             "block": 64,
             "layers": 2,
             "steps": 800,
             "batch_size": 64,
-            "learning_rate": 5e-3,
+            "learning_rate": 2e-3,
             "seeds": 3,
             "jobs": 2,
         },
