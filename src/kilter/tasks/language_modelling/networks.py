@@ -94,8 +94,10 @@ def stream(tokenizer: Any, texts: Iterable[str]) -> Tensor:
             return torch.empty(0, dtype=torch.long)
         found = torch.frombuffer(bytearray(whole), dtype=torch.uint8).long() + _BYTES
         return found.masked_fill(found == _BYTES, int(tokenizer.eos_token_id))  # type: ignore[arg-type]
-    end = tokenizer.eos_token_id
-    rows = tokenizer([*texts], add_special_tokens=False, verbose=False)["input_ids"]
+    end, some = tokenizer.eos_token_id, [*texts]
+    if not some:  # fast tokenizers refuse an empty list
+        return torch.empty(0, dtype=torch.long)
+    rows = tokenizer(some, add_special_tokens=False, verbose=False)["input_ids"]
     return torch.tensor([token for row in rows for token in (*row, *([] if end is None else [end]))], dtype=torch.long)
 
 
