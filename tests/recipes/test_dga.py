@@ -180,7 +180,7 @@ def test_options_that_do_not_fit_are_named(tmp_path: Path, capsys: Any, options:
         ("a.txt", b"Short.", "domain a: its texts are shorter than one block"),
         ("a.txt", b"\xff\xfe\x00\x00\xff", "a.txt"),
         ("b.jsonl", b'{"text": 3}\n', "column 'text' must hold a text, got 3"),
-        ("t.txt", b"One line only.", "--target: is one short text"),
+        ("t.txt", b"One line only.", "--target is one short text"),
     ],
 )
 def test_texts_that_will_not_do_are_named(tmp_path: Path, capsys: Any, name: str, content: bytes, message: str) -> None:

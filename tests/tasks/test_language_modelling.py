@@ -82,6 +82,15 @@ class TestTexts:
         assert "".join("".join(found).split()) == "".join(text.split())
         assert min(map(len, found[:-1])) >= 200
 
+    @pytest.mark.parametrize("text", [" ".join(prose(60).split()), "字" * 5000])
+    def test_a_line_that_is_long_is_cut_inside(self, text: str) -> None:
+        found = pieces(f"Short.\n{text}", 200)
+        assert "".join("".join(found).split()) == "".join(f"Short.{text}".split())
+        assert min(map(len, found[:-1])) >= 200
+        assert max(map(len, found)) < 410
+        words = {word for piece in found for word in piece.split()}
+        assert " " not in text or words == {"Short.", *text.split()}
+
     def test_short_lines_do_not_count_as_the_same_text(self) -> None:
         same = "A long line that stands in both of them."
         mine = "Another long line, which one has alone."
@@ -121,10 +130,20 @@ class TestOwnTexts:
         with pytest.raises(ValueError, match="development part"):
             found.judged("dev")
 
+    def test_a_long_text_in_one_line_is_parted(self, tmp_path: Path) -> None:
+        files = write(tmp_path, a=" ".join(prose(100, 1).split()))
+        found = sources.own([files["a"]], {}, [], [], most=0)
+        held, kept = sum(map(len, found.test)), sum(map(len, found.domains["train"]))
+        assert 0.1 < held / (held + kept) < 0.35
+
     def test_one_short_text_cannot_be_parted(self, tmp_path: Path) -> None:
         files = write(tmp_path, a=prose(100, 1), t="One line.")
-        with pytest.raises(ValueError, match="--target: is one short text"):
+        with pytest.raises(ValueError, match="--target is one short text"):
             sources.own([], {"a": files["a"]}, [files["t"]], [], most=0)
+        with pytest.raises(ValueError, match="^--train is one short text"):
+            sources.own([files["t"]], {}, [], [], most=0)
+        with pytest.raises(ValueError, match="^domain t is one short text"):
+            sources.own([], {"t": files["t"]}, [], [], most=0)
 
     def test_pipes_are_refused(self) -> None:
         with pytest.raises(ValueError, match="reads its texts more than once"):
@@ -144,6 +163,14 @@ class TestRows:
     def test_bytes_of_texts_and_an_end_behind_each(self) -> None:
         assert networks.stream(BYTES, ["aé", "b"]).tolist() == [*BYTES("aé")["input_ids"], *BYTES("b")["input_ids"]]
         assert len(networks.stream(BYTES, [])) == 0
+
+    def test_a_fast_tokenizer_gives_no_tokens_of_no_text(self) -> None:
+        from kilter.models.tiny_text import tiny_tokenizer
+
+        fast = tiny_tokenizer([prose(20)])
+        assert len(networks.stream(fast, ["one", "two"])) > 1
+        rows = training_rows(Texts({"train": [prose(40)]}, [], []), fast, block=8, target_blocks=4)
+        assert rows.target.shape == (0, 8)
 
     def test_domains_stand_behind_each_other(self) -> None:
         rows = rows_of(a="a" * 100, b="b" * 200)

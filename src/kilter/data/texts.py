@@ -15,6 +15,8 @@ from kilter.data.documents import TEXT
 from kilter.data.text_rows import read_rows, text_in
 
 _BLANK = re.compile(r"\n[ \t]*\n\s*")
+_LINE_END = re.compile(r"\n\s*")
+_SPACE = re.compile(r"\s+")
 
 
 def read_texts(source: str, *, most: int = 0) -> list[str]:
@@ -43,22 +45,39 @@ def read_texts(source: str, *, most: int = 0) -> list[str]:
 def pieces(text: str, least: int) -> list[str]:
     r"""A document cut where blank lines are, else at ends of lines, into pieces of at least so many characters.
 
+    What is at least twice as long between two of them is cut inside: at ends of lines, else at white space, and where
+    there is none (Chinese has none) between two letters.
+
     Example:
         >>> pieces("one\n\ntwo\n\nthree", 5)
         ['one\n\ntwo', 'three']
         >>> pieces("one\ntwo", 2)
         ['one', 'two']
+        >>> pieces("one two three four five", 6)
+        ['one two', 'three four', 'five']
     """
     parts, joint = _BLANK.split(text), "\n\n"
     if len(parts) < 2:
         parts, joint = text.split("\n"), "\n"
     found: list[str] = []
-    for part in parts:
+    for part in (some for whole in parts for some in _within(whole, least)):
         if found and len(found[-1]) < least:
             found[-1] += joint + part
         else:
             found.append(part)
     return [piece for piece in found if piece.strip()]
+
+
+def _within(part: str, least: int) -> Iterator[str]:
+    """A part cut at ends of lines or else between words, in pieces of at least so many characters, but for the last."""
+    start = 0
+    while len(part) - start >= 2 * least > 0:
+        room = start + least, start + 2 * least
+        space = _LINE_END.search(part, *room) or _SPACE.search(part, *room)
+        end = space.start() if space else start + least
+        yield part[start:end]
+        start = space.end() if space else end
+    yield part[start:]
 
 
 def without_lines(texts: Iterable[str], of: Iterable[str], *, least: int = 20) -> tuple[list[str], int]:

@@ -113,7 +113,7 @@ def own(
     if not test and aims:
         aims, test = _held_out("--target", aims)
     elif not test:
-        parted = {name: _held_out(f"domain {name}", texts) for name, texts in learnt.items()}
+        parted = {name: _held_out(f"domain {name}" if name in domains else "--train", texts) for name, texts in learnt.items()}
         learnt = {name: kept for name, (kept, _) in parted.items()}
         test = [text for _, held in parted.values() for text in held]
     aims, _ = without_lines(aims, test)
@@ -162,7 +162,7 @@ def _held_out(what: str, texts: Sequence[str]) -> tuple[list[str], list[str]]:
     some = [*texts] if len(texts) >= _FEWEST else [piece for text in texts for piece in pieces(text, _PIECE)]
     if len(some) < 2:
         raise ValueError(
-            f"{what}: is one short text, of which nothing can be held out to judge on; give more, or --eval"
+            f"{what} is one short text, of which nothing can be held out to judge on; give more, or --eval"
         )
     held = [*islice(some, 0, None, _HELD_OUT)]
     return [text for place, text in enumerate(some) if place % _HELD_OUT], held
