@@ -20,9 +20,18 @@ def test_a_file_gets_a_line_for_each_piece(capsys: pytest.CaptureFixture[str], m
     monkeypatch.delenv(TELL, raising=False)
     finish()
     assert capsys.readouterr().err.splitlines() == [
-        "ctc, seed 0, 1 of 2 done: 12.5 %, 80.0 ms",
-        "ctc, seed 1, 2 of 2 done: 13.5 %, 80.0 ms",
+        "ctc, seed 0, 1 of 2 done: wer 12.5 %, delay 80.0 ms",
+        "ctc, seed 1, 2 of 2 done: wer 13.5 %, delay 80.0 ms",
     ]
+
+
+def test_an_arm_is_called_as_its_recipe_says(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(TELL, raising=False)
+    with bars(PIECES[:1], {"ctc": "Plain CTC"}.__getitem__) as bar:
+        bar[PIECES[0]].done({"wer": 12.5}, METRICS)
+    assert capsys.readouterr().err == "Plain CTC, seed 0, 1 of 1 done: wer 12.5 %\n"
 
 
 def test_a_piece_beside_others_tells_and_draws_nothing(

@@ -36,8 +36,8 @@ class Bar:
 
     def done(self, figures: Mapping[str, float], metrics: Mapping[str, Metric]) -> None:
         """Fill the bar and show the first two figures; into a file, a line for what is done."""
-        shown = [(metric, figures[name]) for name, metric in metrics.items() if name in figures][:2]
-        text = ", ".join(f"{fixed(value, metric.digits)} {metric.unit}".strip() for metric, value in shown)
+        shown = [(name, metric, figures[name]) for name, metric in metrics.items() if name in figures][:2]
+        text = ", ".join(f"{name} {fixed(value, one.digits)} {one.unit}".strip() for name, one, value in shown)
         total = self._progress.tasks[self._task].total or 1
         self._progress.update(self._task, completed=total, total=total, figures=text)
         if self._lines:
@@ -47,8 +47,8 @@ class Bar:
 
 
 @contextmanager
-def bars(pieces: Sequence[Piece]) -> Iterator[dict[Piece, Bar]]:
-    """A bar for each piece of work, on standard error."""
+def bars(pieces: Sequence[Piece], spoken: Callable[[str], str] = str) -> Iterator[dict[Piece, Bar]]:
+    """A bar for each piece of work, on standard error, its arm called as `spoken` says."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -70,7 +70,8 @@ def bars(pieces: Sequence[Piece]) -> Iterator[dict[Piece, Bar]]:
     console = Console(stderr=True)
     seen = console.is_terminal or console.is_jupyter
     with Progress(*columns, console=console, disable=quiet or not seen) as progress:
-        tasks = {one: progress.add_task("{}, seed {}".format(*one), total=None, unit="", figures="") for one in pieces}
+        named = {(arm, seed): f"{spoken(arm)}, seed {seed}" for arm, seed in pieces}
+        tasks = {one: progress.add_task(said, total=None, unit="", figures="") for one, said in named.items()}
         yield {one: Bar(progress, task, lines=not (quiet or seen)) for one, task in tasks.items()}
 
 

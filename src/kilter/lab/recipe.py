@@ -241,6 +241,10 @@ class Recipe(ABC):
     def describe(self, arm: str) -> Arm:
         """Label and role of an arm; ValueError for one that is not known."""
 
+    def spoken(self, arm: str) -> str:
+        """What an arm is called in lines of progress: its name."""
+        return arm
+
     # What a task is -------------------------------------------------------------------------------------------
 
     @abstractmethod

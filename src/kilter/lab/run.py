@@ -63,7 +63,7 @@ def run(recipe: Recipe, command: str) -> Path:
     if recipe.jobs > 1 and len(todo) > 1 and "WORLD_SIZE" not in os.environ:
         _side_by_side(recipe, out, todo, card["settings"])
     else:
-        with bars(todo) as bar:
+        with bars(todo, recipe.spoken) as bar:
             for piece in todo:
                 _work(recipe, out, piece, bar[piece])
     if recipe.only is None and MAIN_PROCESS:
@@ -155,7 +155,7 @@ def _work(recipe: Recipe, out: Path, piece: Piece, bar: Bar) -> None:
 def _side_by_side(recipe: Recipe, out: Path, todo: list[Piece], options: dict[str, Any]) -> None:
     running: set[subprocess.Popen[str]] = set()
     pool = ThreadPoolExecutor(recipe.jobs)
-    with bars(todo) as bar, tempfile.TemporaryDirectory() as folder:
+    with bars(todo, recipe.spoken) as bar, tempfile.TemporaryDirectory() as folder:
         config = Path(folder, "settings.yaml")
         config.write_text(yaml.safe_dump(options, allow_unicode=True), encoding="utf-8")
         work = [pool.submit(_in_a_process, recipe, out, piece, bar[piece], config, running) for piece in todo]
