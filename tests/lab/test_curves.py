@@ -74,6 +74,10 @@ class TestCurves:
         assert {"15", "20", "25"} <= {*told[0]}
         assert "15" not in told[1]
 
+    def test_intervals_are_bands(self) -> None:
+        """A band for each arm, which no bars of others hide."""
+        assert DRAW["curves"]().count("FillBetween") == 2
+
     def test_what_was_not_measured_is_left_out(self) -> None:
         some = summary("higher", rope=[None, 3.0, None], seqpe=[None, None, None])
         assert texts(metric_curves(some, AT, across="x", up="y"), "desc") == ["Rope: 3 at 256"]
@@ -82,6 +86,12 @@ class TestCurves:
 
 
 class TestMaps:
+    def test_the_scale_is_centred_at_0(self) -> None:
+        """Nothing below 0 is there, and yet it goes as far down as up."""
+        svg = position_maps({"after": SQUARE}, (0, 300), across="position")
+        ticks = {float(one.replace("\N{MINUS SIGN}", "-")) for one in texts(svg) if one[:1] in "\N{MINUS SIGN}01"}
+        assert {-1.0, 0.0, 1.0} <= ticks
+
     def test_a_map_says_how_cosines_fall(self) -> None:
         near, far = np.exp(-4 / 40), np.exp(-225 / 40)
         said = texts(DRAW["maps"](), "desc")[0]

@@ -22,7 +22,7 @@ def metric_curves(
     log: str = "",
     mark: float | int | None = None,
 ) -> str:
-    """The metrics of each arm along an axis, with their intervals, as themed SVG.
+    """The metrics of each arm along an axis, with their intervals as bands, as themed SVG.
 
     The baseline is grey.
 
@@ -68,9 +68,9 @@ def metric_curves(
             look = {"linewidth": 1.6, "dashes": dashes or (None, None)}
             ink, means = colour(tint), [one["mean"] for one in found.values()]
             axes.plot([*found], means, color=ink, marker="o", markersize=3.5, mew=0, **look)
-            for x, one in found.items():
-                if one.get("low") is not None:
-                    axes.plot((x, x), (one["low"], one["high"]), color=ink, linewidth=0.8, alpha=0.5)
+            band = [(x, one["low"], one["high"]) for x, one in found.items() if one.get("low") is not None]
+            if band:  # bars of several arms would stand on each other
+                axes.fill_between(*zip(*band, strict=True), color=ink, alpha=0.13, linewidth=0)
             label = summary["arms"][name]["label"]
             entries.append((label, ink, look))
             told.append(

@@ -14,13 +14,15 @@ _SIDE, _GAP, _TICKS, _SCALE = 190.0, 30.0, 48.0, 14.0
 """Points: of a panel, between two, for the numbers beside and below, and how thick the scale is."""
 _MOST = 256
 """Cells of a panel, at most, in each direction: the figure stays small."""
-_SHADES = [(0.29, 0.45, 0.68, level / 31) for level in range(32)]
+_ALIKE, _OPPOSED = (0.29, 0.45, 0.68), (0.75, 0.40, 0.12)
+_SHADES = [(*(_ALIKE if level > 0 else _OPPOSED), abs(level) / 31) for level in range(-31, 32)]
+"""Of cosines from the greatest, taken negative, to it: 0 has none."""
 
 
 def position_maps(
     panels: Mapping[str, Any], ends: Sequence[float | int], *, across: str, mark: float | int | None = None
 ) -> str:
-    """Cosines of positions with each other, a panel for each stage, dark where they are alike.
+    """Cosines of positions with each other, a panel for each stage: a hue where they are alike, another where opposed.
 
     Args:
         panels: by what stands above it a square `(n, n)` of cosines.
@@ -40,8 +42,7 @@ def position_maps(
     for label, given in squares.items():
         if given.ndim != 2 or given.shape[0] != given.shape[1] or not len(given) or not np.isfinite(given).all():
             raise ValueError(f"panels: {label} must be a square of finite cosines, got {given.shape}")
-    low = min(float(given.min()) for given in squares.values())
-    high = max(max(float(given.max()) for given in squares.values()), low + 1e-6)
+    high = max(1e-6, *(float(np.abs(given).max()) for given in squares.values()))
     with theme():
         headings = [wrap(label, _SIDE, SIZE, "bold") for label in squares]
         top = LINE * SIZE * max(map(len, headings)) + 6
@@ -51,7 +52,7 @@ def position_maps(
         for place, (lines, given) in enumerate(zip(headings, squares.values(), strict=True)):
             left, bottom = PAD + _TICKS + place * (_SIDE + _GAP), tall - PAD - top - _SIDE
             axes = fig.add_axes((left / wide, bottom / tall, _SIDE / wide, _SIDE / tall))
-            _draw(axes, given, low, high, (float(ends[0]), float(ends[1])), mark)
+            _draw(axes, given, high, (float(ends[0]), float(ends[1])), mark)
             axes.set_xlabel(across)
             if place == 0:
                 axes.set_ylabel(across)
@@ -60,34 +61,32 @@ def position_maps(
             for number, line in enumerate(lines):
                 up = tall - PAD - SIZE * LINE * number
                 write(fig, line, left, up, color=colour("ink"), weight="bold", size=SIZE, va="top")
-        _scale(fig, low, high, wide, tall)
+        _scale(fig, high, wide, tall)
         told = "; ".join(f"{label}: {_fall(given)}" for label, given in squares.items())
         return to_svg(fig, title="How alike positions are", description=told)
 
 
-def _draw(
-    axes: "Axes", square: Any, low: float, high: float, ends: tuple[float, float], mark: float | int | None
-) -> None:
-    """Cosines as the opacity of one hue, which reads on light and dark."""
+def _draw(axes: "Axes", square: Any, high: float, ends: tuple[float, float], mark: float | int | None) -> None:
+    """Cosines as the opacity of two hues, one on each side of 0, which reads on light and dark."""
     from matplotlib.colors import ListedColormap
 
     step = -(-len(square) // _MOST)
     box = {"extent": (*ends, *ends[::-1]), "interpolation": "none", "aspect": "auto"}
-    axes.imshow(square[::step, ::step], cmap=ListedColormap(_SHADES), vmin=low, vmax=high, **box)
+    axes.imshow(square[::step, ::step], cmap=ListedColormap(_SHADES), vmin=-high, vmax=high, **box)
     axes.locator_params(nbins=4)
     if mark is not None:
         axes.plot((mark, mark, ends[0]), (ends[0], mark, mark), color=colour("series-2"), linewidth=1.4)
         axes.set(xlim=ends, ylim=ends[::-1])
 
 
-def _scale(fig: Any, low: float, high: float, wide: float, tall: float) -> None:
+def _scale(fig: Any, high: float, wide: float, tall: float) -> None:
     """What the shades mean, below the panels."""
     import numpy as np
     from matplotlib.colors import ListedColormap
 
     axes = fig.add_axes(((PAD + _TICKS) / wide, (PAD + 34) / tall, _SIDE / wide, _SCALE / tall))
-    box = {"extent": (low, high, 0, 1), "interpolation": "none", "aspect": "auto"}
-    axes.imshow(np.linspace(low, high, len(_SHADES))[None], cmap=ListedColormap(_SHADES), **box)
+    box = {"extent": (-high, high, 0, 1), "interpolation": "none", "aspect": "auto"}
+    axes.imshow(np.linspace(-high, high, len(_SHADES))[None], cmap=ListedColormap(_SHADES), **box)
     axes.set(yticks=[], xlabel="cosine of two positions")
     axes.locator_params(axis="x", nbins=5)
 

@@ -25,7 +25,8 @@ _TRAINED_WITH = ("steps", "batch_size", "learning_rate", "device", "precision", 
 _ACROSS = (
     "Accuracy against resolution",
     "Trained at the smallest resolution, at the others without any further training: the same images, larger, so that "
-    "there are more patches and positions that were never seen.",
+    "there are more patches and positions that were never seen. The dotted line is the trained resolution; shades are "
+    "intervals.",
 )
 
 
