@@ -221,19 +221,49 @@ def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_ones_own_model_on_ones_own_text(gpt2: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Llama with a fast tokenizer."""
+    from kilter.models.tiny_text import tiny_tokenizer
+    from kilter.tasks.language_modelling.networks import small_llama
+
+    folder = tmp_path_factory.mktemp("models") / "llama"
+    tokenizer = tiny_tokenizer([prose(300)])
+    model = small_llama(0, width=16, layers=1, heads=2, positions=128)
+    model.resize_token_embeddings(len(tokenizer))
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_ones_own_llama_without_a_target(llama: Path, tmp_path: Path) -> None:
+    text, out = tmp_path / "my.txt", tmp_path / "run"
+    text.write_text(" ".join(prose(300).split()), encoding="utf-8")
+    sizes = ["--block", "8", "--steps", "2", "--batch-size", "2", "--judged-tokens", "40", "--device", "cpu"]
+    assert main(["run", "seqpe", "--model", str(llama), "--train", str(text), *sizes, "--out", str(out)]) == 0
+    assert (out / "report.html").exists()
+    assert figures(out, "rope").keys() == figures(out, "seqpe").keys() >= {"perplexity_4x", "last_4x"}
+
+
+def test_ones_own_model_on_ones_own_text(gpt2: Path, tmp_path: Path, capsys: Any) -> None:
+    """Its table ends at 128 positions, and by default four blocks are judged."""
     from transformers import AutoTokenizer
 
     from kilter.hosts.transformers import load
 
     text, out = tmp_path / "my.txt", tmp_path / "run"
     text.write_text(prose(300), encoding="utf-8")
-    sizes = ["--block", "32", "--steps", "3", "--batch-size", "2", "--judged-tokens", "300", "--device", "cpu"]
+    sizes = ["--block", "64", "--steps", "3", "--batch-size", "2", "--judged-tokens", "300", "--device", "cpu"]
     assert main(["run", "seqpe", "--model", str(gpt2), "--train", str(text), *sizes, "--out", str(out)]) == 0
     summary = read_json(out / "summary.json")
     assert (summary["preset"], summary["verdicts"]) == ("own", [])
     assert [one["label"] for one in summary["arms"].values()] == ["The model's own positions", "SeqPE"]
     assert any("kilter.hosts.transformers.load" in note for note in summary["notes"])
+    told = "".join(capsys.readouterr())
+    assert "The model's own positions, seed 0, 1 of 2 done: perplexity_1x" in told
+    assert figures(out, "seqpe").keys() - figures(out, "rope").keys() == {"perplexity_4x", "last_4x"}
+    assert summary["differences"]["seqpe"].keys() == figures(out, "rope").keys()
+    assert any("own positions end at 128 tokens" in note for note in summary["notes"])
     folder = out / "arms" / "seqpe" / "seed-0" / "model"
     model: Any = load(folder)
     prompt = AutoTokenizer.from_pretrained(folder)(["a far away place" * 10], return_tensors="pt")
@@ -267,7 +297,7 @@ def test_options_that_do_not_fit_are_named(options: list[str], message: str, tmp
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--longest", "8"], "has positions up to 128, and texts of 8 times 32 tokens are judged; lower --longest"),
+        (["--block", "256"], "has positions up to 128, and a block has 256 tokens; lower --block"),
         (["--arms", "linear"], "linear scales RoPE, and GPT2LMHeadModel has none; leave the arm out"),
     ],
 )

@@ -29,6 +29,8 @@ _LOOKED_UP = ("rope", "yarn", "none", "alibi", "seqpe")
 _IMAGES = ("learnt", "sinusoidal", "none", *_METHOD, "seqpe+scalar")
 _WAVES = 0.02
 """How large sinusoidal positions of texts are: as large as vectors of tokens begin."""
+_OWN = "The model's own positions"
+"""What the baseline of an own model is called: it may have no RoPE."""
 _DRAWN = 2048
 """Positions of a map of them, at most."""
 _MAP = (
@@ -36,6 +38,7 @@ _MAP = (
     "Cosines of the encoder's vectors of any two positions, without what all of them share, of the first seed. "
     "Training makes neighbours alike, whatever their distance from the beginning.",
 )
+_SQUARE = " The square holds the positions of one block, the length of training rows."
 
 
 @dataclass(kw_only=True)
@@ -85,6 +88,11 @@ class SeqPETexts(LanguageModelling, _Options):
     Without --train it learns from documentation and novels, blocks of 128 bytes, and is judged on Wikipedia at up to 16
     times that. With --train it goes on with your model on your texts and leaves it in arms/seqpe/seed-0/model: load it
     with kilter.hosts.transformers.load. --task images does the same for images of higher resolution.
+
+    Presets: smoke is a test of seconds, demo four arms in minutes, full all arms on texts, three seeds;
+    lookups: names to be found again at growing distance, and no texts;
+    published: the paper's sizes, for a machine with accelerators;
+    own (by default with --train or --model): your model's positions against SeqPE.
     """
 
     task: str = "texts"
@@ -148,12 +156,19 @@ class SeqPETexts(LanguageModelling, _Options):
         "own": {"arms": ("rope", "seqpe"), "longest": 4},  # what --train and --model mean
     }
 
+    _table: ClassVar[int | None] = None
+    """Positions of the model's own table, where it has one that ends before the longest text."""
+
     def prepare(self) -> None:
         """Check that there are digits for the longest text, and call the baseline what it is."""
         super().prepare()
         _check_digits(self.max_position, self.longest * self.block, "tokens", "--longest")
         if self.model is not None:
-            self.plain = "The model's own positions"  # type: ignore[misc]
+            self.plain = _OWN  # type: ignore[misc]
+
+    def spoken(self, arm: str) -> str:
+        """What an arm is called while it is worked on: an own model's need not have the baseline's positions."""
+        return _OWN if arm == self.baseline and self.model is not None else super().spoken(arm)
 
     def brings(self) -> Mapping[str, Term]:
         """SeqPE and its rivals, of which scalings of RoPE change how a model is judged and no training."""
@@ -181,17 +196,23 @@ class SeqPETexts(LanguageModelling, _Options):
         return found
 
     def build_data(self) -> Provenance:
-        """See `LanguageModelling`; positions of a table that ends before the longest text are refused."""
+        """See `LanguageModelling`; a table of positions that ends before the longest text is judged up to its end.
+
+        Raises:
+            ValueError: it ends before a block does.
+        """
         if self.model is not None and self.baseline in self.arms:
             from transformers import AutoConfig
 
             config = AutoConfig.from_pretrained(self.model)
             end = getattr(config, "max_position_embeddings", None)
             if end is not None and not hasattr(config, "rope_parameters") and end < self.longest * self.block:
-                raise ValueError(
-                    f"{self.model} has positions up to {end}, and texts of {self.longest} times {self.block} tokens "
-                    f"are judged; lower --longest or --block, or leave the arm {self.baseline} out (--arms seqpe)"
-                )
+                if end < self.block:
+                    raise ValueError(
+                        f"{self.model} has positions up to {end}, and a block has {self.block} tokens; lower --block, "
+                        "or leave its own positions out (--arms seqpe)"
+                    )
+                self._table = end  # type: ignore[misc]
         return super().build_data()
 
     def train(self, arm: str, seed: int, folder: Path, advance: Advance) -> Path:
@@ -199,6 +220,9 @@ class SeqPETexts(LanguageModelling, _Options):
         parts = [part.said for part in self.mixture(arm).parts if part.levers().decoder is None]
         learner = "+".join(parts) or self.baseline
         return super().train(learner, seed, folder.parents[1] / learner / folder.name, advance)
+
+    def _end(self, arm: str) -> int | None:
+        return self._table if arm == self.baseline else None
 
     def _saved(self, arm: str, model: Path) -> "Network":
         from kilter.tasks.language_modelling.rope import ScaledRope
@@ -226,6 +250,10 @@ class SeqPETexts(LanguageModelling, _Options):
         from kilter.tasks.language_modelling import figures
 
         notes = figures.remarks(summary, small=self.model is None, longest=self.longest, block=self.block)
+        if self._table is not None:
+            notes.append(
+                f"{_OWN} end at {self._table:,} tokens: they are judged up to there, and have no figure beyond it."
+            )
         if any(arm in summary["arms"] for arm in _SCALED):
             notes.append(
                 "RoPE is scaled by as many times as the text at hand is longer than those learnt from; its training is "
@@ -259,6 +287,11 @@ class SeqPEImages(ImageClassification, _Options):
     Without --train it learns handwritten digits at 28 pixels and is judged at up to 84. With --train it learns from
     images of your own, a folder for each class, and leaves the ViT in arms/seqpe/seed-0/model: load it with
     kilter.hosts.transformers.load.
+
+    Presets: smoke is a test of seconds, demo three arms in minutes, full all arms, three seeds;
+    images: the same as full, recorded under a name of its own beside the texts;
+    published: the paper's sizes, for a machine with accelerators;
+    own (by default with --train or --model): learnt positions against SeqPE.
     """
 
     task: str = "images"
@@ -400,7 +433,9 @@ def _similarities(
         panels[summary["arms"][arm]["label"]] = _cosines(term, some)
     if not panels:
         return []
-    return [Picture("positions", *_MAP, position_maps(panels, (0, len(positions)), across=across, mark=mark))]
+    title, caption = _MAP
+    caption += _SQUARE if mark is not None else ""
+    return [Picture("positions", title, caption, position_maps(panels, (0, len(positions)), across=across, mark=mark))]
 
 
 def _cosines(term: Any, positions: Any) -> Any:

@@ -52,7 +52,14 @@ def metrics(block: int, longest: int, *, text: bool, looked_up: bool) -> dict[st
 
 
 def judge_text(
-    model: Any, tokens: Tensor, *, block: int, longest: int, most: int, told: Told = lambda done, total: None
+    model: Any,
+    tokens: Tensor,
+    *,
+    block: int,
+    longest: int,
+    most: int,
+    end: int | None = None,
+    told: Told = lambda done, total: None,
 ) -> list[dict[str, Any]]:
     """Nats and tokens of every window of a text: a row for each.
 
@@ -62,6 +69,8 @@ def judge_text(
         block: tokens of the shortest window.
         longest: times the block that the longest is.
         most: tokens judged at each length, at most.
+        end: tokens that the model can read at once; rows of longer windows are empty, so that arms still pair. None
+            is any number.
         told: of progress.
 
     Raises:
@@ -77,13 +86,18 @@ def judge_text(
     ends = [*range(longest * block, len(tokens) + 1, max(1, longest * block // _OVERLAP))] if longest > 1 else []
     total, done = sum(len(windows) for _, windows in plan) + len(ends) * len(plan), 0
     for times, windows in plan:
+        if end is not None and times * block > end:
+            rows += [{"input": f"{times}x/{place}", "totals": {}} for place in range(len(windows))]
+            continue
         for place, nats in enumerate(_nats(model, windows)):
             totals = {f"perplexity_{times}x": (found := [float(nats.sum()), len(nats)])}
             rows.append({"input": f"{times}x/{place}", "totals": totals | ({"loss": found} if times == 1 else {})})
         told(done := done + len(windows), total)
-    last: list[dict[str, Any]] = [{"input": f"last/{end}", "totals": {}} for end in ends]
+    last: list[dict[str, Any]] = [{"input": f"last/{at}", "totals": {}} for at in ends]
     for times, _ in plan if ends else ():
-        windows = torch.stack([tokens[end - times * block : end] for end in ends])
+        if end is not None and times * block > end:
+            break
+        windows = torch.stack([tokens[at - times * block : at] for at in ends])
         for row, nats in zip(last, _nats(model, windows), strict=True):
             scored = nats[-(block // 4) :]
             row["totals"][f"last_{times}x"] = [float(scored.sum()), len(scored)]
@@ -104,10 +118,14 @@ def _nats(model: Any, windows: Tensor) -> list[Tensor]:
 
 
 @torch.no_grad()
-def judge_lookups(model: Any, tokenizer: Any, *, block: int, longest: int, count: int) -> list[dict[str, Any]]:
+def judge_lookups(
+    model: Any, tokenizer: Any, *, block: int, longest: int, count: int, end: int | None = None
+) -> list[dict[str, Any]]:
     """Whether the letter of a name is found, which stands in the first block of a row of 1, 2, 4, … blocks."""
     rows: list[dict[str, Any]] = [{"input": f"look-up/{place}", "totals": {}} for place in range(count)]
     for times in lengths(longest):
+        if end is not None and times * block > end:
+            break
         texts = [lookups.judged_row(block, times, random.Random(f"{place} {times}")) for place in range(count)]
         ids = torch.tensor(tokenizer(texts, add_special_tokens=False)["input_ids"])
         for places in torch.arange(count).split(max(1, _TOKENS // ids.shape[1])):

@@ -97,7 +97,7 @@ class LanguageModelling(Recipe):
     }
     smoke: ClassVar[Mapping[str, Any]] = {
         "corpora": ("jargon", "sayings", "novels"),
-        "domain_blocks": 40,
+        "domain_blocks": 80,
         "target_blocks": 16,
         "block": 32,
         "judged_tokens": 2000,
@@ -249,7 +249,7 @@ class LanguageModelling(Recipe):
         from kilter.tasks.language_modelling import judging, networks
 
         network = self._saved(arm, model)
-        sizes: Any = {"block": self.block, "longest": self.longest}
+        sizes: Any = {"block": self.block, "longest": self.longest, "end": self._end(arm)}
         rows: list[dict[str, Any]] = []
         if self.lookups < 1:
             tokens = networks.stream(network.tokenizer, self._texts.judged(self.split))
@@ -257,6 +257,10 @@ class LanguageModelling(Recipe):
         if self.lookups:
             rows += judging.judge_lookups(network.model, network.tokenizer, **sizes, count=self.judged_lookups)
         return judging.judged(rows, self._measured())
+
+    def _end(self, arm: str) -> int | None:
+        """Tokens that an arm's model can read at once; None for any number."""
+        return None
 
     def _saved(self, arm: str, model: Path) -> "Network":
         """The trained model of an arm, as it is judged."""
