@@ -24,6 +24,7 @@ TINY: dict[str, Any] = {
     "preset": "smoke",
     "device": "cpu",
     "corpora": ("near", "far"),
+    "domain_blocks": 40,
     "judged_tokens": 800,
     "steps": 6,
     "every": 2,
@@ -34,7 +35,7 @@ PAGES = "Prints the names of all files below a directory, and how large each of 
 
 def made_up(names: Any, judged_on: str) -> Texts:
     """The target is what `near` is about; `far` is prose."""
-    texts = {name: [PAGES * 40 if name == "near" else prose(80, 1)] for name in names}
+    texts = {name: [PAGES * 40 if name == "near" else prose(240, 1)] for name in names}
     return Texts(texts, [PAGES * 8], [PAGES * 12], [PAGES * 12], Provenance("Made-up texts", digest="1"))
 
 
@@ -84,6 +85,31 @@ def test_fixed_weights_stay_and_importance_follows_the_target(smoke: Path) -> No
     assert weights(smoke, "dga")[0] != weights(smoke, "dga")[-1]
     for arm in TINY["arms"]:
         assert all(sum(row.values()) == pytest.approx(1, abs=1e-5) for row in weights(smoke, arm))
+
+
+def test_weights_begin_where_the_draws_do(smoke: Path) -> None:
+    for arm in TINY["arms"]:
+        first = read_json(smoke / "arms" / arm / "seed-0" / "mixture.json")["rows"][0]
+        assert (first["step"], first["epochs"]) == (0, {"near": 0, "far": 0})
+    assert weights(smoke, "dga")[0] == weights(smoke, "doge")[0] == {"near": 0.5, "far": 0.5}
+
+
+def test_proportional_weights_are_those_of_the_texts(smoke: Path) -> None:
+    """Though as many blocks of each are taken."""
+    near, far = (len(made_up([name], "").domains[name][0]) for name in ("near", "far"))
+    found = weights(smoke, "proportional")[0]
+    assert found["near"] == pytest.approx(near / (near + far), abs=0.01)
+    assert abs(found["near"] - 0.5) > 0.1
+
+
+def test_only_the_settings_of_few_texts_are_called_so(smoke: Path) -> None:
+    summary = read_json(smoke / "summary.json")
+    assert "scarce domains" in summary["metrics"]["scarce_target_loss"]["label"]
+    assert any("of each there are 40 blocks" in note for note in summary["notes"])
+    for preset, name in (("smoke", "loss"), ("full", "loss"), ("scarce", "scarce_target_loss")):
+        recipe = GradientAlignmentRecipe(preset=preset, **GradientAlignmentRecipe.presets[preset])
+        recipe.prepare()
+        assert name in recipe.metrics
 
 
 def test_averaged_weights_move_less(smoke: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +18,8 @@ from kilter.lab.arms import Levers, Term
 from kilter.lab.recipe import Provenance
 from kilter.tasks.language_modelling import LanguageModelling, Rows, judging, networks, sources
 from kilter.tasks.language_modelling.clusters import cluster
-from kilter.tasks.language_modelling.rows import blocks_of, training_rows
+from kilter.tasks.language_modelling.figures import curves_plot, dots_plot
+from kilter.tasks.language_modelling.rows import blocks_of, spread, training_rows
 from kilter.tasks.language_modelling.sources import Texts
 from kilter.tasks.language_modelling.training import in_domains, mixture_of
 from tests.prose import prose
@@ -140,9 +142,9 @@ class TestOwnTexts:
         files = write(tmp_path, a=prose(100, 1), t="One line.")
         with pytest.raises(ValueError, match="--target is one short text"):
             sources.own([], {"a": files["a"]}, [files["t"]], [], most=0)
-        with pytest.raises(ValueError, match="^--train is one short text"):
+        with pytest.raises(ValueError, match=r"^--train is one short text"):
             sources.own([files["t"]], {}, [], [], most=0)
-        with pytest.raises(ValueError, match="^domain t is one short text"):
+        with pytest.raises(ValueError, match=r"^domain t is one short text"):
             sources.own([], {"t": files["t"]}, [], [], most=0)
 
     def test_pipes_are_refused(self) -> None:
@@ -197,8 +199,15 @@ class TestRows:
         assert (rows[20]["labels"] == -100).any()
 
     def test_most_blocks_are_spread_over_the_texts(self) -> None:
-        found = blocks_of(BYTES, ["abcdefghij"], 2, most=3)
+        found = spread(blocks_of(BYTES, ["abcdefghij"], 2), 3)
         assert [BYTES.decode(row) for row in found] == ["ab", "ef", "ij"]
+
+    def test_a_domain_weighs_what_its_texts_do_though_some_blocks_are_taken(self) -> None:
+        texts = Texts({"a": ["a" * 100], "b": ["b" * 300]}, [], [])
+        rows = training_rows(texts, BYTES, block=32, target_blocks=8, domain_blocks=3)
+        assert rows.sizes == {"a": 3, "b": 3}
+        assert rows.weights() == [0.5, 0.5]
+        assert rows.weights(by_size=True) == [0.25, 0.75]
 
     def test_clusters_are_made_of_what_texts_are_about(self) -> None:
         cats, ships = "the cat sat on a mat with a cat. " * 40, "ships sail over seas in storms now. " * 40
@@ -252,6 +261,16 @@ class TestJudging:
         rows = judging.judge_text(Unigram(), torch.full((64,), 9), block=16, longest=1, most=64)
         assert {name for row in rows for name in row["totals"]} == {"perplexity_1x", "loss"}
         assert len(rows) == 4
+
+    def test_beyond_the_end_of_a_table_windows_have_rows_without_figures(self) -> None:
+        tokens = torch.arange(200) % 250
+        sizes: Any = {"block": 16, "longest": 4, "most": 200}
+        whole, some = (judging.judge_text(Unigram(), tokens, **sizes, end=end) for end in (None, 40))
+        assert [row["input"] for row in some] == [row["input"] for row in whole]
+        assert {name for row in some for name in row["totals"]} == {
+            "perplexity_1x", "perplexity_2x", "last_1x", "last_2x", "loss",
+        }  # fmt: skip
+        assert some[0] == whole[0]
 
     def test_a_text_that_is_too_short_is_refused(self) -> None:
         with pytest.raises(ValueError, match="has 30 tokens, and the longest window 32"):
@@ -324,7 +343,7 @@ class TestTask:
     def test_arms_are_read(self) -> None:
         task = prepared()
         assert task.describe("uniform").role == "baseline"
-        assert task.describe("proportional+wide").label == "Domains by their size, wide"
+        assert task.describe("proportional+wide").label == "Domains by the size of their texts, wide"
         assert task.made_by("wide")["width"] == 32
         with pytest.raises(ValueError, match="there is no 'bowl'; there are uniform, wide"):
             task.mixture("bowl")
@@ -354,3 +373,18 @@ class TestTask:
         monkeypatch.setenv("WORLD_SIZE", "2")
         with pytest.raises(ValueError, match="trains in one process"):
             prepared()
+
+
+class TestFigures:
+    def test_weights_of_all_arms_have_one_axis_from_0(self) -> None:
+        curves = {"a": [(0, 0.5), (9, 0.6)], "b": [(0, 0.5), (9, 0.4)]}
+        svg = curves_plot(curves, across="step", up="weight", title="Weights", top=1.0)
+        assert {">0.0<", ">1.0<"} <= {*re.findall(r">\d\.\d<", svg)}
+
+    def test_each_arm_has_its_own_colour_and_line(self) -> None:
+        svg = dots_plot({f"arm {place}": {"news": 1.0, "law": 1.0} for place in range(8)}, "epochs")
+        inks = {one for one in re.findall(r"fill: var\(--([^)]+)\)", svg) if one not in ("page", "panel", "grid")}
+        assert len(inks - {"muted"}) == 8
+        places = re.findall(r'<use xlink:href="#[^"]+" x="([\d.]+)" y="([\d.]+)" style="fill: var', svg)
+        across = max((x for x, _ in places), key=[x for x, _ in places].count)
+        assert len({y for x, y in places if x == across}) == 16

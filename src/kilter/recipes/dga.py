@@ -32,6 +32,12 @@ class GradientAlignmentRecipe(LanguageModelling):
     Without --domains a small model learns from documentation and novels, the target are manual pages. With --domains
     news=news.txt law='law/*.jsonl' --target mine.txt it learns from your texts, with --model M it goes on from your
     model. The model is left in arms/dga/seed-0/model, weights and epochs of the domains are in mixture.json beside it.
+
+    Presets: smoke is a test of seconds, demo three arms in minutes, full all arms, three seeds;
+    scarce: as full, of each domain 48 blocks, so that what is drawn often comes many times;
+    small-target: as full, with 8 examples of the target;
+    published: the paper's sizes, for a machine with accelerators;
+    own (by default with --domains, --train or --model): all domains alike against gradient alignment.
     """
 
     step_size: Annotated[float, above(0)] = 5.0
@@ -194,8 +200,14 @@ class GradientAlignmentRecipe(LanguageModelling):
         """How much smaller this is than the paper."""
         if self.own_texts:
             return super().notes(summary)
+        few = {
+            "scarce_target_loss": f"Scarce domains: of each there are {self.domain_blocks} blocks, so that what is "
+            "drawn often comes again and again.",
+            "small_target_loss": f"A small target: there are {self.target_blocks} examples of it.",
+        }
         return [
             *super().notes(summary),
+            *[few[self._loss]] * (self._loss in few),
             f"The paper trains for tens of thousands of steps; here are {self.steps} of {self.batch_size} blocks, and "
             f"weights follow every {self.every} of them. Importance sampling groups blocks by their words, "
             "not by the vectors of a sentence encoder.",

@@ -10,10 +10,16 @@ from kilter.lab.recipe import Picture
 from kilter.tasks.language_modelling.judging import lengths
 
 _KEPT = "mixture.json"
+_WEIGHTS = "What the next rows are drawn by, from the start on, of the first seed; the axis up is that of all arms."
 Curves = Mapping[str, Sequence[tuple[float | int, float | int]]]
 _ROW = 17.0
 """Height of a bar with its distance, in points."""
 _MARKS = "oD^vsPX"
+_INKS = (TINTS[-1], *TINTS[:-1], "bad", "fair", "ink")
+"""Of arms, the first of which is the baseline: no two alike."""
+_BESIDE = 7.0
+"""Height of an arm's own line in a row, in points."""
+_DOTTED = "The dotted line is the length of training rows; shades are intervals."
 _FIXED = 1e-6
 """Weights that move by no more have not moved."""
 
@@ -46,14 +52,14 @@ def pictures(summary: Mapping[str, Any], run: Path, *, longest: int, block: int)
             (
                 "perplexity",
                 "Perplexity against length",
-                "Of all tokens, by the length of the text that is read at once.",
+                f"Of all tokens, by the length of the text that is read at once. {_DOTTED}",
             ),
             (
                 "last",
                 "The same tokens with more text before them",
-                "What does not fall has no use for what is farther.",
+                f"What does not fall has no use for what is farther. {_DOTTED}",
             ),
-            ("lookup", "Names looked up against length", "The name asked for stands in the first block."),
+            ("lookup", "Names looked up against length", f"The name asked for stands in the first block. {_DOTTED}"),
         ):
             if at := {
                 float(block * times): name for times in lengths(longest) if (name := f"{metric}_{times}x") in known
@@ -64,12 +70,13 @@ def pictures(summary: Mapping[str, Any], run: Path, *, longest: int, block: int)
                 found.append(Picture(metric, title, caption, svg))
     trails = {arm: trail for arm in summary["arms"] if (trail := trail_of(run, arm))}
     labels = {arm: summary["arms"][arm]["label"] for arm in trails}
-    for arm, trail in trails.items():
-        if _moved(trail):
-            curves = {one: [(row["step"], row["weights"][one]) for row in trail] for one in trail[0]["weights"]}
-            title = f"Weights of the domains: {labels[arm]}"
-            svg = curves_plot(curves, across="step", up="weight", title=title)
-            found.append(Picture(f"weights-{arm}", title, "What the next rows are drawn by, of the first seed.", svg))
+    moved = {arm: trail for arm, trail in trails.items() if _moved(trail)}
+    top = max((max(row["weights"].values()) for trail in moved.values() for row in trail), default=1.0)
+    for arm, trail in moved.items():
+        curves = {one: [(row["step"], row["weights"][one]) for row in trail] for one in trail[0]["weights"]}
+        title = f"Weights of the domains: {labels[arm]}"
+        svg = curves_plot(curves, across="step", up="weight", title=title, top=top)
+        found.append(Picture(f"weights-{arm}", title, _WEIGHTS, svg))
     if any(len(trail[-1]["epochs"]) > 1 for trail in trails.values()):
         epochs = {labels[arm]: trail[-1]["epochs"] for arm, trail in trails.items()}
         caption = "How often a training passed through each domain, of the first seed."
@@ -108,14 +115,15 @@ def _moved(trail: Sequence[Mapping[str, Any]]) -> bool:
 # Drawing ----------------------------------------------------------------------------------------------------
 
 
-def curves_plot(curves: Curves, *, across: str, up: str, title: str) -> str:
-    """A line for each name.
+def curves_plot(curves: Curves, *, across: str, up: str, title: str, top: float) -> str:
+    """A line for each name, the axis up from 0.
 
     Args:
         curves: points by name.
         across: what the axis across is called.
         up: what the other is.
         title: of the figure.
+        top: value up to which the axis up goes, alike in figures that are compared.
     """
     from matplotlib.figure import Figure
 
@@ -137,7 +145,7 @@ def curves_plot(curves: Curves, *, across: str, up: str, title: str) -> str:
             look |= {"marker": _MARKS[place % len(_MARKS)], "markersize": 5} if len(points) < 12 else {}
             axes.plot(*zip(*points, strict=True), color=ink, **look)
             entries.append((name, ink, look))
-        axes.set(xlabel=across, ylabel=up)
+        axes.set(xlabel=across, ylabel=up, ylim=(0, 1.05 * top))
         key = Key(entries, 190.0)
         settle(fig, axes, right=key.width + 14, least=(260.0, max(180.0, key.height)))
         _draw_key(fig, axes, key)
@@ -146,7 +154,7 @@ def curves_plot(curves: Curves, *, across: str, up: str, title: str) -> str:
 
 
 def dots_plot(values: Mapping[str, Mapping[str, float]], across: str) -> str:
-    """A row for each thing, with a mark of each arm at its value.
+    """A row for each thing, in which each arm has a mark at its value, one below the other.
 
     Args:
         values: by arm, and by what has a row.
@@ -160,20 +168,23 @@ def dots_plot(values: Mapping[str, Mapping[str, float]], across: str) -> str:
 
     rows = [*dict.fromkeys(name for one in values.values() for name in one)]
     with theme():
-        fig = Figure(figsize=(7.6, (len(rows) * _ROW + 60) / 72))
+        tall = len(rows) * max(_ROW, _BESIDE * (len(values) + 1))
+        fig = Figure(figsize=(7.6, (tall + 60) / 72))
         axes = fig.subplots()
-        axes.grid(True)
+        axes.grid(True, axis="x")
+        for place in range(1, len(rows)):
+            axes.axhline(place - 0.5, color=colour("grid"), linewidth=1.0)
         entries: list[Any] = []
         for place, (arm, one) in enumerate(values.items()):
-            ink = colour(TINTS[place % len(TINTS)])
-            look = {"linestyle": "none", "marker": _MARKS[place % len(_MARKS)], "markersize": 6}
-            axes.plot([one[name] for name in rows if name in one], [rows.index(n) for n in one], color=ink, **look)
+            ink, below = colour(_INKS[place % len(_INKS)]), (place + 1) / (len(values) + 1) - 0.5
+            look = {"linestyle": "none", "marker": _MARKS[place % len(_MARKS)], "markersize": 5}
+            axes.plot([*one.values()], [rows.index(name) + below for name in one], color=ink, **look)
             entries.append((arm, ink, look))
         axes.set(ylim=(len(rows) - 0.5, -0.5), yticks=range(len(rows)), xlabel=across)
         axes.set_yticklabels(rows)
         axes.set_xlim(left=0)
         key = Key(entries, 190.0)
-        settle(fig, axes, right=key.width + 14, least=(240.0, max(len(rows) * _ROW, key.height)))
+        settle(fig, axes, right=key.width + 14, least=(240.0, max(tall, key.height)))
         _draw_key(fig, axes, key)
         told = "; ".join(
             f"{arm}: {', '.join(f'{n} {short(v)}' for n, v in one.items())}" for arm, one in values.items()

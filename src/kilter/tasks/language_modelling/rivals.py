@@ -9,7 +9,9 @@ from kilter.lab.arms import Levers, Term
 def rivals() -> Mapping[str, Term]:
     """Terms of the task, by name."""
     return {
-        "proportional": Term("Domains by their size", lambda strength: Levers(sampler=_by_size), role="context"),
+        "proportional": Term(
+            "Domains by the size of their texts", lambda strength: Levers(sampler=_by_size), role="context"
+        ),
     }
 
 

@@ -28,6 +28,7 @@ class Rows(torch.utils.data.Dataset[dict[str, Tensor]]):
         tokenizer: of the tokens.
         lookups: more rows, which are a domain of their own.
         share: of the draws that are look-ups.
+        there: blocks that each domain's texts have, where `blocks` are only some of them.
     """
 
     def __init__(
@@ -37,9 +38,10 @@ class Rows(torch.utils.data.Dataset[dict[str, Tensor]]):
         tokenizer: Any,
         lookups: LookUps | None = None,
         share: float = 0.0,
+        there: Mapping[str, int] | None = None,
     ) -> None:
         self.blocks, self.target, self.tokenizer = blocks, target, tokenizer
-        self._lookups, self._share = lookups, share
+        self._lookups, self._share, self._there = lookups, share, there or {}
         self._all = torch.cat([*blocks.values()]) if blocks else target[:0]
 
     @property
@@ -49,8 +51,8 @@ class Rows(torch.utils.data.Dataset[dict[str, Tensor]]):
         return found | ({} if self._lookups is None else {LOOK_UPS: len(self._lookups)})
 
     def weights(self, *, by_size: bool = False) -> list[float]:
-        """How often each domain is to be drawn: all alike or by their size, and look-ups by their share."""
-        sizes = [len(rows) if by_size else 1 for rows in self.blocks.values()]
+        """How often each domain is to be drawn: all alike or by the size of its texts, and look-ups by their share."""
+        sizes = [self._there.get(name, len(rows)) if by_size else 1 for name, rows in self.blocks.items()]
         texts = [(1 - self._share) * size / sum(sizes) for size in sizes]
         return [*texts, *[self._share] * (self._lookups is not None)]
 
@@ -132,31 +134,31 @@ def training_rows(
     Raises:
         ValueError: a domain has not a single block.
     """
-    found = {}
+    found, there = {}, {}
     for name, some in texts.domains.items():
-        found[name] = blocks_of(tokenizer, some, block, most=domain_blocks)
+        whole = blocks_of(tokenizer, some, block)
+        there[name], found[name] = len(whole), spread(whole, domain_blocks)
         if not len(found[name]):
             raise ValueError(
                 f"domain {name}: its texts are shorter than one block of {block} tokens; give more text, lower "
                 "--block, or leave the domain out"
             )
-    target = blocks_of(tokenizer, texts.target, block, most=target_blocks)
+    target = spread(blocks_of(tokenizer, texts.target, block), target_blocks)
     if texts.target and not len(target):
         raise ValueError(
             f"--target: its texts are shorter than one block of {block} tokens; give more text, or lower --block"
         )
     more = LookUps(math.ceil(drawn * lookups), block, tokenizer, seed) if lookups else None
-    return Rows(found, target, tokenizer, more, lookups)
+    return Rows(found, target, tokenizer, more, lookups, there)
 
 
-def blocks_of(tokenizer: Any, texts: Sequence[str], block: int, *, most: int = 0) -> Tensor:
+def blocks_of(tokenizer: Any, texts: Sequence[str], block: int) -> Tensor:
     """Texts, mixed, in a row and cut into blocks; what is left at the end is left out.
 
     Args:
         tokenizer: of the model.
         texts: whole documents.
         block: tokens of a block.
-        most: blocks at most, spread over the texts; 0 for all.
 
     Example:
         >>> from kilter.tasks.language_modelling.networks import byte_tokenizer
@@ -165,10 +167,19 @@ def blocks_of(tokenizer: Any, texts: Sequence[str], block: int, *, most: int = 0
     """
     mixed = random.Random(len(texts)).sample([*texts], len(texts))
     tokens = stream(tokenizer, mixed)
-    found = tokens[: len(tokens) // block * block].view(-1, block)
-    if most and len(found) > most:
-        found = found[torch.linspace(0, len(found) - 1, most).long()]
-    return found
+    return tokens[: len(tokens) // block * block].view(-1, block)
+
+
+def spread(blocks: Tensor, most: int) -> Tensor:
+    """Blocks at most, spread over all of them; 0 for all.
+
+    Example:
+        >>> spread(torch.arange(5)[:, None], 3).flatten().tolist()
+        [0, 2, 4]
+    """
+    if not most or len(blocks) <= most:
+        return blocks
+    return blocks[torch.linspace(0, len(blocks) - 1, most).long()]
 
 
 def collate(rows: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

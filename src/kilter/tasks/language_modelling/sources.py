@@ -113,7 +113,9 @@ def own(
     if not test and aims:
         aims, test = _held_out("--target", aims)
     elif not test:
-        parted = {name: _held_out(f"domain {name}" if name in domains else "--train", texts) for name, texts in learnt.items()}
+        parted = {
+            name: _held_out(f"domain {name}" if name in domains else "--train", texts) for name, texts in learnt.items()
+        }
         learnt = {name: kept for name, (kept, _) in parted.items()}
         test = [text for _, held in parted.values() for text in held]
     aims, _ = without_lines(aims, test)

@@ -49,6 +49,7 @@ def train(
     """Train the model in place with the options of the task, resuming from `folder/checkpoints`."""
     sampler = levers.sampler(rows, seed) if levers.sampler is not None else mixture_of(rows, seed)
     learner = Learner(network.model, rows, sampler, seed)
+    start = sampler.domain_weights.tolist() if isinstance(sampler, DomainMixture) else None
     rate = task.learning_rate or _RATES[task.model is None]
     made = arguments(
         folder / "checkpoints",
@@ -72,7 +73,10 @@ def train(
         callbacks.append(MixtureCallback(sampler, names=[*rows.sizes], every=every))
     fit(Trainer(network.model, made, **made_for), advance, callbacks=callbacks, sampler=sampler)
     if (kept := folder / "checkpoints" / MIXTURE).exists():
-        write_json(folder / MIXTURE, in_domains(rows, read_json(kept)))
+        found = read_json(kept)
+        if start is not None:  # what the first rows were drawn by, before anything was measured
+            found["rows"].insert(0, {"step": 0, "weights": start, "examples": [0] * len(start)})
+        write_json(folder / MIXTURE, in_domains(rows, found))
 
 
 def in_domains(rows: Rows, kept: Mapping[str, Any]) -> dict[str, Any]:
