@@ -116,6 +116,8 @@ class DynamicGradientAlignment(MixtureCallback):
     domain is computed), and `tokens`: examples times the mean number of tokens of those measured on, exact for blocks
     of equal length.
 
+    Weights that are set by hand (`mixture.weights = …`) are gone on from at the next update.
+
     The scale of a is that of squared gradients: where weights hardly move, or collapse, change μ by factors of ten, or
     take `clip=1` or `normalise="cosine"`, with which μ near 1 means something.
 
@@ -211,8 +213,7 @@ class DynamicGradientAlignment(MixtureCallback):
         self.target_batch_size = target_batch_size
         self.target_micro_batch_size = target_micro_batch_size
         self.loss_fn = loss_fn or _of_outputs
-        self.averaged = mixture.weights.double()
-        self.log_weights = self.averaged.log()
+        self._take_up()
         self._tokens: list[float] = []
         self._collapsed = False
         if hasattr(target, "__getitem__") and len(target) == 1:
@@ -239,12 +240,21 @@ class DynamicGradientAlignment(MixtureCallback):
         finite("alignments", a, row="domain", mend="leave this step out, and look at its batch")
         if self.times_learning_rate and learning_rate is None:
             raise ValueError("learning_rate is needed, since times_learning_rate=True; give that of this step")
+        if not torch.equal(self.mixture.weights, self._given):
+            self._take_up()
         rate = float(learning_rate or 0) if self.times_learning_rate else 1.0
         self.log_weights = self.rule(self.log_weights, a, self.step_size * rate)
         self.averaged = (1 - self.ema) * self.averaged + self.ema * self.log_weights.exp()
         self.mixture.weights = (1 - self.floor) * self.averaged + self.floor / len(a)
+        self._given = self.mixture.weights
         self._look_for_collapse()
         return self.mixture.weights
+
+    def _take_up(self) -> None:
+        """Go on from the mixture's weights, in the beginning and where they were set by others."""
+        self._given = self.mixture.weights
+        self.averaged = self._given.double()
+        self.log_weights = self.averaged.log()
 
     def _look_for_collapse(self) -> None:
         """Say so once where nearly all is drawn of one domain."""
@@ -274,9 +284,15 @@ class DynamicGradientAlignment(MixtureCallback):
         """Go on from there.
 
         Raises:
-            ValueError: a state of other domains.
+            ValueError: a state of other domains, or of weights that follow no target.
         """
+        if "log_weights" not in state:
+            raise ValueError(
+                "the checkpoint is of a mixture whose weights follow no target (MixtureCallback); begin anew, or go on "
+                "with that callback"
+            )
         super().load_state_dict(state)
+        self._given = self.mixture.weights
         kept = torch.tensor(state["log_weights"], dtype=torch.float64)
         self.log_weights = kept.masked_fill(kept <= -1e308, -torch.inf)
         self.averaged = torch.tensor(state["averaged"], dtype=torch.float64)
