@@ -204,7 +204,7 @@ def test_a_stream_as_target_is_refused(own_messages: None) -> None:
 
 def test_a_checkpoint_of_fixed_weights_is_refused(tmp_path: Path) -> None:
     trainer(tmp_path, [MixtureCallback(mixture())], max_steps=2, save_steps=1).train()
-    with pytest.raises(ValueError, match=r"weights follow no target \(MixtureCallback\)"):
+    with pytest.raises(ValueError, match="of weights that follow no target; go on with MixtureCallback"):
         trainer(tmp_path, [dga()], max_steps=3).train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
 
 

@@ -15,7 +15,7 @@ from kilter import dist
 from kilter.core.checks import at_least, finite, first, floating, positive, same_shape, shaped, share, whole
 from kilter.core.decoder import warn
 from kilter.core.paper import Claim, Paper
-from kilter.pretraining.domain_batches import DomainBatches, moved
+from kilter.pretraining.domain_batches import DomainBatches, loss_of_outputs, moved
 from kilter.pretraining.domain_mixture import DomainMixture, read_generator, write_generator
 from kilter.pretraining.gradient_alignments import (
     LossFunction,
@@ -116,9 +116,7 @@ class DynamicGradientAlignment(MixtureCallback):
     domain is computed), and `tokens`: examples times the mean number of tokens of those measured on, exact for blocks
     of equal length.
 
-    Weights that are set by hand (`mixture.weights = …`) are gone on from at the next update.
-
-    The scale of a is that of squared gradients: where weights hardly move, or collapse, change μ by factors of ten, or
+    Weights that are set by hand (`mixture.weights = …`) are gone on from at the next update. The scale of a is that of squared gradients: where weights hardly move, or collapse, change μ by factors of ten, or
     take `clip=1` or `normalise="cosine"`, with which μ near 1 means something.
 
     Args:
@@ -212,7 +210,7 @@ class DynamicGradientAlignment(MixtureCallback):
         self.batch_size = batch_size
         self.target_batch_size = target_batch_size
         self.target_micro_batch_size = target_micro_batch_size
-        self.loss_fn = loss_fn or _of_outputs
+        self.loss_fn = loss_fn or loss_of_outputs
         self._take_up()
         self._tokens: list[float] = []
         self._collapsed = False
@@ -287,10 +285,7 @@ class DynamicGradientAlignment(MixtureCallback):
             ValueError: a state of other domains, or of weights that follow no target.
         """
         if "log_weights" not in state:
-            raise ValueError(
-                "the checkpoint is of a mixture whose weights follow no target (MixtureCallback); begin anew, or go on "
-                "with that callback"
-            )
+            raise ValueError("the checkpoint is of weights that follow no target; go on with MixtureCallback, or anew")
         super().load_state_dict(state)
         self._given = self.mixture.weights
         kept = torch.tensor(state["log_weights"], dtype=torch.float64)
@@ -356,14 +351,6 @@ class DynamicGradientAlignment(MixtureCallback):
             name: dist.all_sum(one) / dist.world_size() for name, one in measured._asdict().items() if one is not None
         }
         return measured._replace(**means)
-
-
-def _of_outputs(model: Any, batch: Any) -> Tensor:
-    """The loss that a model of transformers computes of a batch with labels."""
-    loss = model(**batch).loss
-    if loss is None:
-        raise ValueError("the model gives no loss of the batches to measure on; give rows with labels, or a loss_fn")
-    return loss
 
 
 PAPER = Paper(

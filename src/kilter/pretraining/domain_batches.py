@@ -154,6 +154,14 @@ def moved(batch: Any, device: Any) -> Any:
     return batch
 
 
+def loss_of_outputs(model: Any, batch: Any) -> Tensor:
+    """The loss that a model of transformers computes of a batch with labels."""
+    loss = model(**batch).loss
+    if loss is None:
+        raise ValueError("the model gives no loss of the batches to measure on; give rows with labels, or a loss_fn")
+    return loss
+
+
 def _tokens(batch: Any) -> int:
     """Those of a batch that are learnt from, as far as it says; else its rows."""
     if isinstance(batch, Mapping):
