@@ -116,8 +116,9 @@ class DynamicGradientAlignment(MixtureCallback):
     domain is computed), and `tokens`: examples times the mean number of tokens of those measured on, exact for blocks
     of equal length.
 
-    Weights that are set by hand (`mixture.weights = …`) are gone on from at the next update. The scale of a is that of squared gradients: where weights hardly move, or collapse, change μ by factors of ten, or
-    take `clip=1` or `normalise="cosine"`, with which μ near 1 means something.
+    Weights that are set by hand (`mixture.weights = …`) are gone on from at the next update. The scale of a is that of
+    squared gradients: where weights hardly move, or collapse, change μ by factors of ten, or take `clip=1` or
+    `normalise="cosine"`, with which μ near 1 means something.
 
     Args:
         mixture: that draws; with its `bases`, their weights are followed instead of those of domains (distribution
