@@ -116,9 +116,8 @@ class DynamicGradientAlignment(MixtureCallback):
     domain is computed), and `tokens`: examples times the mean number of tokens of those measured on, exact for blocks
     of equal length.
 
-    Weights that are set by hand (`mixture.weights = …`) are gone on from at the next update. The scale of a is that of
-    squared gradients: where weights hardly move, or collapse, change μ by factors of ten, or take `clip=1` or
-    `normalise="cosine"`, with which μ near 1 means something.
+    The next update goes on from weights set by hand. The scale of a is that of squared gradients: where weights hardly
+    move, or collapse, change μ tenfold, or take `clip=1` or `normalise="cosine"`, with which μ near 1 means something.
 
     Args:
         mixture: that draws; with its `bases`, their weights are followed instead of those of domains (distribution
@@ -197,8 +196,8 @@ class DynamicGradientAlignment(MixtureCallback):
         for name, size in {**sizes, "target_micro_batch_size": target_micro_batch_size}.items():
             if size is not None:
                 whole(name, size, 1)
-        given = [*domains.values()] if isinstance(domains, Mapping) else domains
-        self.batches = DomainBatches(mixture, given, target, generator)
+        each = [*domains.values()] if isinstance(domains, Mapping) else domains
+        self.batches = DomainBatches(mixture, each, target, generator)
         self.step_size = step_size
         self.ema = ema
         self.method: Method = method
