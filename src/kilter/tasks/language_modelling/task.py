@@ -230,6 +230,10 @@ class LanguageModelling(Recipe):
         networks.save(network, folder / "model", lambda part: write_model_card(part, self, arm, self._texts.provenance))
         training.clean(folder)
 
+    def rates(self, model: Any, rate: float) -> list[dict[str, Any]]:
+        """Groups of parameters that have a learning rate of their own, as optimisers take them; none where all are alike."""
+        return []
+
     def _fresh(self, seed: int) -> "Network":
         from kilter.tasks.language_modelling import networks
 
