@@ -231,7 +231,7 @@ class LanguageModelling(Recipe):
         training.clean(folder)
 
     def rates(self, model: Any, rate: float) -> list[dict[str, Any]]:
-        """Groups of parameters that have a learning rate of their own, as optimisers take them; none where all are alike."""
+        """Groups of parameters as optimisers take them, where some learn at a rate of their own."""
         return []
 
     def _fresh(self, seed: int) -> "Network":
