@@ -128,6 +128,12 @@ class TestUpdate:
         expected = rule(rule(THIRDS.log(), LOGS, 2.0), -LOGS, 2.0).exp()
         assert_close(one.update(-LOGS), expected)
 
+    def test_weights_set_by_hand_are_gone_on_from(self) -> None:
+        one = aligned(ema=0.5)
+        one.update(torch.tensor([1.0, 0.0, 0.0]))
+        one.mixture.weights = [0.0, 0.25, 0.75]
+        assert_close(one.update(torch.zeros(3)), torch.tensor([0.0, 0.25, 0.75]))
+
     def test_it_goes_on_from_a_state(self) -> None:
         one, other = aligned(weights=[1.0, 1.0, 0.0]), aligned(weights=[0.2, 0.3, 0.5])
         one.update(LOGS)
@@ -191,6 +197,12 @@ class TestBadInput:
             ({"domains": [[1], [], [2]]}, r"domains\[1\] is empty"),
             ({"domains": {"a": [1], "b": [2], "c": []}}, r"domains\['c'\] is empty|domains\[2\] is empty"),
             ({"domains": [iter([1]), [1], [1]]}, r"domains\[0\] must be a data set"),
+            ({"domains": (one for one in [[1], [1], [1]])}, "domains must be a list or a dict of data sets"),
+            ({"domains": "abc"}, "domains must be a list or a dict of data sets, got str"),
+            ({"domains": [[1], "a text", [1]]}, r"domains\[1\] must be a data set with indices, got str"),
+            ({"domains": [[1], {"input_ids": [1]}, [1]]}, r"domains\[1\] must be a data set with indices, got dict"),
+            ({"target": {"input_ids": [[1], [2]]}}, "target must be a data set with indices, or a loader .* got dict"),
+            ({"target": "a text"}, "target must be a data set with indices, or a loader of batches, got str"),
             ({"target": []}, "target is empty"),
             ({"target": 5}, "target must be a data set or a loader"),
             ({"generator": 3}, "generator must be"),

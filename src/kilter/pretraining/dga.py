@@ -15,7 +15,7 @@ from kilter import dist
 from kilter.core.checks import at_least, finite, first, floating, positive, same_shape, shaped, share, whole
 from kilter.core.decoder import warn
 from kilter.core.paper import Claim, Paper
-from kilter.pretraining.domain_batches import DomainBatches, moved
+from kilter.pretraining.domain_batches import DomainBatches, loss_of_outputs, moved
 from kilter.pretraining.domain_mixture import DomainMixture, read_generator, write_generator
 from kilter.pretraining.gradient_alignments import (
     LossFunction,
@@ -116,8 +116,8 @@ class DynamicGradientAlignment(MixtureCallback):
     domain is computed), and `tokens`: examples times the mean number of tokens of those measured on, exact for blocks
     of equal length.
 
-    The scale of a is that of squared gradients: where weights hardly move, or collapse, change μ by factors of ten, or
-    take `clip=1` or `normalise="cosine"`, with which μ near 1 means something.
+    The next update goes on from weights set by hand. The scale of a is that of squared gradients: where weights hardly
+    move, or collapse, change μ tenfold, or take `clip=1` or `normalise="cosine"`, with which μ near 1 means something.
 
     Args:
         mixture: that draws; with its `bases`, their weights are followed instead of those of domains (distribution
@@ -196,8 +196,8 @@ class DynamicGradientAlignment(MixtureCallback):
         for name, size in {**sizes, "target_micro_batch_size": target_micro_batch_size}.items():
             if size is not None:
                 whole(name, size, 1)
-        given = [*domains.values()] if isinstance(domains, Mapping) else domains
-        self.batches = DomainBatches(mixture, given, target, generator)
+        each = [*domains.values()] if isinstance(domains, Mapping) else domains
+        self.batches = DomainBatches(mixture, each, target, generator)
         self.step_size = step_size
         self.ema = ema
         self.method: Method = method
@@ -210,9 +210,8 @@ class DynamicGradientAlignment(MixtureCallback):
         self.batch_size = batch_size
         self.target_batch_size = target_batch_size
         self.target_micro_batch_size = target_micro_batch_size
-        self.loss_fn = loss_fn or _of_outputs
-        self.averaged = mixture.weights.double()
-        self.log_weights = self.averaged.log()
+        self.loss_fn = loss_fn or loss_of_outputs
+        self._take_up()
         self._tokens: list[float] = []
         self._collapsed = False
         if hasattr(target, "__getitem__") and len(target) == 1:
@@ -239,12 +238,21 @@ class DynamicGradientAlignment(MixtureCallback):
         finite("alignments", a, row="domain", mend="leave this step out, and look at its batch")
         if self.times_learning_rate and learning_rate is None:
             raise ValueError("learning_rate is needed, since times_learning_rate=True; give that of this step")
+        if not torch.equal(self.mixture.weights, self._given):
+            self._take_up()
         rate = float(learning_rate or 0) if self.times_learning_rate else 1.0
         self.log_weights = self.rule(self.log_weights, a, self.step_size * rate)
         self.averaged = (1 - self.ema) * self.averaged + self.ema * self.log_weights.exp()
         self.mixture.weights = (1 - self.floor) * self.averaged + self.floor / len(a)
+        self._given = self.mixture.weights
         self._look_for_collapse()
         return self.mixture.weights
+
+    def _take_up(self) -> None:
+        """Go on from the mixture's weights, in the beginning and where they were set by others."""
+        self._given = self.mixture.weights
+        self.averaged = self._given.double()
+        self.log_weights = self.averaged.log()
 
     def _look_for_collapse(self) -> None:
         """Say so once where nearly all is drawn of one domain."""
@@ -274,9 +282,12 @@ class DynamicGradientAlignment(MixtureCallback):
         """Go on from there.
 
         Raises:
-            ValueError: a state of other domains.
+            ValueError: a state of other domains, or of weights that follow no target.
         """
+        if "log_weights" not in state:
+            raise ValueError("the checkpoint is of weights that follow no target; go on with MixtureCallback, or anew")
         super().load_state_dict(state)
+        self._given = self.mixture.weights
         kept = torch.tensor(state["log_weights"], dtype=torch.float64)
         self.log_weights = kept.masked_fill(kept <= -1e308, -torch.inf)
         self.averaged = torch.tensor(state["averaged"], dtype=torch.float64)
@@ -340,14 +351,6 @@ class DynamicGradientAlignment(MixtureCallback):
             name: dist.all_sum(one) / dist.world_size() for name, one in measured._asdict().items() if one is not None
         }
         return measured._replace(**means)
-
-
-def _of_outputs(model: Any, batch: Any) -> Tensor:
-    """The loss that a model of transformers computes of a batch with labels."""
-    loss = model(**batch).loss
-    if loss is None:
-        raise ValueError("the model gives no loss of the batches to measure on; give rows with labels, or a loss_fn")
-    return loss
 
 
 PAPER = Paper(
