@@ -121,6 +121,20 @@ def test_the_log_has_the_parts_and_a_resumed_run_is_the_same(tmp_path: Path) -> 
     assert "eval_loss" in last
 
 
+def test_a_loaded_model_takes_a_run_up(tmp_path: Path) -> None:
+    from kilter.hosts.transformers import load
+
+    options: dict[str, Any] = {"save_strategy": "steps", "save_steps": 2, "weight_decay": 0.1}
+    whole = trainer_for(model_with(), tmp_path, ROWS, **options)
+    whole.train()
+    checkpoint = tmp_path / "checkpoint-2"
+    again = trainer_for(load(checkpoint), tmp_path, ROWS, **options)
+    again.train(resume_from_checkpoint=str(checkpoint))
+    assert logged(again, "loss") == logged(whole, "loss")
+    for one, other in zip(again.model.parameters(), whole.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])
 @pytest.mark.parametrize("apply", ["attn_scalar", "input_add"])
 def test_checkpointed_layers_see_the_same_positions(kind: str, apply: str) -> None:
