@@ -56,7 +56,9 @@ def test_1_digits_of_a_position() -> None:
     assert position_digits(torch.tensor(123), 5).tolist() == [0, 0, 1, 2, 3]
     assert [digits_needed(size) for size in (20_000, 10_000, 100, 101, 1)] == [5, 4, 2, 3, 1]
     assert [SequentialPositionEncoder(size, width=4).num_digits for size in (20_000, 10_000, 100)] == [5, 4, 2]
-    with pytest.raises(ValueError, match=r"positions\[1\] is 100, .* 2 digits .*largest is 99: give a larger num_digits$"):
+    with pytest.raises(
+        ValueError, match=r"positions\[1\] is 100, .* 2 digits .*largest is 99: give a larger num_digits$"
+    ):
         position_digits(torch.tensor([99, 100]), 2)
 
 
