@@ -17,9 +17,12 @@ from tests.own_text import encoding_model, writing_model
 
 pytestmark = [pytest.mark.host, pytest.mark.slow]
 
-OPTIONAL = sorted({need.name.replace("-", "_") for need in needs() if need.extra} - {"peft"})  # hidden with accelerate
-DEEPER = {"accelerate", "datasets", "espeakng_loader", "gguf"}
-"""What only training needs, data of the hub, speech where no recordings are, or a model of another kind than these."""
+IMPORTED_AS = {"pillow": "PIL", "scikit-learn": "sklearn"}
+OPTIONAL = sorted(
+    {IMPORTED_AS.get(need.name, need.name.replace("-", "_")) for need in needs() if need.extra} - {"peft"}
+)  # peft is hidden with accelerate
+DEEPER = {"PIL", "accelerate", "datasets", "espeakng_loader", "gguf", "sklearn"}
+"""What only training needs, data of the hub, images, speech where no recordings are, or a model of another kind."""
 
 INTERRUPTED = 130  # where training would begin
 
@@ -92,6 +95,8 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
         ["run", "align-with-purpose", "--preset", "smoke", "--out", folder / "awp"],
         ["run", "diverse-beam-search", "--preset", "smoke", "--out", folder / "dbs"],
         ["run", "rankgen", "--preset", "smoke", "--out", folder / "rankgen"],
+        ["run", "dga", "--preset", "smoke", "--out", folder / "dga"],
+        ["run", "seqpe", "--preset", "smoke", "--out", folder / "seqpe"],
         ["align", manifest, "--model", ctc],
         ["latency", folder / "b.csv", "--model", ctc, "--against", ctc, "--out", folder / "latency"],
         ["generate", *texts],

@@ -155,6 +155,10 @@ def test_position_ids_are_respected(kind: str) -> None:
     assert_close(rest, each[:, 12:], atol=3e-5, rtol=0)
     with pytest.raises(ValueError, match=r"position_ids is \(3, 19\)"):
         model(IDS, position_ids=ids[:, 1:])
+    with pytest.raises(ValueError, match="have 3 rows, and there are 2 texts"):
+        model(IDS[:2], position_ids=ids)
+    with pytest.raises(ValueError, match="input_ids is missing"):
+        model(position_ids=ids)
 
 
 @torch.no_grad()
@@ -180,6 +184,19 @@ def test_a_kept_table_is_dropped_when_a_parameter_changes() -> None:
     changed = model(IDS).logits
     assert (changed - first).abs().max() > 1e-3
     assert torch.equal(changed, copy.deepcopy(model)(IDS).logits)
+
+
+def test_a_kept_table_is_dropped_by_a_fused_step() -> None:
+    """Which counts no version of the parameters that it writes; it is what the Trainer takes by default."""
+    model = attach(model_of("gpt2"), Waves())
+    optimiser = torch.optim.AdamW(model.parameters(), lr=0.1, fused=True)
+    with torch.no_grad():
+        model(IDS)
+    with torch.enable_grad():
+        model(IDS, labels=IDS).loss.backward()
+    optimiser.step()
+    with torch.no_grad():
+        assert torch.equal(model(IDS).logits, copy.deepcopy(model)(IDS).logits)
 
 
 @torch.no_grad()

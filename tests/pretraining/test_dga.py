@@ -148,6 +148,12 @@ class TestUpdate:
         other.update(LOGS)
         assert [row["step"] for row in other.history] == [3]
 
+    def test_weights_set_by_hand_are_gone_on_from(self) -> None:
+        one = aligned(ema=0.5)
+        one.update(torch.tensor([1.0, 0.0, 0.0]))
+        one.mixture.weights = [0.0, 0.25, 0.75]
+        assert_close(one.update(torch.zeros(3)), torch.tensor([0.0, 0.25, 0.75]))
+
     def test_it_goes_on_from_a_state(self) -> None:
         one, other = aligned(weights=[1.0, 1.0, 0.0]), aligned(weights=[0.2, 0.3, 0.5])
         one.update(LOGS)
@@ -211,6 +217,12 @@ class TestBadInput:
             ({"domains": [[1], [], [2]]}, r"domains\[1\] is empty"),
             ({"domains": {"a": [1], "b": [2], "c": []}}, r"domains\['c'\] is empty|domains\[2\] is empty"),
             ({"domains": [iter([1]), [1], [1]]}, r"domains\[0\] must be a data set"),
+            ({"domains": (one for one in [[1], [1], [1]])}, "domains must be a list or a dict of data sets"),
+            ({"domains": "abc"}, "domains must be a list or a dict of data sets, got str"),
+            ({"domains": [[1], "a text", [1]]}, r"domains\[1\] must be a data set with indices, got str"),
+            ({"domains": [[1], {"input_ids": [1]}, [1]]}, r"domains\[1\] must be a data set with indices, got dict"),
+            ({"target": {"input_ids": [[1], [2]]}}, "target must be a data set with indices, or a loader .* got dict"),
+            ({"target": "a text"}, "target must be a data set with indices, or a loader of batches, got str"),
             ({"target": []}, "target is empty"),
             ({"target": 5}, "target must be a data set or a loader"),
             ({"generator": 3}, "generator must be"),

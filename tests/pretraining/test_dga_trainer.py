@@ -221,11 +221,29 @@ class Stream(IterableDataset):
         (Stream(), {}, "a Stream, is a stream, of which a mixture cannot choose"),
         (DOMAINS["low"], {}, "has 40 examples and the mixture's sizes sum to 90; train on the concatenation"),
         (None, {"target": None}, "target is needed in the Trainer"),
+        (None, {"target": ["a text", "another"], "every": 1}, "as those of the training data, each a dict, and one is"),
+        (None, {"target": iter([]), "every": 1}, "target gives no batch, or no more: give a DataLoader"),
     ],
 )
 def test_bad_input(tmp_path: Path, rows: Any, options: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         trainer(tmp_path, [dga(**options)], rows).train()
+
+
+def test_a_stream_as_target_is_refused(own_messages: None) -> None:
+    with pytest.raises(TypeError, match="target must be a data set with indices, or a loader of batches, got Stream"):
+        dga(target=Stream())
+
+
+def test_a_checkpoint_of_fixed_weights_is_refused(tmp_path: Path) -> None:
+    trainer(tmp_path, [MixtureCallback(mixture())], max_steps=2, save_steps=1).train()
+    with pytest.raises(ValueError, match="of weights that follow no target; go on with MixtureCallback"):
+        trainer(tmp_path, [dga()], max_steps=3).train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+
+
+def test_an_order_that_is_lost_is_said(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="takes the place of the loader's LengthGroupedSampler"):
+        trainer(tmp_path, [dga()], max_steps=1, save_strategy="no", train_sampling_strategy="group_by_length").train()
 
 
 def test_names_and_mixture(own_messages: None) -> None:

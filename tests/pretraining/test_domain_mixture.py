@@ -5,6 +5,7 @@ import math
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -162,6 +163,12 @@ class TestState:
         with pytest.raises(ValueError, match=r"domains of 40, 30, 20 examples, and these have 40, 30"):
             mixture([40, 30]).load_state_dict(mixture().state_dict())
 
+    def test_a_state_of_bases_is_none_of_domains(self) -> None:
+        """Also where there are as many."""
+        state = mixture([3, 4]).state_dict()
+        with pytest.raises(ValueError, match="of a mixture with 0 bases, and this has 2"):
+            DomainMixture([3, 4], bases=[[1.0, 0.0], [0.5, 0.5]]).load_state_dict(state)
+
     def test_seeds_are_of_the_global_stream_without_a_generator(self) -> None:
         torch.manual_seed(1)
         first = list(DomainMixture([9, 9]))
@@ -194,6 +201,7 @@ class TestBadInput:
             (torch.zeros(2), "weights are all 0"),
             ([1.0], "weights are 1, and there are 2 domains"),
             (torch.ones(1, 2), r"weights must be \(domains\)"),
+            ([1e308, 1e308], "weights are so large that their sum is infinite"),
             (["1", "2"], r"weights\[0\] must be a number"),
             (5, "weights must be a list"),
         ],
@@ -210,6 +218,9 @@ class TestBadInput:
         assert repr(DomainMixture([3, 5], weights=[1.0, 2.0])) == "DomainMixture(sizes=[3, 5], weights=[0.333, 0.667])"
         many = DomainMixture([7] * 9, bases=[[1.0] * 9])
         assert repr(many) == f"DomainMixture(sizes=[{'7, ' * 8}…], weights=[1], bases=1)"
+
+    def test_numbers_of_numpy_are_numbers(self, own_messages: None) -> None:
+        assert DomainMixture([3, 3], weights=[np.float32(1), np.int64(3)]).weights.tolist() == [0.25, 0.75]
 
     def test_bases_and_generator(self, own_messages: None) -> None:
         with pytest.raises(ValueError, match=r"bases\[1\] has 1 numbers, and there are 2 domains"):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from kilter.pretraining import SeqPE, attach, detach, position_contrast, position_transfer
+from kilter.pretraining import SeqPE, attach, detach, gradient_alignments, position_contrast, position_transfer
 from tests.hosts.positioned import model_of
 
 pytestmark = pytest.mark.host
@@ -221,6 +221,19 @@ def test_it_is_saved_and_loaded(kind: str, tmp_path: Any) -> None:
     given = torch.randn(2, 1, 16, 16) if kind == "vit" else IDS
     assert torch.equal(again(given).logits, model(given).logits)
     assert again.kilter_positions.config() == model.kilter_positions.config()
+
+
+def test_alignments_count_the_encoder_in_every_batch() -> None:
+    """Also by derivatives carried forward: no table of the first batch serves the second."""
+    model = made(apply="input_add", contrast_weight=0, transfer_weight=0, shift_rate=0)
+    batches = [IDS, IDS.flip(1), IDS.roll(1, 1)]
+
+    def found(method: Any) -> torch.Tensor:
+        return gradient_alignments(
+            model, lambda model, ids: model(ids, labels=ids).loss, batches, IDS.roll(2, 1), method=method
+        )
+
+    assert_close(found("jvp"), found("gradients"), rtol=1e-4, atol=1e-5)
 
 
 def test_positions_without_a_model_say_so() -> None:

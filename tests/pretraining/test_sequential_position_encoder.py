@@ -12,6 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.testing import assert_close
 
 from kilter.pretraining import SequentialPositionEncoder, position_digits
@@ -288,10 +289,18 @@ def changed_data_in_training(encoder: SequentialPositionEncoder) -> None:
     encoder.eval()
 
 
+def changed_by_a_fused_optimiser(encoder: SequentialPositionEncoder) -> None:
+    optimiser = torch.optim.AdamW(encoder.parameters(), lr=0.1, fused=True)
+    with torch.enable_grad():
+        encoder(torch.arange(3)).square().sum().backward()
+    optimiser.step()
+
+
 CHANGES = (
     changed_in_place,
     changed_by_loading,
     changed_by_an_optimiser,
+    changed_by_a_fused_optimiser,
     changed_for_another,
     changed_data,
     changed_data_in_training,
@@ -306,6 +315,25 @@ def test_a_change_of_a_parameter_drops_the_table(change: Any) -> None:
         change(encoder)
         assert not torch.allclose(encoder.table(5), before)
         assert_close(encoder.table(5), encoder(torch.arange(5)))
+
+
+def test_a_table_carries_derivatives_forward() -> None:
+    encoder = made().eval()
+
+    class Reads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = encoder
+
+        def forward(self) -> Tensor:
+            return self.encoder.table(5)
+
+    bias = encoder.out.bias.detach()
+    with torch.no_grad(), forward_ad.dual_level():
+        encoder.table(5)
+        dual = forward_ad.make_dual(bias, torch.ones_like(bias))
+        found = torch.func.functional_call(Reads(), {"encoder.out.bias": dual}, ())
+        assert_close(forward_ad.unpack_dual(found).tangent, torch.ones(5, encoder.out_dim))
 
 
 def test_a_move_drops_the_table() -> None:

@@ -278,3 +278,21 @@ def test_what_a_model_cannot_do_is_named(
     own = ["--model", str(gpt2), "--train", str(tmp_path / "my.txt"), "--block", "32", "--steps", "1"]
     assert main(["run", "seqpe", *own, *options, "--device", "cpu", "--out", str(tmp_path / "run")]) == 1
     assert message in capsys.readouterr().err
+
+
+def test_the_encoder_has_a_learning_rate_of_its_own() -> None:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from kilter.pretraining import NoPositions, SeqPE, attach
+
+    def small() -> Any:
+        sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+        return LlamaForCausalLM(LlamaConfig(vocab_size=8, **sizes))
+
+    recipe, model = SeqPETexts(**{**TINY, "encoder_rate": 1e-4}), attach(small(), SeqPE(100))
+    whole, encoder = recipe.rates(model, 3e-3)
+    assert encoder["lr"] == 1e-4
+    assert {id(one) for one in encoder["params"]} == {id(one) for one in model.kilter_positions.parameters()}
+    assert len(whole["params"]) + len(encoder["params"]) == len([*model.parameters()])
+    assert recipe.rates(attach(small(), NoPositions()), 3e-3) == []
+    assert SeqPETexts(**TINY).rates(model, 3e-3) == []

@@ -5,7 +5,8 @@ What is saved has a `model_type` of its own, so that whoever does not know of th
 
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from os import PathLike
@@ -47,15 +48,8 @@ def positions_class(base: type[PreTrainedModel]) -> Any:
         wanted = named.pop("return_dict", None)
         wanted = getattr(self.config, "return_dict", True) if wanted is None else wanted
         found = _pass_uncompiled(self, named)
-        into = self.__dict__["kilter_inputs"]
-        if found.added is not None:
-            into.__dict__["kilter_handed"] = found.added
-            if named.get("inputs_embeds") is not None and into is self.get_input_embeddings():  # which is not called
-                named["inputs_embeds"] = named["inputs_embeds"] + found.added.to(named["inputs_embeds"].dtype)
-        try:
+        with _handing(self, named, found.added):
             out = super(made, self).forward(**named | found.named, return_dict=True, **{NAME: found.given})
-        finally:
-            into.__dict__.pop("kilter_handed", None)
         _finish(self, named, out, found)
         return out if wanted else out.to_tuple()
 
@@ -121,11 +115,13 @@ def install(model: Any, term: PositionTerm) -> None:
     for layer, attention in enumerate(family.attentions):
         attention.__dict__["kilter_layer"] = layer
     before = [weight.requires_grad for weight in family.frozen]
+    into = family.exchange[0][0]
     _freeze(family)
     for module, maker in family.exchange:
         module.__class__ = maker(type(module))
     model.__dict__.update(
-        kilter_inputs=family.exchange[0][0],
+        kilter_inputs=into,
+        kilter_of_tokens=into is model.get_input_embeddings(),
         kilter_patch=family.patch,
         kilter_trained=before,
         kilter_memo={},
@@ -191,6 +187,29 @@ def pass_of(model: Any, named: dict[str, Any]) -> Pass:
 
 
 _pass_uncompiled: Any = torch.compiler.disable(pass_of)  # which positions occur hangs on values
+
+
+@contextmanager
+def _handing(model: Any, named: dict[str, Any], added: Any) -> Iterator[None]:
+    """Have what is added to the inputs added in this pass, wherever they come from."""
+    into, vectors = model.__dict__["kilter_inputs"], named.get("inputs_embeds")
+    hook = None
+    if added is not None and model.__dict__["kilter_of_tokens"]:
+        tokens = model.get_input_embeddings()
+        if vectors is not None:  # tokens are not looked up
+            named["inputs_embeds"] = vectors + added.to(vectors.dtype)
+        elif tokens is into:
+            into.__dict__["kilter_handed"] = added
+        else:  # exchanged since, or within what peft puts around
+            hook = tokens.register_forward_hook(lambda module, given, out: out + added.to(out.dtype))
+    elif added is not None:
+        into.__dict__["kilter_handed"] = added
+    try:
+        yield
+    finally:
+        into.__dict__.pop("kilter_handed", None)
+        if hook is not None:
+            hook.remove()
 
 
 def _finish(model: Any, named: dict[str, Any], out: Any, found: Pass) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.autograd.forward_ad import unpack_dual
 
 from kilter.core.positions import PositionTerm, distinct
 from kilter.hosts.position_attention import Given
@@ -40,14 +41,21 @@ class Pass:
 
 def text_pass(term: PositionTerm, named: dict[str, Any], memo: dict[str, Any]) -> Pass:
     """Of a text: positions as they are given, else counted from the first token that is no padding."""
-    ids = named.get("input_ids")
-    like = named["inputs_embeds"][..., 0] if ids is None else ids
+    ids, vectors = named.get("input_ids"), named.get("inputs_embeds")
+    if ids is None and vectors is None:
+        raise ValueError("input_ids is missing; give the tokens, or their vectors as inputs_embeds")
+    like = vectors[..., 0] if ids is None else ids
     batch, length = like[..., 0].numel(), like.shape[-1]
     cache = cache_of(named)
     past = 0 if cache is None else int(cache.get_seq_length())
     before = getattr(cache, "kilter_positions", None)
     both = [_past(named, past, before, batch), _now(named, length, past, before)]
     rows = max(map(len, both))
+    if rows not in (1, batch):
+        raise ValueError(
+            f"position_ids and attention_mask have {rows} rows, and there are {batch} texts; give one for each, or one "
+            "for all"
+        )
     keys = torch.cat([each.to(like.device).expand(rows, -1) for each in both], 1)
     if rows > 1 and bool((keys == keys[:1]).all()):
         keys = keys[:1]
@@ -121,11 +129,13 @@ def _given(
     sizes = term.sizes
     assert sizes is not None  # of a term that is attached
     parts: Mapping[str, Tensor] = {}
+    if torch.is_grad_enabled():  # a step may follow, and fused optimisers count no version of what they write
+        memo.clear()
     if term.training and torch.is_grad_enabled() and past == 0:
         step = term(keys, batch)
         vectors, where, parts = _with_front(term, step.vectors), step.where, step.parts
         layers = _layers(term, vectors)
-    elif torch.is_grad_enabled() or not term.cacheable:
+    elif torch.is_grad_enabled() or not term.cacheable or _has_tangents(term):
         rows, where = distinct(keys, term.axes)
         vectors = _with_front(term, term.encode(rows))
         layers = _layers(term, vectors)
@@ -162,6 +172,11 @@ def _looked_up(term: PositionTerm, keys: Tensor, memo: dict[str, Any]) -> tuple[
         kept = ends
     where = keys if term.axes == 1 else sum(keys[..., axis] * math.prod(kept[axis + 1 :]) for axis in range(term.axes))
     return memo["vectors"], memo["layers"], where  # type: ignore[return-value]
+
+
+def _has_tangents(term: PositionTerm) -> bool:
+    """Whether derivatives are carried forward with the parameters, which a table would lose."""
+    return any(unpack_dual(one).tangent is not None for one in term.parameters())
 
 
 def _state(term: PositionTerm, device: torch.device) -> tuple[Any, ...]:

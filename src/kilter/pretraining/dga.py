@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from kilter import dist
-from kilter.core.checks import at_least, finite, first, floating, positive, same_shape, shaped, share, whole
+from kilter.core.checks import finite, floating, positive, same_shape, share, whole
 from kilter.core.decoder import warn
 from kilter.core.paper import Claim, Paper
 from kilter.pretraining.domain_batches import DomainBatches, loss_of_outputs, moved
@@ -27,6 +27,7 @@ from kilter.pretraining.gradient_alignments import (
     untouched,
 )
 from kilter.pretraining.mixture_callback import MixtureCallback
+from kilter.pretraining.rule_checks import check_step
 
 Rule = Callable[[Tensor, Tensor, float], Tensor]
 
@@ -68,27 +69,6 @@ def reweight(
     return (log_weights.to(wide) + step_size * alignments.to(wide)).log_softmax(0)
 
 
-def check_step(log_weights: Tensor, alignments: Tensor, step_size: float | int) -> None:
-    """Check what a rule takes.
-
-    Raises:
-        TypeError, ValueError: see `reweight`.
-    """
-    at_least("step_size", step_size, 0)
-    floating("log_weights", log_weights)
-    shaped("log_weights", log_weights, "domains")
-    floating("alignments", alignments)
-    shaped("alignments", alignments, "domains")
-    same_shape("alignments", alignments, log_weights.shape, "log_weights")
-    finite("alignments", alignments, mend="skip that step")
-    kept = log_weights.detach()
-    if kept.device.type == "cpu" and len(kept):
-        if at := first(kept.isnan() | (kept == torch.inf)):
-            raise ValueError(f"row {at[0]}: log_weights is {kept[at[0]]:g}; give logarithms of weights")
-        if not (kept > -torch.inf).any():
-            raise ValueError("log_weights are all minus infinity, weights of 0; give one domain at least a weight")
-
-
 class DynamicGradientAlignment(MixtureCallback):
     r"""Let weights of domains follow a target: a callback of transformers' Trainer, and a method for other loops.
 
@@ -118,8 +98,8 @@ class DynamicGradientAlignment(MixtureCallback):
     gradient of a domain is computed) too, and `tokens`: examples times the mean number of tokens of those measured on,
     exact for blocks of equal length. In another loop each `update` adds a row, whose `step` counts them.
 
-    The scale of a is that of squared gradients: where weights hardly move, or collapse, change μ by factors of ten, or
-    take `clip=1` or `normalise="cosine"`, with which μ near 1 means something.
+    The next update goes on from weights set by hand. The scale of a is that of squared gradients: where weights hardly
+    move, or collapse, change μ tenfold, or take `clip=1` or `normalise="cosine"`, with which μ near 1 means something.
 
     Args:
         mixture: that draws; with its `bases`, their weights are followed instead of those of domains (distribution
@@ -201,8 +181,8 @@ class DynamicGradientAlignment(MixtureCallback):
         for name, size in {**sizes, "target_micro_batch_size": target_micro_batch_size}.items():
             if size is not None:
                 whole(name, size, 1)
-        given = [*domains.values()] if isinstance(domains, Mapping) else domains
-        self.batches = DomainBatches(mixture, given, target, generator)
+        each = [*domains.values()] if isinstance(domains, Mapping) else domains
+        self.batches = DomainBatches(mixture, each, target, generator)
         self.step_size = step_size
         self.ema = ema
         self.method: Method = method
@@ -216,8 +196,7 @@ class DynamicGradientAlignment(MixtureCallback):
         self.target_batch_size = target_batch_size
         self.target_micro_batch_size = target_micro_batch_size
         self.loss_fn = loss_fn or loss_of_outputs
-        self.averaged = mixture.weights.double()
-        self.log_weights = self.averaged.log()
+        self._take_up()
         self._updates = 0
         self._tokens: list[float] = []
         self._collapsed = False
@@ -245,14 +224,23 @@ class DynamicGradientAlignment(MixtureCallback):
         finite("alignments", a, row="domain", mend="leave this step out, and look at its batch")
         if self.times_learning_rate and learning_rate is None:
             raise ValueError("learning_rate is needed, since times_learning_rate=True; give that of this step")
+        if not torch.equal(self.mixture.weights, self._given):
+            self._take_up()
         rate = float(learning_rate or 0) if self.times_learning_rate else 1.0
         self.log_weights = self.rule(self.log_weights, a, self.step_size * rate)
         self.averaged = (1 - self.ema) * self.averaged + self.ema * self.log_weights.exp()
         self.mixture.weights = (1 - self.floor) * self.averaged + self.floor / len(a)
+        self._given = self.mixture.weights
         self._look_for_collapse()
         self._updates += 1
         self.history.append({**self.row(self._updates), "alignments": a.tolist()})
         return self.mixture.weights
+
+    def _take_up(self) -> None:
+        """Go on from the mixture's weights, in the beginning and where they were set by others."""
+        self._given = self.mixture.weights
+        self.averaged = self._given.double()
+        self.log_weights = self.averaged.log()
 
     def _look_for_collapse(self) -> None:
         """Say so once where nearly all is drawn of one domain."""
@@ -283,9 +271,12 @@ class DynamicGradientAlignment(MixtureCallback):
         """Go on from there.
 
         Raises:
-            ValueError: a state of other domains.
+            ValueError: a state of other domains, or of weights that follow no target.
         """
+        if "log_weights" not in state:
+            raise ValueError("the checkpoint is of weights that follow no target; go on with MixtureCallback, or anew")
         super().load_state_dict(state)
+        self._given = self.mixture.weights
         kept = torch.tensor(state["log_weights"], dtype=torch.float64)
         self.log_weights = kept.masked_fill(kept <= -1e308, -torch.inf)
         self.averaged = torch.tensor(state["averaged"], dtype=torch.float64)

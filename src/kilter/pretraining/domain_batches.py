@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Generator, Tensor
+from torch.utils.data import IterableDataset
 
 from kilter import dist
 from kilter.pretraining.domain_mixture import DomainMixture
@@ -26,13 +27,15 @@ class DomainBatches:
     def __init__(
         self, mixture: DomainMixture, domains: Sequence[Any] | None, target: Any, generator: Generator | None = None
     ) -> None:
+        if domains is not None and (isinstance(domains, str | Tensor) or not isinstance(domains, Sized)):
+            raise TypeError(f"domains must be a list or a dict of data sets, got {type(domains).__name__}")
         if domains is not None and len(domains) != len(mixture.sizes):
             raise ValueError(
                 f"domains are {len(domains)}, and mixture has {len(mixture.sizes)} sizes; give one data set for each"
             )
         each: list[Any] = [*(domains or ())]
         for number, domain in enumerate(each):
-            if not (hasattr(domain, "__getitem__") and hasattr(domain, "__len__")):
+            if not _has_indices(domain):
                 raise TypeError(f"domains[{number}] must be a data set with indices, got {type(domain).__name__}")
             if not len(domain):
                 raise ValueError(f"domains[{number}] is empty; leave it out")
@@ -68,7 +71,7 @@ class DomainBatches:
             part: examples of a part.
             loader: that of the training data.
         """
-        if not hasattr(self.target, "__getitem__"):
+        if not _has_indices(self.target):
             return [self._next() for _ in range(max(1, size // part))]
         rows = self._fitting(loader, [self.target[index] for index in self._indices(len(self.target), size)])
         return [loader.collate_fn(rows[start : start + part]) for start in range(0, size, part)]
@@ -87,10 +90,17 @@ class DomainBatches:
 
     def _fitting(self, loader: Any, rows: list[Any]) -> list[Any]:
         """Rows without what the training data do not have, such as texts, which the Trainer leaves out by itself."""
-        if not isinstance(rows[0], Mapping):
-            return rows
         if self._columns is None:
-            self._columns = [*loader.dataset[0]]
+            first = loader.dataset[0]
+            self._columns = [*first] if isinstance(first, Mapping) else []
+        if bool(self._columns) != isinstance(rows[0], Mapping):
+            kind = "a dict" if self._columns else "no dict"
+            raise ValueError(
+                f"rows of domains and target must be as those of the training data, each {kind}, and one is a "
+                f"{type(rows[0]).__name__}; prepare them alike"
+            )
+        if not self._columns:
+            return rows
         return [{name: row[name] for name in self._columns if name in row} for row in rows]
 
     def _next(self) -> Any:
@@ -100,7 +110,10 @@ class DomainBatches:
             self._loaded = iter(self.target)
             found = next(self._loaded, None)
         if found is None:
-            raise ValueError("target gives no batch; give some examples of what the model should become good at")
+            raise ValueError(
+                "target gives no batch, or no more: give a DataLoader, which can be begun anew, with some examples of "
+                "what the model should become good at"
+            )
         return found
 
     def _indices(self, examples: int, size: int) -> list[int]:
@@ -112,8 +125,19 @@ class DomainBatches:
         return drawn.tolist()[dist.rank() :: dist.world_size()]
 
 
+def _has_indices(data: Any) -> bool:
+    """Whether it is a data set of which an example can be asked for; one batch, a text and a stream are none."""
+    whole = isinstance(data, Mapping | str | bytes | IterableDataset)
+    return hasattr(data, "__getitem__") and hasattr(data, "__len__") and not whole
+
+
 def _check_target(target: Any) -> None:
-    if target is not None and not (hasattr(target, "__getitem__") or hasattr(target, "__iter__")):
+    if isinstance(target, Mapping | str | bytes | IterableDataset):
+        raise TypeError(
+            f"target must be a data set with indices, or a loader of batches, got {type(target).__name__}; give a list "
+            "of rows, or a DataLoader"
+        )
+    if target is not None and not (_has_indices(target) or hasattr(target, "__iter__")):
         raise TypeError(f"target must be a data set or a loader, got {type(target).__name__}")
     if isinstance(target, Sized) and not len(target):
         raise ValueError("target is empty; give some examples of what the model should become good at")

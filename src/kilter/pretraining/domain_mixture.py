@@ -8,6 +8,7 @@ import random
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
+from numbers import Real
 from typing import Any
 
 import torch
@@ -180,6 +181,7 @@ class DomainMixture(Sampler[int]):
         """All that the next draws depend on, as JSON can hold it."""
         return {
             "sizes": [*self.sizes],
+            "bases": len(self.bases or ()),
             "seed": self._seed,
             "epoch": self.epoch,
             "done": self._done,
@@ -200,6 +202,11 @@ class DomainMixture(Sampler[int]):
             raise ValueError(
                 f"state is of domains of {_shown(state['sizes'])} examples, and these have {_shown(self.sizes)}; go on "
                 "with the data that the run began with"
+            )
+        if state["bases"] != len(self.bases or ()):
+            raise ValueError(
+                f"state is of a mixture with {state['bases']} bases, and this has {len(self.bases or ())}; go on with "
+                "the bases that the run began with"
             )
         self._seed, self.epoch, self._orders = state["seed"], state["epoch"], {}
         self.counts = [*state["counts"]]
@@ -253,12 +260,15 @@ def _distribution(name: str, weights: Any) -> list[float]:
     if isinstance(weights, str) or not isinstance(weights, Sequence):
         raise TypeError(f"{name} must be a list of numbers or a tensor, got {type(weights).__name__}")
     for number, weight in enumerate(weights):
-        if isinstance(weight, bool) or not isinstance(weight, int | float):
+        if isinstance(weight, bool) or not isinstance(weight, Real):
             raise TypeError(f"{name}[{number}] must be a number, got {weight!r}")
         if not 0 <= weight < float("inf"):
             raise ValueError(f"{name}[{number}] must be at least 0 and finite, got {weight}")
+    weights = [*map(float, weights)]
     if not (total := sum(weights)):
         raise ValueError(f"{name} are all 0; give one domain at least a weight above 0")
+    if total == float("inf"):
+        raise ValueError(f"{name} are so large that their sum is infinite; divide them by the largest")
     return [weight / total for weight in weights]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import BatchSampler, IterableDataset
+from torch.utils.data import BatchSampler, IterableDataset, RandomSampler, SequentialSampler
 
 from kilter import dist
 from kilter.core.decoder import warn
@@ -193,6 +193,11 @@ def _put(mixture: DomainMixture, loader: Any) -> None:
         batches = batches.batch_sampler
     if type(batches) is not BatchSampler:
         raise ValueError(f"the training loader has batches of a {type(batches).__name__} of its own; leave that out")
+    if not isinstance(batches.sampler, RandomSampler | SequentialSampler | DomainMixture):
+        warn(
+            f"MixtureCallback: the mixture takes the place of the loader's {type(batches.sampler).__name__}, whose "
+            "order is lost; leave that out, such as group_by_length"
+        )
     batches.sampler = mixture
 
 

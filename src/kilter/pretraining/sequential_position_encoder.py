@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.autograd.forward_ad import unpack_dual
 from torch.nn import functional as F
 
 from kilter.core.checks import one_of, whole
@@ -155,6 +156,8 @@ class SequentialPositionEncoder(nn.Module):
         flat = positions.long().reshape(lead.numel(), *positions.shape[len(lead) :])
         if torch.compiler.is_compiling():
             return self._encode(flat).view(*lead, self.out_dim)
+        if torch.is_grad_enabled():  # a step may follow, and fused optimisers count no version of what they write
+            self._kept = None
         distinct, back = flat.unique(return_inverse=True, dim=None if self.axes == 1 else 0)
         parts = (distinct,) if torch.is_grad_enabled() else distinct.split(_AT_ONCE)
         return (
@@ -186,8 +189,9 @@ class SequentialPositionEncoder(nn.Module):
         """Vectors of the positions 0 to `n` - 1, of every axis or of each its own; read them, but do not write.
 
         In eval mode and without gradients they are kept, and a larger table of one axis is built on the smaller. What
-        is kept is dropped by `train()`, by a move to another device or dtype and when a parameter changes; only what
-        is written through `.data` in eval mode goes unseen.
+        is kept is dropped by `train()`, by a pass with gradients, by a move to another device or dtype and when a
+        parameter changes; only what is written through `.data`, or by a fused optimiser, without any of these goes
+        unseen.
 
         Args:
             n: positions of an axis, or of each.
@@ -204,7 +208,7 @@ class SequentialPositionEncoder(nn.Module):
             torch.Size([2, 3, 4])
         """
         sizes = self._sizes(n)
-        if self.training or torch.is_grad_enabled():
+        if self.training or torch.is_grad_enabled() or self._has_tangents():
             return self(self._grid(sizes))
         state = self._state()
         if self._kept is None or self._kept.state != state:
@@ -245,6 +249,10 @@ class SequentialPositionEncoder(nn.Module):
             sizes = tuple(max(pair) for pair in zip(sizes, old.shape, strict=False))
         new = self(self._grid(sizes, start))
         return torch.cat([old, new]) if start and old is not None else new
+
+    def _has_tangents(self) -> bool:
+        """Whether derivatives are carried forward with the parameters, which what is kept would lose."""
+        return any(unpack_dual(one).tangent is not None for one in self.parameters())
 
     def _state(self) -> tuple[Any, ...]:
         """What a table depends on."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from kilter.core.paper import Claim, cards
 from kilter.lab.arms import Levers, Mixture, Term
-from kilter.lab.options import NOT_NEGATIVE, at_least, share
+from kilter.lab.options import NOT_NEGATIVE, above, at_least, share
 from kilter.lab.recipe import Advance, Picture, Provenance
 from kilter.tasks.image_classification import ImageClassification
 from kilter.tasks.language_modelling import LanguageModelling
@@ -93,6 +93,8 @@ class SeqPETexts(LanguageModelling, _Options):
     """positions that are trained; longer texts run while the digits last (published: 20,000)"""
     apply: Apply = "attn_scalar"
     """where positions enter (published: attn_scalar)"""
+    encoder_rate: Annotated[float | None, above(0)] = None
+    """learning rate of what reads the digits; None for that of the model, as published"""
 
     paper = cards()["seqpe"]
     baseline: ClassVar[str] = "rope"
@@ -106,6 +108,7 @@ class SeqPETexts(LanguageModelling, _Options):
             "judged_on": "wikitext",
             "longest": 8,
             "steps": 500,
+            "encoder_rate": 1e-3,
             "batch_size": 8,
             "judged_tokens": 20_000,
             "jobs": 2,
@@ -116,6 +119,7 @@ class SeqPETexts(LanguageModelling, _Options):
             "longest": 16,
             "steps": 1500,
             "batch_size": 8,
+            "encoder_rate": 1e-3,
             "seeds": 3,
             "jobs": 2,
         },
@@ -193,6 +197,20 @@ class SeqPETexts(LanguageModelling, _Options):
                     f"are judged; lower --longest or --block, or leave the arm {self.baseline} out (--arms seqpe)"
                 )
         return super().build_data()
+
+    def rates(self, model: Any, rate: float) -> list[dict[str, Any]]:
+        """The encoder and its map learn at a rate of their own: at one that suits a small model they learn late."""
+        from kilter.pretraining import SeqPE
+
+        positions = getattr(model, "kilter_positions", None)
+        if self.encoder_rate is None or not isinstance(positions, SeqPE):
+            return []
+        apart = {id(one) for one in positions.parameters()}
+        trained = [one for one in model.parameters() if one.requires_grad]
+        return [
+            {"params": [one for one in trained if id(one) not in apart]},
+            {"params": [one for one in trained if id(one) in apart], "lr": self.encoder_rate},
+        ]
 
     def train(self, arm: str, seed: int, folder: Path, advance: Advance) -> Path:
         """Train the model of this arm; those that differ in how they are judged have one."""

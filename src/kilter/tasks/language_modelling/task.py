@@ -230,6 +230,10 @@ class LanguageModelling(Recipe):
         networks.save(network, folder / "model", lambda part: write_model_card(part, self, arm, self._texts.provenance))
         training.clean(folder)
 
+    def rates(self, model: Any, rate: float) -> list[dict[str, Any]]:
+        """Groups of parameters as optimisers take them, where some learn at a rate of their own."""
+        return []
+
     def _fresh(self, seed: int) -> "Network":
         from kilter.tasks.language_modelling import networks
 

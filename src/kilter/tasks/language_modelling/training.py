@@ -66,6 +66,8 @@ def train(
         remove_unused_columns=False,
     )
     made_for: Any = {"train_dataset": rows, "data_collator": collate}
+    if groups := task.rates(network.model, rate):
+        made_for["optimizers"] = (torch.optim.AdamW(groups, lr=rate, weight_decay=0.0), None)
     callbacks = [] if levers.callbacks is None else [*levers.callbacks(learner)]
     if not any(isinstance(one, MixtureCallback) for one in callbacks) and isinstance(sampler, DomainMixture):
         every = max(1, task.steps // _ROWS)
