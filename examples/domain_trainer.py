@@ -33,4 +33,4 @@ trainer = Trainer(model, arguments, train_dataset=rows, callbacks=[dga])
 trainer.train()
 trainer.save_model(out)
 for row in dga.history:  # also in OUT/mixture.json
-    print(row["step"], dict(zip(domains, row["weights"], strict=True)))
+    print(row["step"], dict(zip(domains, row["drawn"], strict=True)))

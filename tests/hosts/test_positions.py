@@ -1,6 +1,7 @@
 """Positions in models of text: the host's own are gone, the others are there, with and without a cache, and undone."""
 
 import copy
+import json
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
@@ -303,6 +304,41 @@ def test_it_is_saved_and_loaded(kind: str, tmp_path: Path) -> None:
     config.write_text(config.read_text().replace("positioned.Waves", "positioned.Nothing"))
     with pytest.raises(Unloadable, match="Nothing, which is not known here; import it"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "vit"])
+def test_a_loaded_model_is_as_an_attached_one(kind: str, tmp_path: Path) -> None:
+    """What an optimiser is made of is the same, so that a training goes on with either."""
+    from kilter.hosts.transformers import load
+
+    model = attach(model_of(kind), Waves(axes=2 if kind == "vit" else 1))
+    model.save_pretrained(tmp_path)
+    trained = [(name, weight.requires_grad) for name, weight in model.named_parameters()]
+    assert not all(has for _, has in trained)
+    again = load(tmp_path)
+    assert [(name, weight.requires_grad) for name, weight in again.named_parameters()] == trained
+    detach(again)
+    assert all(weight.requires_grad for weight in again.parameters())
+    assert not hasattr(again.config, "kilter")
+
+
+def test_whoever_looks_into_the_folder_is_told_how_to_load_it(tmp_path: Path) -> None:
+    attach(model_of("gpt2"), Waves()).save_pretrained(tmp_path)
+    settings = json.loads((tmp_path / "config.json").read_text())
+    assert settings["kilter"] == "load this model with kilter.hosts.transformers.load"
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_the_cache_is_found_by_its_name_of_today(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers.utils import generic
+
+    said: list[str] = []
+    monkeypatch.setattr(generic.logger, "warning_once", said.append)
+    model = attach(model_of(kind), Waves())
+    for use_cache in (True, False):
+        model(IDS, use_cache=use_cache)
+    model.generate(IDS, max_new_tokens=2, do_sample=False, pad_token_id=0)
+    assert not said
 
 
 def test_it_is_copied_and_sent() -> None:

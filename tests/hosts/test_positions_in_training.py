@@ -2,7 +2,7 @@
 
 import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -119,6 +119,37 @@ def test_the_log_has_the_parts_and_a_resumed_run_is_the_same(tmp_path: Path) -> 
         assert torch.equal(one, other)
     last = again.evaluate()
     assert "eval_loss" in last
+
+
+def test_the_trainer_prints_the_parts(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """As the page has it, and of a callback that is put first."""
+    from transformers import Trainer, TrainingArguments
+
+    from kilter.hosts.transformers import LogPositionParts
+
+    settings: dict[str, Any] = {"max_steps": 1, "logging_steps": 1, "report_to": "none", "use_cpu": True}
+    settings |= {"disable_tqdm": True, "save_strategy": "no", "dataloader_pin_memory": False}
+    arguments, rows, parts = TrainingArguments(str(tmp_path), **settings), cast("Any", ROWS), LogPositionParts()
+    Trainer(model_with(), arguments, train_dataset=rows, callbacks=[parts]).train()
+    assert "'position_contrast': " in capsys.readouterr().out
+    first = Trainer(model_with(), arguments, train_dataset=rows)
+    first.callback_handler.callbacks.insert(0, LogPositionParts())
+    first.train()
+    assert "'position_contrast': " in capsys.readouterr().out
+
+
+def test_a_loaded_model_takes_a_run_up(tmp_path: Path) -> None:
+    from kilter.hosts.transformers import load
+
+    options: dict[str, Any] = {"save_strategy": "steps", "save_steps": 2, "weight_decay": 0.1}
+    whole = trainer_for(model_with(), tmp_path, ROWS, **options)
+    whole.train()
+    checkpoint = tmp_path / "checkpoint-2"
+    again = trainer_for(load(checkpoint), tmp_path, ROWS, **options)
+    again.train(resume_from_checkpoint=str(checkpoint))
+    assert logged(again, "loss") == logged(whole, "loss")
+    for one, other in zip(again.model.parameters(), whole.model.parameters(), strict=True):
+        assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])

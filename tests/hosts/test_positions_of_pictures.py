@@ -78,6 +78,13 @@ def test_a_table_of_places_serves_smaller_pictures() -> None:
     assert model.kilter_memo["vectors"] is kept
 
 
+@pytest.mark.parametrize(("height", "width"), [(18, 16), (16, 18)])
+def test_pictures_are_whole_patches(height: int, width: int) -> None:
+    model = attach(model_of("vit"), Waves(axes=2))
+    with pytest.raises(ValueError, match=f"{height} × {width} pixels are not whole patches of 4 × 4"):
+        model(torch.randn(1, 1, height, width))
+
+
 def test_it_is_saved_and_loaded(tmp_path: Path) -> None:
     from kilter.hosts.transformers import load
 

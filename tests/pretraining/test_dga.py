@@ -128,6 +128,26 @@ class TestUpdate:
         expected = rule(rule(THIRDS.log(), LOGS, 2.0), -LOGS, 2.0).exp()
         assert_close(one.update(-LOGS), expected)
 
+    def test_each_update_is_a_row_of_the_history(self) -> None:
+        one = aligned(ema=0.1, floor=0.3)
+        one.update(LOGS)
+        taken = iter(one.mixture)
+        for _ in range(4):
+            next(taken)
+        one.update(-LOGS)
+        first, second = one.history
+        assert first["weights"] == pytest.approx(SEVENTHS.tolist())
+        assert first["averaged"] == pytest.approx((0.9 * THIRDS + 0.1 * SEVENTHS).tolist())
+        assert first["drawn"] == pytest.approx([0.7 * each + 0.1 for each in first["averaged"]])
+        assert [row["alignments"] for row in one.history] == [LOGS.tolist(), (-LOGS).tolist()]
+        assert (first["step"], sum(first["examples"])) == (1, 0)
+        assert (second["step"], sum(second["examples"])) == (2, 4)
+        assert sum(second["epochs"]) == pytest.approx(0.4)
+        other = aligned()
+        other.load_state_dict(one.state_dict())
+        other.update(LOGS)
+        assert [row["step"] for row in other.history] == [3]
+
     def test_weights_set_by_hand_are_gone_on_from(self) -> None:
         one = aligned(ema=0.5)
         one.update(torch.tensor([1.0, 0.0, 0.0]))

@@ -54,19 +54,31 @@ class TestARun:
         assert one.mixture.counts[1:] == [drawn.count(1), drawn.count(2)]
 
     def test_the_history_is_whole(self, whole: Any) -> None:
-        one, made, _, out = whole
+        one, made, _, _ = whole
         rows = [entry["mixture"] for entry in made.state.log_history if "mixture" in entry]
         assert rows == one.history
         assert [row["step"] for row in rows] == [5, 10, 15, 20, 25, 30]
-        assert json.loads((out / "mixture.json").read_text()) == {"domains": ["low", "middle", "high"], "rows": rows}
         row = rows[-1]
-        assert row["weights"] == row["averaged"] == one.mixture.weights.tolist()
-        assert_close(torch.tensor(row["unaveraged"]), one.log_weights.exp().float())
+        assert row["weights"] == one.log_weights.exp().tolist()
+        assert row["averaged"] == one.averaged.tolist() == pytest.approx(row["drawn"])
+        assert row["averaged"] != pytest.approx(row["weights"])
+        assert row["drawn"] == one.mixture.weights.tolist()
         assert len(row["alignments"]) == 3
         assert row["target_norm"] > 0
         assert row["domain_norms"] is None
         assert row["tokens"] == [9 * count for count in row["examples"]]
         assert row["epochs"] == [count / size for count, size in zip(row["examples"], (40, 30, 20), strict=True)]
+
+    def test_the_file_has_the_names(self, whole: Any) -> None:
+        one, _, _, out = whole
+        found = json.loads((out / "mixture.json").read_text())
+        assert found["domains"] == ["low", "middle", "high"]
+        for row, kept in zip(found["rows"], one.history, strict=True):
+            for name in ("weights", "averaged", "drawn", "alignments", "examples", "epochs", "tokens"):
+                assert [*row[name]] == found["domains"]
+                assert [*row[name].values()] == kept[name]
+            assert row.keys() == kept.keys()
+            assert (row["step"], row["domain_norms"]) == (kept["step"], None)
 
     @pytest.mark.parametrize("step", [7, 21, 28])
     def test_a_run_that_is_taken_up_draws_the_same(self, whole: Any, step: int, tmp_path: Path) -> None:
@@ -75,6 +87,7 @@ class TestARun:
         other = trainer(tmp_path, [again], rows)
         other.train(resume_from_checkpoint=str(out / f"checkpoint-{step}"))
         assert again.history == one.history
+        assert (tmp_path / "mixture.json").read_bytes() == (out / "mixture.json").read_bytes()
         assert [i for i in rows.asked if i][-16:] == [i for i in asked if i][-16:]  # the first is looked at besides
         for a, b in zip(parameters_of(made), parameters_of(other), strict=True):
             assert torch.equal(a, b)
@@ -152,8 +165,28 @@ def test_bases_targets_in_parts_and_loaders(tmp_path: Path) -> None:
     one = dga(mixture=based, target=ready, every=2, clip=1.0, target_micro_batch_size=4, floor=0.1)
     trainer(tmp_path, [one], max_steps=20, save_strategy="no").train()
     assert one.mixture.weights[1] > 0.5
-    assert len(one.history[-1]["weights"]) == 3
-    assert len(one.history[-1]["averaged"]) == 2
+    row, named = one.history[-1], json.loads((tmp_path / "mixture.json").read_text())["rows"][-1]
+    assert row["averaged"] == one.averaged.tolist()
+    assert one.mixture.weights.tolist() == pytest.approx([0.9 * weight + 0.05 for weight in row["averaged"]])
+    assert [*named["averaged"]] == [*named["weights"]] == [*named["alignments"]] == ["0", "1"]
+    assert [*named["drawn"]] == ["low", "middle", "high"]
+    assert [*named["drawn"].values()] == one.mixture.domain_weights.tolist()
+
+
+def test_the_trainer_prints_what_most_is_drawn_of(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    one = dga()
+    trainer(tmp_path, [one], max_steps=10, save_strategy="no").train()
+    said = next(line for line in capsys.readouterr().out.splitlines() if "'loss'" in line)
+    assert f"'drawn_middle': '{float(one.mixture.weights[1]):.4g}'" in said
+    assert said.count("drawn_") == 3
+
+
+def test_a_training_that_is_too_short_is_said(tmp_path: Path) -> None:
+    one = dga(every=5)
+    said = r"training has 4 steps and every is 5, so weights will stay as they are; give a smaller one, such as every=1"
+    with pytest.warns(UserWarning, match=said):
+        trainer(tmp_path, [one], max_steps=4, save_strategy="no").train()
+    assert one.history == []
 
 
 def test_columns_that_the_training_data_lack_are_left_out(tmp_path: Path) -> None:
@@ -216,6 +249,8 @@ def test_an_order_that_is_lost_is_said(tmp_path: Path) -> None:
 def test_names_and_mixture(own_messages: None) -> None:
     with pytest.raises(ValueError, match="names are 1, and mixture has 3 domains"):
         MixtureCallback(mixture(), names=["one"])
+    with pytest.raises(ValueError, match="names must differ, got 'a', 'b', 'a'"):
+        MixtureCallback(mixture(), names=["a", "b", "a"])
     with pytest.raises(TypeError, match="mixture must be a DomainMixture"):
         MixtureCallback(gpt2())  # type: ignore[arg-type]
 

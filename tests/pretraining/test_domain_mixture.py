@@ -214,6 +214,11 @@ class TestBadInput:
             one.weights = weights
         assert one.weights.tolist() == [0.5, 0.5]
 
+    def test_it_is_printed_with_sizes_and_weights(self) -> None:
+        assert repr(DomainMixture([3, 5], weights=[1.0, 2.0])) == "DomainMixture(sizes=[3, 5], weights=[0.333, 0.667])"
+        many = DomainMixture([7] * 9, bases=[[1.0] * 9])
+        assert repr(many) == f"DomainMixture(sizes=[{'7, ' * 8}…], weights=[1], bases=1)"
+
     def test_numbers_of_numpy_are_numbers(self, own_messages: None) -> None:
         assert DomainMixture([3, 3], weights=[np.float32(1), np.int64(3)]).weights.tolist() == [0.25, 0.75]
 

@@ -220,7 +220,9 @@ class TestRows:
         assert found.of_target[best] > 0.9
         assert found.origin[best, 1] == 0
         assert found.shares.sum(1) == pytest.approx([1, 1])
-        kept = {"rows": [{"step": 1, "weights": found.of_target.tolist(), "examples": [4, 4]}]}
+        names = [*found.sizes]
+        drawn = dict(zip(names, found.of_target.tolist(), strict=True))
+        kept = {"domains": names, "rows": [{"step": 1, "drawn": drawn, "examples": dict.fromkeys(names, 4)}]}
         told = in_domains(found, kept)["rows"][0]
         assert told["weights"]["mixed"] > 0.9
         assert told["epochs"].keys() == {"mixed", "more"}

@@ -27,6 +27,8 @@ from kilter.hosts.position_steps import Pass, cache_of, picture_pass, text_pass
 from kilter.hosts.wrapped import in_use
 
 MODEL_TYPE = "kilter-positions"
+HINT = {"kilter": "load this model with kilter.hosts.transformers.load"}
+"""In the settings, for whoever looks there after the refusal."""
 SUFFIX = "WithPositions"
 
 
@@ -75,7 +77,7 @@ def config_class(base: type[PretrainedConfig]) -> Any:
 
     def written(self: Any, use_diff: bool = True) -> str:
         found = json.loads(super(made, self).to_json_string(use_diff=use_diff))
-        return json.dumps(found | {"model_type": MODEL_TYPE}, indent=2, sort_keys=True) + "\n"
+        return json.dumps(found | {"model_type": MODEL_TYPE} | HINT, indent=2, sort_keys=True) + "\n"
 
     made = exchanged(config_class, base, SUFFIX, {"to_json_string": written})
     return made
@@ -114,8 +116,7 @@ def install(model: Any, term: PositionTerm) -> None:
         attention.__dict__["kilter_layer"] = layer
     before = [weight.requires_grad for weight in family.frozen]
     into = family.exchange[0][0]
-    for weight in family.frozen:
-        weight.requires_grad_(False)
+    _freeze(family)
     for module, maker in family.exchange:
         module.__class__ = maker(type(module))
     model.__dict__.update(
@@ -128,6 +129,11 @@ def install(model: Any, term: PositionTerm) -> None:
     )
     register()
     model.config._attn_implementation = PREFIX + model.config._attn_implementation
+
+
+def _freeze(family: Family) -> None:
+    for weight in family.frozen:
+        weight.requires_grad_(False)
 
 
 def uninstall(model: Any) -> None:
@@ -267,7 +273,8 @@ def load_config(name: str | PathLike[str], **how: Any) -> PretrainedConfig:
         if found.get("model_type") != MODEL_TYPE:
             kind = found.get("model_type", "none that it names")
             raise Unloadable(f"{name}: has no positions of kilter (its type is {kind}); load it as any other model")
-        config = AutoConfig.for_model(**found | {"model_type": found["kilter_positions"]["base_type"]})
+        plain = {name: value for name, value in found.items() if name not in HINT}
+        config = AutoConfig.for_model(**plain | {"model_type": plain["kilter_positions"]["base_type"]})
         config.__class__ = config_class(type(config))
         return config
 
@@ -284,4 +291,6 @@ def load_with_positions(name: str | PathLike[str], **how: Any) -> Any:
     if base is None:
         raise Unloadable(f"{name}: transformers has no {architecture}; install the version that it was saved with")
     with reading(name, "a model with positions"):
-        return load_model(positions_class(base), name, config=config, **how).eval()
+        model = load_model(positions_class(base), name, config=config, **how).eval()
+    _freeze(family_of(model))  # weights that are read from a file have a gradient again
+    return model

@@ -39,7 +39,7 @@ class Pass:
     parts: Mapping[str, Float[Tensor, ""]] = field(default_factory=dict)
 
 
-def text_pass(term: PositionTerm, named: Mapping[str, Any], memo: dict[str, Any]) -> Pass:
+def text_pass(term: PositionTerm, named: dict[str, Any], memo: dict[str, Any]) -> Pass:
     """Of a text: positions as they are given, else counted from the first token that is no padding."""
     ids, vectors = named.get("input_ids"), named.get("inputs_embeds")
     if ids is None and vectors is None:
@@ -68,16 +68,21 @@ def picture_pass(
 ) -> Pass:
     """Of a picture: row and column of each patch, whatever its size."""
     pixels = named["pixel_values"]
+    if any(side % size for side, size in zip(pixels.shape[-2:], patch, strict=True)):
+        raise ValueError(
+            f"pixel_values: {pixels.shape[-2]} × {pixels.shape[-1]} pixels are not whole patches of {patch[0]} × "
+            f"{patch[1]}, and those at the edge would not be seen; resize the images, or pad them"
+        )
     down, across = (side // size for side, size in zip(pixels.shape[-2:], patch, strict=True))
     grid = torch.cartesian_prod(torch.arange(down, device=pixels.device), torch.arange(across, device=pixels.device))
     given, added, parts = _given(term, grid[None], 0, len(pixels), memo)
     return Pass({"interpolate_pos_encoding": True} if takes_flag else {}, given, added, None, parts)
 
 
-def cache_of(found: Mapping[str, Any]) -> Any:
+def cache_of(found: dict[str, Any]) -> Any:
     """The cache among arguments or outputs, under its name of before transformers 5.24 too."""
-    cache = found.get("cache")
-    return found.get("past_key_values") if cache is None else cache
+    cache = dict.get(found, "cache")  # the outputs' own `get` warns of the old name
+    return dict.get(found, "past_key_values") if cache is None else cache
 
 
 def _counted(named: Mapping[str, Any]) -> Tensor | None:

@@ -60,8 +60,12 @@ class LogPositionParts(TrainerCallback):
 
     The loss has them with or without this. `model.kilter_parts` are those of the last training pass.
 
+    `trainer.state.log_history` has them wherever this stands. A Trainer prints them too if this is among the callbacks
+    that it is made with; one that is added later comes after the printing. Reports, such as to TensorBoard, come before
+    both, and have them where this is put first: `trainer.callback_handler.callbacks.insert(0, LogPositionParts())`.
+
     Example:
-        >>> callback = LogPositionParts()  # trainer.add_callback(callback)
+        >>> callback = LogPositionParts()  # Trainer(…, callbacks=[callback])
     """
 
     def __init__(self) -> None:

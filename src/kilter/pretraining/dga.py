@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from kilter import dist
-from kilter.core.checks import at_least, finite, first, floating, positive, same_shape, shaped, share, whole
+from kilter.core.checks import finite, floating, positive, same_shape, share, whole
 from kilter.core.decoder import warn
 from kilter.core.paper import Claim, Paper
 from kilter.pretraining.domain_batches import DomainBatches, loss_of_outputs, moved
@@ -27,6 +27,7 @@ from kilter.pretraining.gradient_alignments import (
     untouched,
 )
 from kilter.pretraining.mixture_callback import MixtureCallback
+from kilter.pretraining.rule_checks import check_step
 
 Rule = Callable[[Tensor, Tensor, float], Tensor]
 
@@ -68,27 +69,6 @@ def reweight(
     return (log_weights.to(wide) + step_size * alignments.to(wide)).log_softmax(0)
 
 
-def check_step(log_weights: Tensor, alignments: Tensor, step_size: float | int) -> None:
-    """Check what a rule takes.
-
-    Raises:
-        TypeError, ValueError: see `reweight`.
-    """
-    at_least("step_size", step_size, 0)
-    floating("log_weights", log_weights)
-    shaped("log_weights", log_weights, "domains")
-    floating("alignments", alignments)
-    shaped("alignments", alignments, "domains")
-    same_shape("alignments", alignments, log_weights.shape, "log_weights")
-    finite("alignments", alignments, mend="skip that step")
-    kept = log_weights.detach()
-    if kept.device.type == "cpu" and len(kept):
-        if at := first(kept.isnan() | (kept == torch.inf)):
-            raise ValueError(f"row {at[0]}: log_weights is {kept[at[0]]:g}; give logarithms of weights")
-        if not (kept > -torch.inf).any():
-            raise ValueError("log_weights are all minus infinity, weights of 0; give one domain at least a weight")
-
-
 class DynamicGradientAlignment(MixtureCallback):
     r"""Let weights of domains follow a target: a callback of transformers' Trainer, and a method for other loops.
 
@@ -111,10 +91,12 @@ class DynamicGradientAlignment(MixtureCallback):
     Batches to measure on are put together by the Trainer's collator, and drawn by a generator of their own. Parameters,
     gradients, optimiser, random states and modes are untouched. In a distributed run each process measures on batches
     of its own, and the alignments' mean counts; under FSDP it is the inner product of mean gradients. Where a batch
-    gives no finite alignments, this step is left out, with a warning. `MixtureCallback` says what is kept and logged;
-    rows here also have `unaveraged` (α), `alignments`, `target_norm` and `domain_norms` (None where no gradient of a
-    domain is computed), and `tokens`: examples times the mean number of tokens of those measured on, exact for blocks
-    of equal length.
+    gives no finite alignments, this step is left out, with a warning.
+
+    `MixtureCallback` says what is kept and logged. Here `weights` are α, and rows also have `averaged` ($\bar\alpha$,
+    before the floor) and `alignments`. Of the Trainer's there are `target_norm` and `domain_norms` (None where no
+    gradient of a domain is computed) too, and `tokens`: examples times the mean number of tokens of those measured on,
+    exact for blocks of equal length. In another loop each `update` adds a row, whose `step` counts them.
 
     The next update goes on from weights set by hand. The scale of a is that of squared gradients: where weights hardly
     move, or collapse, change μ tenfold, or take `clip=1` or `normalise="cosine"`, with which μ near 1 means something.
@@ -152,7 +134,8 @@ class DynamicGradientAlignment(MixtureCallback):
         TypeError, ValueError: options out of range, data sets that are empty or of another number than domains.
 
     Warns:
-        UserWarning: a target of one example; weights that collapse to one domain; a step left out.
+        UserWarning: a target of one example; weights that collapse to one domain; a step left out; a training of fewer
+            steps than `every`.
 
     Example:
         >>> dga = DynamicGradientAlignment(DomainMixture([10, 10, 10]), step_size=1.0, ema=1.0)
@@ -161,6 +144,8 @@ class DynamicGradientAlignment(MixtureCallback):
 
     Reference: Fan, Grangier & Ablin, 2024.
     """
+
+    never = "weights will stay as they are"
 
     def __init__(
         self,
@@ -212,6 +197,7 @@ class DynamicGradientAlignment(MixtureCallback):
         self.target_micro_batch_size = target_micro_batch_size
         self.loss_fn = loss_fn or loss_of_outputs
         self._take_up()
+        self._updates = 0
         self._tokens: list[float] = []
         self._collapsed = False
         if hasattr(target, "__getitem__") and len(target) == 1:
@@ -220,7 +206,7 @@ class DynamicGradientAlignment(MixtureCallback):
     def update(
         self, alignments: Float[Tensor, " domains"], *, learning_rate: float | None = None
     ) -> Float[Tensor, " domains"]:
-        r"""Change the weights by alignments, those of `gradient_alignments`.
+        r"""Change the weights by alignments, those of `gradient_alignments`, and add a row to the history.
 
         Args:
             alignments: of each domain (of each basis, where the mixture has such).
@@ -246,6 +232,8 @@ class DynamicGradientAlignment(MixtureCallback):
         self.mixture.weights = (1 - self.floor) * self.averaged + self.floor / len(a)
         self._given = self.mixture.weights
         self._look_for_collapse()
+        self._updates += 1
+        self.history.append({**self.row(self._updates), "alignments": a.tolist()})
         return self.mixture.weights
 
     def _take_up(self) -> None:
@@ -274,6 +262,7 @@ class DynamicGradientAlignment(MixtureCallback):
             **super().state_dict(),
             "log_weights": [max(weight, -1e308) for weight in self.log_weights.tolist()],
             "averaged": self.averaged.tolist(),
+            "updates": self._updates,
             "batches": read_generator(self.batches.generator),
             "tokens": self._tokens,
         }
@@ -292,19 +281,14 @@ class DynamicGradientAlignment(MixtureCallback):
         self.log_weights = kept.masked_fill(kept <= -1e308, -torch.inf)
         self.averaged = torch.tensor(state["averaged"], dtype=torch.float64)
         write_generator(self.batches.generator, state["batches"])
-        self._tokens = state["tokens"]
+        self._updates, self._tokens = state["updates"], state["tokens"]
 
-    def row(self, step: int, measured: Measured | None = None) -> dict[str, Any]:
+    def row(self, step: int) -> dict[str, Any]:
         """What is logged at a step, as JSON can hold it."""
         row = super().row(step)
-        row["averaged"], row["unaveraged"] = self.mixture.weights.tolist(), self.log_weights.exp().tolist()
+        row["weights"], row["averaged"] = self.log_weights.exp().tolist(), self.averaged.tolist()
         if self._tokens:
             row["tokens"] = [c * t for c, t in zip(self.mixture.counts, self._tokens, strict=True)]
-        if measured is not None:
-            norms = measured.domain_norms
-            row["alignments"] = measured.alignments.tolist()
-            row["target_norm"] = float(measured.target_norm)
-            row["domain_norms"] = None if norms is None else norms.tolist()
         return row
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -328,7 +312,13 @@ class DynamicGradientAlignment(MixtureCallback):
         optimizer = kwargs.get("optimizer")
         rate = optimizer.param_groups[0]["lr"] if self.times_learning_rate and optimizer is not None else None
         self.update(measured.alignments, learning_rate=rate)
-        self.log(state, self.row(state.global_step, measured))
+        norms = measured.domain_norms
+        self.history[-1] |= {
+            "step": state.global_step,
+            "target_norm": float(measured.target_norm),
+            "domain_norms": None if norms is None else norms.tolist(),
+        }
+        self.keep(state)
 
     def _measured(self, args: Any, model: Any, loader: Any) -> Measured:
         """Alignments on fresh batches, the mean over processes."""

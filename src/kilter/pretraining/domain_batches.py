@@ -143,6 +143,14 @@ def _check_target(target: Any) -> None:
         raise ValueError("target is empty; give some examples of what the model should become good at")
 
 
+def loss_of_outputs(model: Any, batch: Any) -> Tensor:
+    """The loss that a model of transformers computes of a batch with labels."""
+    loss = model(**batch).loss
+    if loss is None:
+        raise ValueError("the model gives no loss of the batches to measure on; give rows with labels, or a loss_fn")
+    return loss
+
+
 def moved(batch: Any, device: Any) -> Any:
     """A batch with all its tensors on a device."""
     if isinstance(batch, Tensor):
@@ -152,14 +160,6 @@ def moved(batch: Any, device: Any) -> Any:
     if isinstance(batch, list | tuple):
         return type(batch)(moved(value, device) for value in batch)
     return batch
-
-
-def loss_of_outputs(model: Any, batch: Any) -> Tensor:
-    """The loss that a model of transformers computes of a batch with labels."""
-    loss = model(**batch).loss
-    if loss is None:
-        raise ValueError("the model gives no loss of the batches to measure on; give rows with labels, or a loss_fn")
-    return loss
 
 
 def _tokens(batch: Any) -> int:

@@ -57,6 +57,8 @@ class DomainMixture(Sampler[int]):
         >>> mixture.weights = [1.0, 1.0]
         >>> mixture.weights
         tensor([0.5000, 0.5000])
+        >>> mixture
+        DomainMixture(sizes=[3, 5], weights=[0.5, 0.5])
 
     Reference: Fan, Grangier & Ablin, 2024; `bases` are its distribution reweighting.
     """
@@ -110,6 +112,10 @@ class DomainMixture(Sampler[int]):
     def epochs(self) -> list[float]:
         """How often each domain was passed through so far."""
         return [count / size for count, size in zip(self.counts, self.sizes, strict=True)]
+
+    def __repr__(self) -> str:
+        bases = "" if self.bases is None else f", bases={len(self.bases)}"
+        return f"DomainMixture(sizes=[{_shown(self.sizes)}], weights=[{_shown(self._weights)}]{bases})"
 
     def _equal(self) -> list[float]:
         return [1.0] * len(self.sizes if self.bases is None else self.bases)
@@ -212,8 +218,10 @@ class DomainMixture(Sampler[int]):
         self._changes = [(done, [*weights]) for done, weights in state["changes"]]
 
 
-def _shown(sizes: Sequence[int]) -> str:
-    return ", ".join(map(str, sizes[:8])) + ", …" * (len(sizes) > 8)
+def _shown(numbers: Sequence[int] | Sequence[float]) -> str:
+    """The first of some numbers."""
+    first = (f"{number:.3g}" if isinstance(number, float) else str(number) for number in numbers[:8])
+    return ", ".join(first) + ", …" * (len(numbers) > 8)
 
 
 def read_generator(generator: Generator) -> str:

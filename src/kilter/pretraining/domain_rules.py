@@ -10,7 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from kilter.core.checks import integer, shaped, whole, within
-from kilter.pretraining.dga import check_step, reweight
+from kilter.pretraining.dga import reweight
+from kilter.pretraining.rule_checks import check_step
 
 _HIGHEST = 5.0
 """DoGE's scores are cut here, and below 0."""

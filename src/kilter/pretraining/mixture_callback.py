@@ -20,6 +20,11 @@ from kilter.pretraining.domain_mixture import DomainMixture
 _KEY = "kilter.mixture"
 """Of the Trainer's state, where ours is kept; no class's name, since the Trainer would make that anew."""
 
+_OF_DOMAINS = ("drawn", "examples", "epochs", "tokens")
+"""Lists of a row that are of domains, also where weights are those of bases."""
+_SHOWN = 3
+"""Domains beside the loss that the Trainer prints."""
+
 
 class MixtureCallback:
     """Let the Trainer draw its examples by a `DomainMixture`.
@@ -29,13 +34,16 @@ class MixtureCallback:
     batches. Checkpoints hold the mixture in their `trainer_state.json`; a resumed run draws as one that was not stopped
     (with `ignore_data_skip` it goes on where the loader, which looks ahead, was).
 
-    Each row of `history` is also in `trainer.state.log_history`, as `{"step": …, "mixture": row}`, and all of them in
-    `mixture.json` in the output directory, written with every checkpoint and at the end. Lists are in the order of the
-    domains: `examples` and `epochs` drawn so far, `weights` and what a subclass adds.
+    A row of `history` has lists in the order of the domains: `examples` and `epochs` drawn so far, `drawn`, the share
+    of the draws that each domain now has, and `weights`, the same unless a mixture has bases or a subclass says
+    otherwise. Each row is also in `trainer.state.log_history`, as `{"step": …, "mixture": row}`, and all of them, by
+    the names of domains (bases by number), in `mixture.json` in the output directory, written with every checkpoint and
+    at the end. What the Trainer prints beside the loss has the largest three as `drawn_NAME`, if the callback is one of
+    `Trainer(callbacks=[…])`: one that is added later comes after the printing.
 
     Args:
         mixture: of the training data set's domains.
-        names: of the domains; None numbers them.
+        names: of the domains, each another; None numbers them.
         every: steps between rows of the history.
 
     Attributes:
@@ -47,9 +55,12 @@ class MixtureCallback:
 
     Example:
         >>> callback = MixtureCallback(DomainMixture([3, 5]), names=["books", "pages"])
-        >>> callback.row(7)["weights"]
+        >>> callback.row(7)["drawn"]
         [0.5, 0.5]
     """
+
+    never = ""
+    """What is said of a training of fewer steps than `every`; nothing where weights are fixed, and stay right."""
 
     def __init__(self, mixture: DomainMixture, *, names: Sequence[str] | None = None, every: int = 100) -> None:
         if not isinstance(mixture, DomainMixture):
@@ -61,6 +72,8 @@ class MixtureCallback:
             raise ValueError(
                 f"names are {len(self.names)}, and mixture has {len(mixture.sizes)} domains; give one each"
             )
+        if len({*self.names}) != len(self.names):
+            raise ValueError(f"names must differ, got {', '.join(map(repr, self.names[:8]))}; give each its own")
         self.every = every
         self.history: list[dict[str, Any]] = []
         self._resuming = False
@@ -86,7 +99,7 @@ class MixtureCallback:
     def row(self, step: int) -> dict[str, Any]:
         """What is logged at a step, as JSON can hold it."""
         mixture = self.mixture
-        row = {"step": step, "weights": mixture.domain_weights.tolist()}
+        row = {"step": step, "weights": mixture.weights.tolist(), "drawn": mixture.domain_weights.tolist()}
         return {**row, "examples": [*mixture.counts], "epochs": mixture.epochs}
 
     # Events of the Trainer -------------------------------------------------------------------------------------------
@@ -105,6 +118,11 @@ class MixtureCallback:
         self.history = [row["mixture"] for row in state.log_history if "mixture" in row]
         if dist.world_size() > 1:
             _same_draws(self.mixture, args.device)
+        if self.never and state.max_steps < self.every:
+            warn(
+                f"{type(self).__name__}: training has {state.max_steps} steps and every is {self.every}, so "
+                f"{self.never}; give a smaller one, such as every={max(1, state.max_steps // 20)}"
+            )
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Draw again what a resumed Trainer passes over."""
@@ -123,21 +141,34 @@ class MixtureCallback:
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Write the history."""
         if state.is_world_process_zero:
-            rows = {"domains": self.names, "rows": self.history}
+            rows = {"domains": self.names, "rows": [self._by_name(row) for row in self.history]}
             file = Path(args.output_dir, "mixture.json")
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps(rows, sort_keys=True) + "\n", encoding="utf-8")
+            file.write_text(json.dumps(rows, ensure_ascii=False) + "\n", encoding="utf-8")
 
     on_train_end = on_save
 
     def due(self, args: Any, state: Any, kwargs: dict[str, Any]) -> None:
         """What happens every so many steps: a row of the history."""
-        self.log(state, self.row(state.global_step))
+        self.history.append(self.row(state.global_step))
+        self.keep(state)
 
-    def log(self, state: Any, row: dict[str, Any]) -> None:
-        """Keep a row, in the Trainer's history too."""
-        self.history.append(row)
-        state.log_history.append({"epoch": state.epoch, "step": state.global_step, "mixture": row})
+    def keep(self, state: Any) -> None:
+        """Put the last row into the Trainer's history too, where a checkpoint has it."""
+        state.log_history.append({"epoch": state.epoch, "step": state.global_step, "mixture": self.history[-1]})
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """Show what most is drawn of beside the loss, to the callbacks after this one."""
+        if logs is not None and "loss" in logs:
+            drawn = self.mixture.domain_weights
+            for place in drawn.argsort(descending=True, stable=True)[:_SHOWN].tolist():
+                logs[f"drawn_{self.names[place]}"] = float(drawn[place])
+
+    def _by_name(self, row: dict[str, Any]) -> dict[str, Any]:
+        """A row whose lists are dicts; the same whether it comes from a checkpoint or not."""
+        bases = self.names if self.mixture.bases is None else [*map(str, range(len(self.mixture.bases)))]
+        lists = {key: self.names if key in _OF_DOMAINS else bases for key, one in row.items() if isinstance(one, list)}
+        return {key: dict(zip(lists[key], row[key], strict=True)) if key in lists else row[key] for key in sorted(row)}
 
 
 def _nothing(args: Any, state: Any, control: Any, **kwargs: Any) -> None:

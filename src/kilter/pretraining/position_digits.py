@@ -55,8 +55,8 @@ def position_digits(
     return digits if axes == 1 else digits.flatten(-2)
 
 
-def check_positions(positions: Tensor, num_digits: int, base: int, axes: int) -> None:
-    """Check that every position can be written with so many digits.
+def check_positions(positions: Tensor, num_digits: int, base: int, axes: int, *, option: str = "num_digits") -> None:
+    """Check that every position can be written with so many digits; `option` is what the caller can make larger.
 
     Raises:
         TypeError, ValueError: see `position_digits`.
@@ -80,7 +80,7 @@ def check_positions(positions: Tensor, num_digits: int, base: int, axes: int) ->
     if largest <= torch.iinfo(positions.dtype).max and (at := first(positions > largest)):
         raise ValueError(
             f"positions[{_text(at)}] is {int(positions[tuple(at)])}{_axis(at, axes)}, which has more than "
-            f"{num_digits} digits of base {base}; the largest is {largest}: give a larger max_position or num_digits"
+            f"{num_digits} digits of base {base}; the largest is {largest}: give a larger {option}"
         )
 
 

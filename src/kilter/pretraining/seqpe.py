@@ -209,8 +209,9 @@ def attach(model: Any, seqpe: PositionTerm) -> Any:
     """Put positions in the place of those that a model of transformers has; in place.
 
     The model trains with the stock Trainer, whose loss then has the parts `position_contrast` and `position_transfer`
-    (`kilter.hosts.transformers.LogPositionParts` logs them), runs beyond the length it was made for, generates with the
-    key-value cache, and saves with `save_pretrained`; `kilter.hosts.transformers.load` loads it.
+    (`kilter.hosts.transformers.LogPositionParts` among the Trainer's `callbacks` logs them), runs beyond the length it
+    was made for, generates with the key-value cache, and saves with `save_pretrained`; `kilter.hosts.transformers.load`
+    loads it.
 
     The host's own term keeps its weights, which have no part and no gradient until `detach`. Positions count from 0 at
     the first token that `attention_mask` lets be seen, unless `position_ids` are given. Make the optimiser afterwards:

@@ -149,7 +149,7 @@ class SequentialPositionEncoder(nn.Module):
 
     def forward(self, positions: Int[Tensor, "..."]) -> Float[Tensor, "... dim"]:
         """Vectors of positions; see the class."""
-        check_positions(positions, self.num_digits, self.base, self.axes)
+        check_positions(positions, self.num_digits, self.base, self.axes, option="max_position")
         lead = positions.shape if self.axes == 1 else positions.shape[:-1]
         if not lead.numel():
             return self.out.weight.new_zeros(*lead, self.out_dim)

@@ -86,7 +86,8 @@ def in_domains(rows: Rows, kept: Mapping[str, Any]) -> dict[str, Any]:
     names = [*(rows.origins if isinstance(rows, Clusters) else rows.sizes)]
     found = []
     for row in kept["rows"]:
-        weights, examples = torch.tensor(row["weights"]), torch.tensor(row["examples"], dtype=torch.float64)
+        weights = torch.tensor([row["drawn"][name] for name in kept["domains"]])
+        examples = torch.tensor([row["examples"][name] for name in kept["domains"]], dtype=torch.float64)
         sizes = torch.tensor([*rows.sizes.values()], dtype=torch.float64)
         if isinstance(rows, Clusters):
             of = rows.origin / rows.origin.sum(1, keepdim=True)
