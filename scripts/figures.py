@@ -22,6 +22,13 @@ FIGURES = {
     "whitened-cse-space": ("whitened-cse", "uniformity", "alignment"),
     "whitened-cse-cls-effect": ("whitened-cse-cls", "effective_rank", "sts_average"),
 }
+# image: (evidence file, the metric at each place across, what is across, what is up, what was trained on)
+TIMES = (1, 2, 4, 8, 16)
+GROWTH: dict[str, tuple[str, dict[int, str], str, str, int]] = {
+    "seqpe-length": ("seqpe", {128 * n: f"perplexity_{n}x" for n in TIMES}, "tokens", "perplexity", 128),
+}
+LEFT_OUT = ("linear", "dynamic", "no-contrast", "no-transfer", "no-shift")
+"""Arms that tables show and these figures do not."""
 
 
 def utterance() -> str:
@@ -57,11 +64,18 @@ def example(name: str) -> dict[str, Any]:
 
 
 def draw(name: str) -> str:
-    """One of `FIGURES` or `SINGLE` as SVG."""
+    """One of `FIGURES`, `GROWTH` or `SINGLE` as SVG."""
+    from kilter.lab.curves import metric_curves
     from kilter.lab.plots import tradeoff
 
     if name in SINGLE:
         return SINGLE[name]()
+    if name in GROWTH:
+        file, at, across, up, mark = GROWTH[name]
+        summary = json.loads((ROOT / "evidence" / f"{file}.json").read_text(encoding="utf-8"))
+        arms = {arm: found for arm, found in summary["arms"].items() if arm not in LEFT_OUT}
+        log = "x" if "%" in up else "xy"
+        return metric_curves({**summary, "arms": arms}, at, across=across, up=up, log=log, mark=mark)
 
     file, x, y = FIGURES[name]
     summary = json.loads((ROOT / "evidence" / f"{file}.json").read_text(encoding="utf-8"))
@@ -86,7 +100,7 @@ def tried(summary: dict[str, Any], x: str, y: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    for name in [*FIGURES, *SINGLE]:
+    for name in [*FIGURES, *GROWTH, *SINGLE]:
         (IMAGES / f"{name}.svg").write_text(draw(name), encoding="utf-8")
 
 
