@@ -78,7 +78,7 @@ def metric_curves(
             )
         hint = "(←\N{NO-BREAK SPACE}better)" if better == "lower" else "(better\N{NO-BREAK SPACE}→)"
         axes.set(xlabel=across, ylabel=f"{up}  {hint}")
-        axes.xaxis.set_major_locator(FixedLocator(_apart([*at], log="x" in log)))
+        axes.xaxis.set_major_locator(FixedLocator(_apart([*map(float, at)], log="x" in log)))
         if "y" in log:
             axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         for axis in (axes.xaxis, axes.yaxis):
