@@ -42,9 +42,9 @@ class Pass:
 def text_pass(term: PositionTerm, named: dict[str, Any], memo: dict[str, Any]) -> Pass:
     """Of a text: positions as they are given, else counted from the first token that is no padding."""
     ids, vectors = named.get("input_ids"), named.get("inputs_embeds")
-    if ids is None and vectors is None:
+    like = ids if vectors is None else vectors[..., 0]
+    if like is None:
         raise ValueError("input_ids is missing; give the tokens, or their vectors as inputs_embeds")
-    like = vectors[..., 0] if ids is None else ids
     batch, length = like[..., 0].numel(), like.shape[-1]
     cache = cache_of(named)
     past = 0 if cache is None else int(cache.get_seq_length())

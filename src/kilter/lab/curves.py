@@ -70,7 +70,8 @@ def metric_curves(
             axes.plot([*found], means, color=ink, marker="o", markersize=3.5, mew=0, **look)
             band = [(x, one["low"], one["high"]) for x, one in found.items() if one.get("low") is not None]
             if band:  # bars of several arms would stand on each other
-                axes.fill_between(*zip(*band, strict=True), color=ink, alpha=0.13, linewidth=0)
+                places, low, high = zip(*band, strict=True)
+                axes.fill_between(places, low, high, color=ink, alpha=0.13, linewidth=0)
             label = summary["arms"][name]["label"]
             entries.append((label, ink, look))
             told.append(

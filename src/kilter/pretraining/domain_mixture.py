@@ -262,7 +262,7 @@ def _distribution(name: str, weights: Any) -> list[float]:
     for number, weight in enumerate(weights):
         if isinstance(weight, bool) or not isinstance(weight, Real):
             raise TypeError(f"{name}[{number}] must be a number, got {weight!r}")
-        if not 0 <= weight < float("inf"):
+        if not 0 <= float(weight) < float("inf"):
             raise ValueError(f"{name}[{number}] must be at least 0 and finite, got {weight}")
     weights = [*map(float, weights)]
     if not (total := sum(weights)):
