@@ -243,7 +243,9 @@ def test_a_checkpoint_of_fixed_weights_is_refused(tmp_path: Path) -> None:
 
 def test_an_order_that_is_lost_is_said(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="takes the place of the loader's LengthGroupedSampler"):
-        trainer(tmp_path, [dga()], max_steps=1, save_strategy="no", train_sampling_strategy="group_by_length").train()
+        trainer(
+            tmp_path, [dga(every=1)], max_steps=1, save_strategy="no", train_sampling_strategy="group_by_length"
+        ).train()
 
 
 def test_names_and_mixture(own_messages: None) -> None:

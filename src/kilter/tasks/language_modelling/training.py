@@ -77,7 +77,9 @@ def train(
     if (kept := folder / "checkpoints" / MIXTURE).exists():
         found = read_json(kept)
         if start is not None:  # what the first rows were drawn by, before anything was measured
-            found["rows"].insert(0, {"step": 0, "weights": start, "examples": [0] * len(start)})
+            names = found["domains"]
+            row = {"drawn": dict(zip(names, start, strict=True)), "examples": dict.fromkeys(names, 0)}
+            found["rows"].insert(0, {"step": 0, **row})
         write_json(folder / MIXTURE, in_domains(rows, found))
 
 
