@@ -15,9 +15,9 @@ from kilter.pretraining import SeqPE, attach
 from tests.hosts.positioned import model_of
 
 
-def main() -> None:
-    dist.init_process_group("gloo")
-    rank, found = dist.get_rank(), {}
+def measured(rank: int) -> dict[str, float]:
+    """What is compared; models are gone when it returns, since one that outlives the group of processes may hang."""
+    found: dict[str, float] = {}
     ids = torch.randint(3, 50, (8, 12), generator=torch.Generator().manual_seed(0))
     for kind in ("gpt2", "llama"):
         torch.manual_seed(0)
@@ -44,6 +44,13 @@ def main() -> None:
         totals = [None, None]
         dist.all_gather_object(totals, total)
         found[f"{kind}-apart"] = abs(totals[0] - totals[1])
+    return found
+
+
+def main() -> None:
+    dist.init_process_group("gloo")
+    rank = dist.get_rank()
+    found = measured(rank)
     (Path(sys.argv[1]) / f"rank-{rank}.json").write_text(json.dumps(found))
     dist.destroy_process_group()
 
