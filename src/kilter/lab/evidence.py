@@ -114,7 +114,8 @@ def changed(record: Record) -> list[str] | None:
 
 def _sources(slug: str) -> Iterator[Path]:
     package = Path(__file__).parents[1]
-    recipe = package / "recipes" / f"{slug.replace('-', '_')}.py"
+    recipe = package / "recipes" / slug.replace("-", "_")
+    recipe = recipe if recipe.is_dir() else recipe.with_suffix(".py")
     yield method_file(slug)
     yield recipe
     for module in _imported(recipe, "kilter.tasks."):
@@ -122,8 +123,9 @@ def _sources(slug: str) -> Iterator[Path]:
         yield place if place.is_dir() else place.with_suffix(".py")
 
 
-def _imported(file: Path, floor: str) -> Sequence[str]:
-    """Modules of a floor that a file imports from, wherever in it."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    found = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+def _imported(place: Path, floor: str) -> Sequence[str]:
+    """Modules of a floor that a file, or a folder of files, imports from, wherever in it."""
+    files = place.glob("*.py") if place.is_dir() else [place]
+    trees = [ast.parse(file.read_text(encoding="utf-8")) for file in files]
+    found = {node.module or "" for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     return sorted(module for module in found if module.startswith(floor))

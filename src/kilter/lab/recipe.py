@@ -280,6 +280,11 @@ class Recipe(ABC):
         """What this run can judge; by default the claims on the paper's card."""
         return self.paper.claims
 
+    def with_claims(self, ours: Iterable[Claim]) -> tuple[Claim, ...]:
+        """The paper's claims, and those of `ours` that compare what none of them compares."""
+        told = {(claim.metric, claim.baseline, claim.arm) for claim in self.paper.claims}
+        return (*self.paper.claims, *(one for one in ours if (one.metric, one.baseline, one.arm) not in told))
+
     def verdicts(self, arms: Measured) -> Sequence[Mapping[str, Any]]:
         """Verdicts beyond those on claims: `claim`, `verdict` and `why`, and what was compared, as those have."""
         return ()

@@ -193,8 +193,7 @@ class GradientAlignmentRecipe(LanguageModelling):
         """The paper's, and what weights that follow, their averaging and their rule are each for."""
         pairs = [*((other, "dga") for other in _ALL if other != "dga"), ("uniform", "importance")]
         ours = [Claim(self._loss, "lower", one, other) for one, other in pairs]
-        told = {(claim.metric, claim.baseline, claim.arm) for claim in self.paper.claims}
-        return (*self.paper.claims, *(one for one in ours if (one.metric, one.baseline, one.arm) not in told))
+        return self.with_claims(ours)
 
     def notes(self, summary: Mapping[str, Any]) -> Sequence[str]:
         """How much smaller this is than the paper."""

@@ -85,10 +85,9 @@ class DistilledPairsRecipe(SentencePairs):
             ("dse+dot", "dse"),
             ("dse+portable", "dse"),
         ]
-        told = {(claim.metric, claim.baseline, claim.arm) for claim in self.paper.claims}
         ours = [Claim("average", "higher", one, other) for one, other in pairs]
         ours += [Claim(f"{name}_spearman", "higher", "untrained", "dse") for name in ("stsb", "sick_r")]
-        return (*self.paper.claims, *(one for one in ours if (one.metric, one.baseline, one.arm) not in told))
+        return self.with_claims(ours)
 
     def notes(self, summary: Mapping[str, Any]) -> Sequence[str]:
         """How much smaller this is than the paper."""

@@ -146,15 +146,11 @@ class ExpertsRecipe(DomainRetrieval):
         others = ("untrained", "dense", "dense+tokens", "experts+untold", "experts+lora", "experts+released")
         pairs = [*((other, "experts") for other in others), ("untrained", "dense")]
         pairs += [("dense", "separate"), ("dense", "dense+tokens")]
-        told = {(claim.metric, claim.baseline, claim.arm) for claim in self.paper.claims}
         ours = []
         for metric in ("f1", "retrieval"):
             ours += [Claim(metric, "higher", one, other) for one, other in pairs]
             ours.append(Claim(metric, "higher", "separate", "experts", by=-_MARGIN))
-        return (
-            *self.paper.claims,
-            *(claim for claim in ours if (claim.metric, claim.baseline, claim.arm) not in told),
-        )
+        return self.with_claims(ours)
 
     def notes(self, summary: Mapping[str, Any]) -> Sequence[str]:
         """How to load what an own run left; else how much smaller this is than the paper."""

@@ -69,6 +69,7 @@ def train_classifier(
     seed: int,
     advance: Advance,
     callbacks: Sequence[Any] = (),
+    groups: Sequence[dict[str, Any]] = (),
     **how: Any,
 ) -> None:
     """Train in place; a killed training goes on and ends with the same numbers.
@@ -80,11 +81,14 @@ def train_classifier(
         seed: of the order and of dropout.
         advance: told of every step.
         callbacks: of the trainer.
+        groups: of parameters as optimisers take them, where some learn at a rate of their own.
         how: of `kilter.lab.training.arguments`.
     """
     settings = arguments(folder, seed=seed, lr_scheduler_type="cosine", remove_unused_columns=False, **how)
-    rows: Any = images
-    fit(Trainer(model, settings, train_dataset=rows), advance, callbacks=callbacks)
+    made_for: Any = {"train_dataset": images}
+    if groups:
+        made_for["optimizers"] = (torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=0.0), None)
+    fit(Trainer(model, settings, **made_for), advance, callbacks=callbacks)
     model.eval()
 
 

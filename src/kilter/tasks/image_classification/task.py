@@ -164,11 +164,16 @@ class ImageClassification(Tuning):
             seed=seed,
             advance=advance,
             callbacks=levers.callbacks(model) if levers.callbacks is not None else (),
+            groups=self.rates(model, self.learning_rate),
             warm_up_steps=self.steps // 10,
             **{name: getattr(self, name) for name in _TRAINED_WITH},
         )
         networks.save(model, folder, lambda part: self._write_card(part, arm))
         shutil.rmtree(work, ignore_errors=True)
+
+    def rates(self, model: Any, rate: float) -> list[dict[str, Any]]:
+        """Groups of parameters as optimisers take them, where some learn at a rate of their own."""
+        return []
 
     def _fresh(self) -> Any:
         from kilter.tasks.image_classification import networks
