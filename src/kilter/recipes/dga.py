@@ -206,7 +206,7 @@ class GradientAlignmentRecipe(LanguageModelling):
         }
         return [
             *super().notes(summary),
-            *[few[self._loss]] * (self._loss in few),
+            *[said for name, said in few.items() if name == self._loss],
             f"The paper trains for tens of thousands of steps; here are {self.steps} of {self.batch_size} blocks, and "
             f"weights follow every {self.every} of them. Importance sampling groups blocks by their words, "
             "not by the vectors of a sentence encoder.",
