@@ -37,7 +37,21 @@ class LossOutput:
     stats: Mapping[str, Float[Tensor, ""]] = field(default_factory=dict)
 
 
-class Objective(nn.Module, ABC):
+class _Configured(nn.Module):
+    """Options that rebuild it, and print it."""
+
+    def config(self) -> dict[str, Any]:
+        """Constructor arguments that rebuild this objective: `type(o)(**o.config())`."""
+        parameters = inspect.signature(type(self)).parameters.values()
+        named = [one.name for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
+        return {name: getattr(self, name) for name in named}
+
+    def extra_repr(self) -> str:
+        """Options in the printed form of the module."""
+        return ", ".join(f"{k}={v!r}" for k, v in self.config().items() if not isinstance(v, nn.Module))
+
+
+class Objective(_Configured, ABC):
     """Base of every training objective; subclasses are final.
 
     A subclass stores its options under the names of its constructor's arguments, which is all that `config()`
@@ -55,15 +69,13 @@ class Objective(nn.Module, ABC):
     def forward(self, *args: Any, **kwargs: Any) -> LossOutput:
         """Compute the objective from tensors given by their glossary names."""
 
-    def config(self) -> dict[str, Any]:
-        """Constructor arguments that rebuild this objective: `type(o)(**o.config())`."""
-        parameters = inspect.signature(type(self)).parameters.values()
-        named = [one.name for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
-        return {name: getattr(self, name) for name in named}
 
-    def extra_repr(self) -> str:
-        """Options in the printed form of the module."""
-        return ", ".join(f"{k}={v!r}" for k, v in self.config().items() if not isinstance(v, nn.Module))
+class ModelObjective(_Configured, ABC):
+    """Base of an objective that must call the model again, or see its states: it is given the model and a batch."""
+
+    @abstractmethod
+    def forward(self, model: nn.Module, **batch: Any) -> LossOutput:
+        """Compute the objective, the model's own loss included."""
 
 
 def check_objective(objective: Any) -> None:

@@ -37,7 +37,8 @@ class OutputLayer:
         return self.layer.weight  # type: ignore[return-value]
 
     def __call__(self, states: Float[Tensor, "*lead dim"]) -> Float[Tensor, "*lead vocab"]:
-        """Logits of any states, in the type of the states."""
+        """Logits of any states, which need not have the type of the layer."""
+        states = states.to(self.weight.dtype)
         plain = type(self.layer) is nn.Linear  # an adapter's layer has more than its matrix
         made = F.linear(states, self.weight, self.layer.bias) if plain else self.layer(states)  # type: ignore[arg-type]
         return made if self.final_bias is None else made + self.final_bias.to(made.device)
@@ -62,7 +63,7 @@ class OutputStates(NamedTuple):
 
 
 class Caught:
-    """Remembers what last entered the output layer of a model, until it is taken or `remove` is called."""
+    """Remembers what last entered the output layer of a model, until it is taken or dropped."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
@@ -73,10 +74,14 @@ class Caught:
     def _catch(self, layer: nn.Module, args: tuple[Any, ...]) -> None:
         self._states = args[0]
 
+    def drop(self) -> None:
+        """Forget the states of a pass that nobody asks for."""
+        self._states = None
+
     def remove(self) -> None:
         """Leave the model as it was."""
         self._hook.remove()
-        self._states = None
+        self.drop()
 
     def take(self, given: Mapping[str, Any], output: Any) -> OutputStates:
         """The states of the pass that has just ended.
@@ -130,7 +135,7 @@ def seq2seq_model(model: Any) -> PreTrainedModel:
 
 def arguments(model: nn.Module) -> list[str]:
     """Names of what the model's forward takes, in order."""
-    return list(inspect.signature(model.forward).parameters)
+    return list(inspect.signature(type(model).forward).parameters)[1:]
 
 
 def output_states(model: PreTrainedModel | nn.Module, **batch: Any) -> OutputStates:
