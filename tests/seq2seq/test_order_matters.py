@@ -117,14 +117,26 @@ def test_under_autocast_and_in_low_precision(kind: type[Model]) -> None:
 
 
 @pytest.mark.parametrize("kind", MODELS)
+def test_on_every_device(kind: type[Model], device: str) -> None:
+    model, (items, mask) = made(kind).float(), padded(*ragged(2))
+    targets = torch.zeros(len(mask), 3).long()
+    expected = model(items.float(), targets, mask)
+    found = model.to(device)(items.float().to(device), targets.to(device), mask.to(device))
+    assert_close(found.cpu(), expected, rtol=1e-4, atol=1e-4)
+    assert mask.gather(1, model.decode(items.float().to(device), mask.to(device)).cpu()).all()
+
+
+@pytest.mark.parametrize("kind", MODELS)
 def test_a_batch_of_none(kind: type[Model]) -> None:
     none = torch.ones(0, 3, dtype=torch.bool)
     assert made(kind)(drawn(0, 3, 2), torch.ones(0, 2).long(), none).shape == (0, 2, 3)
     assert made(kind).decode(drawn(0, 3, 2)).shape == (0, 3)
     assert "in_dim=2" in repr(made(kind))
+    assert kind(**made(kind).config()).config() == made(kind).config()
 
 
 @pytest.mark.compile
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch asks it of what crosses a graph break
 @pytest.mark.parametrize("kind", MODELS)
 def test_compiled_it_says_the_same(kind: type[Model]) -> None:
     torch.compiler.reset()

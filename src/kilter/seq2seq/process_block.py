@@ -134,7 +134,7 @@ class ProcessBlock(SetModule):
             >>> torch.allclose(block(memory), block.fold()(memory))
             True
         """
-        folded = ProcessBlock(**self.config() | {"form": "strict"})
+        folded = ProcessBlock(self.dim, self.steps, form="strict", learned_start=self.learned_start)
         with torch.no_grad():
             weight, bias = self._folded(self.weight_ih.dtype)
             folded.to(weight).load_state_dict(
