@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kilter.core.decoder import Decoder
-    from kilter.core.objective import LossOutput, Objective
+    from kilter.core.objective import LossOutput, ModelObjective, Objective
     from kilter.core.paper import Claim, Paper
 
 _HOME = {
     "Claim": "paper",
     "Decoder": "decoder",
     "LossOutput": "objective",
+    "ModelObjective": "objective",
     "Objective": "objective",
     "Paper": "paper",
 }
 
-__all__ = ["Claim", "Decoder", "LossOutput", "Objective", "Paper"]
+__all__ = ["Claim", "Decoder", "LossOutput", "ModelObjective", "Objective", "Paper"]
 
 
 def __getattr__(name: str) -> Any:

@@ -37,7 +37,21 @@ class LossOutput:
     stats: Mapping[str, Float[Tensor, ""]] = field(default_factory=dict)
 
 
-class Objective(nn.Module, ABC):
+class _Configured(nn.Module):
+    """Options that rebuild it, and print it."""
+
+    def config(self) -> dict[str, Any]:
+        """Constructor arguments that rebuild this objective: `type(o)(**o.config())`."""
+        parameters = inspect.signature(type(self)).parameters.values()
+        named = [one.name for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
+        return {name: getattr(self, name) for name in named}
+
+    def extra_repr(self) -> str:
+        """Options in the printed form of the module."""
+        return ", ".join(f"{k}={v!r}" for k, v in self.config().items() if not isinstance(v, nn.Module))
+
+
+class Objective(_Configured, ABC):
     """Base of every training objective; subclasses are final.
 
     A subclass stores its options under the names of its constructor's arguments, which is all that `config()`
@@ -55,29 +69,34 @@ class Objective(nn.Module, ABC):
     def forward(self, *args: Any, **kwargs: Any) -> LossOutput:
         """Compute the objective from tensors given by their glossary names."""
 
-    def config(self) -> dict[str, Any]:
-        """Constructor arguments that rebuild this objective: `type(o)(**o.config())`."""
-        parameters = inspect.signature(type(self)).parameters.values()
-        named = [one.name for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
-        return {name: getattr(self, name) for name in named}
 
-    def extra_repr(self) -> str:
-        """Options in the printed form of the module."""
-        return ", ".join(f"{k}={v!r}" for k, v in self.config().items() if not isinstance(v, nn.Module))
+class ModelObjective(_Configured, ABC):
+    """Base of an objective that must call the model again, or see its states: it is given the model and a batch.
+
+    Its parts hold the model's own loss too, so `objective(model, **batch).loss` is all that is differentiated. Options
+    are stored as an `Objective` stores them; what makes the pass is the objective, so it names its own arguments.
+    """
+
+    @abstractmethod
+    def forward(self, model: nn.Module, **batch: Any) -> LossOutput:
+        """Compute the objective, the model's own loss included."""
 
 
 def check_objective(objective: Any) -> None:
     """Refuse what is no objective, and say where it belongs.
 
     Raises:
-        TypeError: a property, which an objective takes; a class of objectives instead of one; anything else.
+        TypeError: a property, which an objective takes; a class of objectives instead of one; one that needs the
+            model, which only a host of encoder-decoders has to give; anything else.
     """
     if isinstance(objective, Objective):
         return
     name = property_name(objective)
     if is_property(objective):
         got = f"the property {name}; give an objective that has it, AlignWithPurpose(property)"
-    elif isinstance(objective, type) and issubclass(objective, Objective):
+    elif isinstance(objective, ModelObjective):
+        got = f"{name}, which needs the model: use align_seq2seq(model, objective)"
+    elif isinstance(objective, type) and issubclass(objective, _Configured):
         got = f"the class {name}; give one made from it, {name}(…)"
     else:
         got = type(objective).__name__

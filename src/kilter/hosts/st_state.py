@@ -14,7 +14,6 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from kilter import __version__, dist
-from kilter.core.objective import Objective
 
 _IN_STEP: WeakSet[nn.Module] = WeakSet()
 
@@ -60,7 +59,7 @@ class Means:
         return {name: float(f"{float(total) / count:.5g}") for name, (total, count) in sums.items()}
 
 
-def save_objective(objective: Objective, folder: Path, name: str = "objective") -> None:
+def save_objective(objective: nn.Module, folder: Path, name: str = "objective") -> None:
     """Write parameters and buffers to `<name>.safetensors`, and what they belong to to `<name>.json`.
 
     Each file is whole or not there.
@@ -72,7 +71,7 @@ def save_objective(objective: Objective, folder: Path, name: str = "objective") 
     _write(folder / f"{name}.safetensors", save(tensors))
 
 
-def load_objective(objective: Objective, folder: Path, name: str = "objective") -> None:
+def load_objective(objective: nn.Module, folder: Path, name: str = "objective") -> None:
     """Take up what `save_objective` wrote.
 
     Raises:

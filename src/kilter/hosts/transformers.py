@@ -1,7 +1,7 @@
-"""transformers: an objective beside the CTC loss of any `…ForCTC` model, in one line.
+"""transformers: an objective beside the CTC loss of any `…ForCTC` model, or the likelihood of an encoder–decoder.
 
-It uses one public seam, the settable `model.loss_function`, and the callback protocol of the Trainer. Before 5.21 no
-CTC model but Parakeet's called its `loss_function`, so that is the floor.
+With CTC it uses one public seam, the settable `model.loss_function`, and the callback protocol of the Trainer. Before
+5.21 no CTC model but Parakeet's called its `loss_function`, so that is the floor.
 """
 
 import inspect
@@ -21,16 +21,19 @@ from kilter.core.objective import Objective, check_objective
 from kilter.hosts.ctc_handle import AlignCTC
 from kilter.hosts.ctc_start import Schedule, Start
 from kilter.hosts.positions import LogPositionParts
+from kilter.hosts.seq2seq_handle import AlignSeq2Seq, align_seq2seq
 from kilter.hosts.wrapped import unwrapped
 
 __all__ = [
     "TESTED",
     "AlignCTC",
+    "AlignSeq2Seq",
     "FollowEpochs",
     "LogPositionParts",
     "Schedule",
     "Start",
     "align_ctc",
+    "align_seq2seq",
     "blank_token",
     "ctc_outputs",
     "load",
