@@ -37,11 +37,14 @@ def test_the_loss_and_its_gradients_are_those_of_calling_the_objective(family: s
     model = model_of(family, tie_word_embeddings=tied)
     attach(model, objective)
     out = model(given["input_ids"], given["attention_mask"], labels=given["labels"])  # by place and by name
-    assert torch.equal(out.loss, wanted.loss) and out.loss != wanted.parts["nll"]
-    assert out["loss"] is out.loss and out[0] is out.loss
+    assert torch.equal(out.loss, wanted.loss)
+    assert out.loss != wanted.parts["nll"]
+    assert out["loss"] is out.loss
+    assert out[0] is out.loss
     out.loss.backward()
     found = gradients(model, objective)
-    assert found.keys() == by_hand.keys() and {"1.project.weight", "1.project.bias"} < found.keys()
+    assert found.keys() == by_hand.keys()
+    assert {"1.project.weight", "1.project.bias"} < found.keys()
     for name, gradient in by_hand.items():
         torch.testing.assert_close(found[name], gradient, msg=name)
 
@@ -128,7 +131,8 @@ def test_detaching_gives_the_model_back(own: bool | None) -> None:
     assert model.accepts_loss_kwargs is False
     handle.detach()
     assert torch.equal(model(**given).loss, loss)
-    assert model.__dict__.keys() == kept.keys() and model.__dict__.get("accepts_loss_kwargs") is own
+    assert model.__dict__.keys() == kept.keys()
+    assert model.__dict__.get("accepts_loss_kwargs") is own
     assert [name for name, _ in model.named_children()] == children
     hooks = ("_forward_hooks", "_forward_hooks_with_kwargs", "_state_dict_hooks", "_load_state_dict_post_hooks")
     assert not any(getattr(model, name) for name in hooks)
@@ -168,7 +172,7 @@ def test_what_cannot_be_attached_is_named(own_messages: Any) -> None:
         attach(model, Nearer)
     with pytest.raises(TypeError, match="got PeakFirst, an Objective of tensors"):
         attach(model, PeakFirst(weight=1.0))
-    with pytest.raises(TypeError, match="ModelObjective with from_states.* got Stateless"):
+    with pytest.raises(TypeError, match=r"ModelObjective with from_states.* got Stateless"):
         attach(model, Stateless())
     with pytest.raises(TypeError, match="got str"):
         attach(model, "claps")

@@ -25,7 +25,8 @@ def test_the_head_makes_the_model_s_logits(family: str, tied: bool) -> None:
     assert torch.equal(states.output.loss, plain.loss)
     assert torch.equal(states.source_states, plain.encoder_last_hidden_state)
     assert torch.equal(states.source_mask, given["attention_mask"].bool())
-    assert states.target_states.shape == (4, 5, WIDTH) and states.target_states.requires_grad
+    assert states.target_states.shape == (4, 5, WIDTH)
+    assert states.target_states.requires_grad
     torch.testing.assert_close(states.head(states.target_states), plain.logits)
     assert torch.equal(states.head.logits, plain.logits)
     assert states.head.weight is model.get_output_embeddings().weight
