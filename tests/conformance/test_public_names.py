@@ -98,7 +98,7 @@ SIGNATURES = {
     "kilter.pretraining:DynamicGradientAlignment.update": "self, alignments, *, learning_rate=None",
 }
 NAMES = {
-    "kilter.core": ["Objective", "Decoder", "LossOutput", "Paper", "Claim"],
+    "kilter.core": ["Objective", "ModelObjective", "Decoder", "LossOutput", "Paper", "Claim"],
     "kilter.evaluation.latency": ["drift_to_reference", "drift_between", "total_latency", "early_share"],
     "kilter.evaluation.word_errors": ["word_error_rate", "character_error_rate"],
     "kilter.decoding": ["diverse_beam_search", "RankGenScorer", "RankGenLoss"],

@@ -71,7 +71,11 @@ class Objective(_Configured, ABC):
 
 
 class ModelObjective(_Configured, ABC):
-    """Base of an objective that must call the model again, or see its states: it is given the model and a batch."""
+    """Base of an objective that must call the model again, or see its states: it is given the model and a batch.
+
+    Its parts hold the model's own loss too, so `objective(model, **batch).loss` is all that is differentiated. Options
+    are stored as an `Objective` stores them; what makes the pass is the objective, so it names its own arguments.
+    """
 
     @abstractmethod
     def forward(self, model: nn.Module, **batch: Any) -> LossOutput:
@@ -82,14 +86,17 @@ def check_objective(objective: Any) -> None:
     """Refuse what is no objective, and say where it belongs.
 
     Raises:
-        TypeError: a property, which an objective takes; a class of objectives instead of one; anything else.
+        TypeError: a property, which an objective takes; a class of objectives instead of one; one that needs the
+            model, which only a host of encoder-decoders has to give; anything else.
     """
     if isinstance(objective, Objective):
         return
     name = property_name(objective)
     if is_property(objective):
         got = f"the property {name}; give an objective that has it, AlignWithPurpose(property)"
-    elif isinstance(objective, type) and issubclass(objective, Objective):
+    elif isinstance(objective, ModelObjective):
+        got = f"{name}, which needs the model: use align_seq2seq(model, objective)"
+    elif isinstance(objective, type) and issubclass(objective, _Configured):
         got = f"the class {name}; give one made from it, {name}(…)"
     else:
         got = type(objective).__name__
