@@ -18,8 +18,15 @@ def model_of(family: str, *, dropout: float = 0.0, seed: int = 0, **more: Any) -
     torch.manual_seed(seed)
     common: dict[str, Any] = {"vocab_size": VOCABULARY, "d_model": WIDTH, "pad_token_id": 0, "eos_token_id": 1}
     if family == "t5":
-        small = {"d_kv": 4, "d_ff": 16, "num_layers": 2, "num_heads": 2, "dropout_rate": dropout}
-        config: Any = hf.T5Config(**common, **small, decoder_start_token_id=0, **more)
+        small: dict[str, Any] = {
+            "d_kv": 4,
+            "d_ff": 16,
+            "num_layers": 2,
+            "num_heads": 2,
+            "dropout_rate": dropout,
+            "decoder_start_token_id": 0,
+        }
+        config = hf.T5Config(**common, **small, **more)
         return hf.T5ForConditionalGeneration(config).train()
     sizes = {"layers": 1, "attention_heads": 2, "ffn_dim": 16}
     small = {f"{side}_{name}": size for side in ("encoder", "decoder") for name, size in sizes.items()}
