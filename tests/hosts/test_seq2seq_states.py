@@ -46,6 +46,14 @@ def test_the_head_takes_states_of_any_lead_and_of_another_type() -> None:
     torch.testing.assert_close(made[:, 0], states.head.logits, atol=0.1, rtol=0.02)
 
 
+def test_the_head_works_in_the_type_of_the_pass() -> None:
+    model = model_of("t5")
+    with torch.autocast("cpu", torch.bfloat16):
+        states = states_of(model, **batch())
+    assert states.head(states.target_states).dtype == torch.bfloat16  # outside of it too
+    torch.testing.assert_close(states.head(states.target_states), states.head.logits)
+
+
 def test_no_mask_is_all_and_a_tuple_is_never_asked_for() -> None:
     given = batch()
     del given["attention_mask"]
