@@ -39,6 +39,17 @@ class OutputLayer:
         """Matrix of the layer."""
         return self.layer.weight  # type: ignore[return-value]
 
+    @property
+    def matrix(self) -> Float[Tensor, "vocab dim"] | None:
+        """The same, if all there is to the logits is this matrix and `bias`; None of an adapter's layer."""
+        return self.weight if type(self.layer) is nn.Linear else None
+
+    @property
+    def bias(self) -> Float[Tensor, " vocab"] | None:
+        """What is added to the product with `matrix`."""
+        found = [one for one in (getattr(self.layer, "bias", None), self.final_bias) if isinstance(one, Tensor)]
+        return sum(one.flatten().to(self.weight.device) for one in found) if found else None  # type: ignore[return-value]
+
     def __call__(self, states: Float[Tensor, "*lead dim"]) -> Float[Tensor, "*lead vocab"]:
         """Logits of any states, which need not have the type of the layer."""
         states = states.to(self.weight.dtype)
