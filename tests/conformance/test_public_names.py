@@ -31,6 +31,7 @@ SIGNATURES = {
     "kilter.speech:Hypothesis": "tokens, score, times",
     "kilter.hosts.transformers:align_ctc": "model, objective, *, weight, start=None, schedule='constant', "
     "in_eval=False, ctc_weight=1.0",
+    "kilter.hosts.transformers:align_seq2seq": "model, objective, *, start=0, ramp=0, in_eval=False",
     "kilter.speech:PeakFirst": "*, weight",
     "kilter.speech:PeakFirst.forward": "self, log_probs, input_lengths",
     "kilter.speech:BayesRiskCTC": "*, risk, variant='end', blank=0",
@@ -112,7 +113,7 @@ NAMES = {
     "kilter.evaluation.latency": ["drift_to_reference", "drift_between", "total_latency", "early_share"],
     "kilter.evaluation.word_errors": ["word_error_rate", "character_error_rate"],
     "kilter.decoding": ["diverse_beam_search", "RankGenScorer", "RankGenLoss"],
-    "kilter.hosts.transformers": ["align_ctc", "load"],
+    "kilter.hosts.transformers": ["align_ctc", "align_seq2seq", "load"],
     "kilter.pretraining": ["DynamicGradientAlignment", "DomainMixture", "SeqPE", "attach", "detach"],
 }
 
