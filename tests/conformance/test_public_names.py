@@ -107,6 +107,19 @@ SIGNATURES = {
     "kilter.seq2seq:ReadProcessWrite.forward": "self, items, targets, mask=None",
     "kilter.seq2seq:ReadProcessWrite.decode": "self, items, mask=None",
     "kilter.seq2seq:PointerNetwork": "in_dim, dim=128, *, glimpses=1, mask_visited=False",
+    "kilter.core:ModelObjective.forward": "self, model, **batch",
+    "kilter.seq2seq:SentenceProjection": "width, out_width=None",
+    "kilter.seq2seq:SentenceProjection.forward": "self, states, mask",
+    "kilter.seq2seq:imposter": "hidden, labels, output, *, step=1.0, relative=False, ignore_index=-100",
+    "kilter.seq2seq:distant_target": "hidden, source_vectors, mask, output, project, *, step=3.0, temperature=0.1, "
+    "kl_step=None, kl_steps=1, relative=False",
+    "kilter.seq2seq:perturbed_contrast": "source, target, imposter=None, distant=None, *, temperature=0.1, "
+    "positive_temperature=None, batch_negatives=True",
+    "kilter.seq2seq:ContrastivePerturbation": "width, *, temperature=0.1, positive_temperature=None, "
+    "negative_step=1.0, positive_step=3.0, kl_steps=1, kl_step=None, relative=False, use_negative=True, use_positive=True, "
+    "use_batch_negatives=True, skip_duplicates=True, weight=1.0, compat=None",
+    "kilter.seq2seq:ContrastivePerturbation.from_states": "self, source_states, target_states, labels, output, *, "
+    "source_mask=None",
 }
 NAMES = {
     "kilter.core": ["Objective", "ModelObjective", "Decoder", "LossOutput", "Paper", "Claim"],

@@ -25,7 +25,7 @@ class Correction(NamedTuple):
     """How states that moved are brought back to the predictions they left."""
 
     moved: Float[Tensor, "batch tokens dim"]
-    step: float
+    step: float | int
     steps: int
 
 
@@ -42,11 +42,13 @@ def away(
     mask: Bool[Tensor, "batch tokens"] | None,
     project: Project,
     *,
-    step: float,
-    temperature: float,
+    step: float | int,
+    temperature: float | int,
     relative: bool = False,
 ) -> Float[Tensor, "batch tokens dim"]:
     """One step of each token by which its sentence leaves its source: the first of a distant target."""
+    if not callable(project):
+        raise TypeError(f"project must be a function of states and mask, got {type(project).__name__}")
     hidden, source = wide(hidden), source.detach()
     padding = None if mask is None else ~mask[..., None]
 
@@ -67,7 +69,7 @@ def nearby(
     *,
     logits: Float[Tensor, "batch tokens vocab"] | None = None,
     labels: Int[Tensor, "batch tokens"] | None = None,
-    step: float = 0.0,
+    step: float | int = 0.0,
     correction: Correction | None = None,
     relative: bool = False,
 ) -> Nearby:
@@ -118,11 +120,11 @@ def wide(states: Tensor) -> Tensor:
     return states.detach().to(torch.promote_types(states.dtype, torch.float32))
 
 
-def _lengths(states: Tensor, step: float, relative: bool) -> Tensor | float:
+def _lengths(states: Tensor, step: float | int, relative: bool) -> Tensor | float | int:
     return step * states.norm(dim=-1, keepdim=True) if relative else step
 
 
-def _stepped(states: Tensor, slope: Tensor, length: Tensor | float) -> Tensor:
+def _stepped(states: Tensor, slope: Tensor, length: Tensor | float | int) -> Tensor:
     """Up the slope; where there is none, or no step, exactly where it was."""
     way = unit(slope)
     return torch.where(way == 0, states, states + length * way)
@@ -143,7 +145,7 @@ def _by_matrix(
     linear: Linear,
     logits: Tensor | None,
     labels: Tensor | None,
-    step: float,
+    step: float | int,
     correction: Correction | None,
     relative: bool,
 ) -> Nearby:
@@ -190,7 +192,7 @@ def _by_autograd(
     mask: Tensor,
     output: Output,
     labels: Tensor | None,
-    step: float,
+    step: float | int,
     correction: Correction | None,
     relative: bool,
 ) -> Nearby:

@@ -14,7 +14,7 @@ def imposter(
     labels: Int[Tensor, "batch tokens"],
     output: Output,
     *,
-    step: float = 1.0,
+    step: float | int = 1.0,
     relative: bool = False,
     ignore_index: int = -100,
 ) -> Float[Tensor, "batch tokens dim"]:
@@ -64,9 +64,9 @@ def distant_target(
     output: Output,
     project: Project,
     *,
-    step: float = 3.0,
-    temperature: float = 0.1,
-    kl_step: float | None = None,
+    step: float | int = 3.0,
+    temperature: float | int = 0.1,
+    kl_step: float | int | None = None,
     kl_steps: int = 1,
     relative: bool = False,
 ) -> Float[Tensor, "batch tokens dim"]:

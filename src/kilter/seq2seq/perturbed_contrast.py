@@ -17,8 +17,8 @@ def perturbed_contrast(
     imposter: Float[Tensor, "batch out"] | None = None,
     distant: Float[Tensor, "batch out"] | None = None,
     *,
-    temperature: float = 0.1,
-    positive_temperature: float | None = None,
+    temperature: float | int = 0.1,
+    positive_temperature: float | int | None = None,
     batch_negatives: bool = True,
 ) -> Float[Tensor, ""]:
     r"""How unlikely each source finds its target among those of the batch and its own imposter.
@@ -88,8 +88,8 @@ def contrast(
     distant: Float[Tensor, "batch out"] | None,
     others: Bool[Tensor, "batch batch"],
     *,
-    temperature: float,
-    positive_temperature: float,
+    temperature: float | int,
+    positive_temperature: float | int,
 ) -> Contrast:
     """`perturbed_contrast` without checks; `others` says which targets count against a row, its own does not."""
     with torch.autocast(source.device.type, enabled=False):
