@@ -66,6 +66,10 @@ model = load(folder)""",
 {extra}
 {folder}
 model = AutoModelForImageClassification.from_pretrained(folder)""",
+    "sorter": """from kilter.models.sorter import Sorter
+{extra}
+{folder}
+sorter = Sorter.load(folder)  # sorter.order(records) is the places of a set's records, in order""",
     "ranker": """from sentence_transformers import SentenceTransformer
 
 from kilter.decoding import RankGenScorer
@@ -190,6 +194,8 @@ def how_to_load(folder: Path) -> str:
         found = "encoder"
     elif kind.endswith("ForCTC"):
         found = "ctc"
+    elif kind == "Sorter":
+        found = "sorter"
     elif "ForImageClassification" in kind:
         found = "images with positions" if "kilter_positions" in config else "images"
     elif "kilter_positions" in config:
