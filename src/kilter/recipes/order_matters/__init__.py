@@ -5,7 +5,9 @@ of the licensed Penn treebank.
 """
 
 from kilter.recipes.order_matters.sort import OrderMattersSort
+from kilter.recipes.order_matters.star import OrderMattersStar
+from kilter.recipes.order_matters.words import OrderMattersWords
 
-__all__ = ["RECIPE", "OrderMattersSort"]
+__all__ = ["RECIPE", "OrderMattersSort", "OrderMattersStar", "OrderMattersWords"]
 
-RECIPE = {"sort": OrderMattersSort}
+RECIPE = {"sort": OrderMattersSort, "star": OrderMattersStar, "words": OrderMattersWords}
