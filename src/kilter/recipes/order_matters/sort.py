@@ -37,9 +37,9 @@ class OrderMattersSort(Ordering):
     Each item is read by one small network, a vector of the whole set is made by attention in several steps, and an LSTM
     then points at one item after the other. A pointer network, which reads the items as a sequence, is the baseline.
 
-    Without --train it sorts numbers between 0 and 1. With --train FILE --by COLUMN it learns to sort your records, whose
-    numbers it reads, that column among them, and leaves the network in arms/process-5/seed-0/model: load it with
-    kilter.models.sorter.Sorter.load. --task star and --task words are about the order in which a set is written.
+    Without --train it sorts numbers between 0 and 1. With --train FILE --by COLUMN it learns to sort your records, of
+    which it reads all numbers, that column among them, and leaves the network in arms/process-5/seed-0/model: load it
+    with kilter.models.sorter.Sorter.load. --task star and --task words are about the order in which a set is written.
 
     Presets: smoke is a test of seconds, demo three arms in minutes, full all arms, three seeds;
     records: records of patients sorted by one of their measurements, three arms;

@@ -54,19 +54,19 @@ class OrderMattersWords(WordGroups):
     def brings(self) -> Mapping[str, Term]:
         """The search over all orders, and over two."""
         variants = {"greedy": ", the likeliest order", "cold": ", at once"}
-        two = [self.orders()[name][1] for name in ("natural", "scrambled")]
         return {
             "search": Term("Search over 120 orders", self._searched, variants=variants),
-            "easy": Term(
-                "Search over two orders",
-                lambda strength: Levers(objective=lambda model: self._search(two), beside=False),
-            ),
+            "easy": Term("Search over two orders", self._easy),
         }
 
     def _searched(self, strength: float | None, *, greedy: bool = False, cold: bool = False) -> Levers:
         how: Any = {"sampler": "greedy"} if greedy else {}
         how |= {"warmup_steps": 0} if cold else {}
         return Levers(objective=lambda model: self._search(None, **how), beside=False)
+
+    def _easy(self, strength: float | None) -> Levers:
+        two = [self.orders()[name][1] for name in ("natural", "scrambled")]
+        return Levers(objective=lambda model: self._search(two), beside=False)
 
     def _search(self, candidates: Any, **how: Any) -> Any:
         from kilter.recipes.order_matters.among import SearchAmong
@@ -80,10 +80,7 @@ class OrderMattersWords(WordGroups):
         pairs = [
             ("scrambled", "natural"),
             ("scrambled", "easy"),
-            *(
-                (other, "search")
-                for other in ("natural", "reversed", "uniform", "easy", "search+greedy", "search+cold")
-            ),
+            *((other, "search") for other in _ALL if other not in ("scrambled", "search")),
         ]
         return self.with_claims(
             Claim(metric, "lower", *pair) for metric in ("perplexity", "perplexity_summed") for pair in pairs

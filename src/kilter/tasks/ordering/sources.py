@@ -133,7 +133,7 @@ Row = tuple[str, Mapping[str, Any]]
 
 
 def _read(source: str, by: str) -> list[Row]:
-    rows = [*read_rows(source, {by: (by,)}, what="records")]
+    rows: list[Row] = [*read_rows(source, {by: (by,)}, what="records")]
     _check_column(by, [*rows[0][1]], source)
     return rows
 

@@ -224,8 +224,8 @@ class Ordering(Tuning):
         if self.train_data or self.table:
             records = self._split.train
             found.append(
-                f"Records are ordered by {records.by}, which is among the {len(records.columns)} columns that a network "
-                "reads: it learns which one matters, and to sort by it."
+                f"Records are ordered by {records.by}, which is among the {len(records.columns)} columns that a "
+                "network reads: it learns which one matters, and to sort by it."
             )
         if any("masked" in arm.split("+") for arm in summary["arms"]):
             found.append(

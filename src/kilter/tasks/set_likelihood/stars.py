@@ -123,9 +123,8 @@ class StarVariables(SetLikelihood):
             ),
         }
 
-    def build_data(self) -> Provenance:
+    def credit(self) -> Provenance:
         """Nothing is read: every seed draws its own star."""
-        self._provenance = STARS
         return STARS
 
     def sets(self, seed: int) -> "Sets":
@@ -163,9 +162,9 @@ class StarVariables(SetLikelihood):
     def notes(self, summary: Mapping[str, Any]) -> Sequence[str]:
         """What the figures are, and are not, whatever was compared."""
         return [
-            f"A star has {self.variables} variables of {self.symbols} symbols; every seed draws another one. By the chain "
-            "rule all orders have the same entropy, so that what differs is what was learnt. Weights are those of the "
-            "checkpoint that did best on 1,000 other draws.",
+            f"A star has {self.variables} variables of {self.symbols} symbols; every seed draws another one. By the "
+            "chain rule all orders have the same entropy, so that what differs is what was learnt. Weights are those "
+            "of the checkpoint that did best on 1,000 other draws.",
             "The paper has no table of this: it says that the head is better first, but for many samples or nearly "
             "certain variables, where it does not matter.",
             *self.preferred(summary),
@@ -173,6 +172,5 @@ class StarVariables(SetLikelihood):
 
 
 def _whole(strength: float) -> str:
-    return (
-        "" if strength >= 1 and strength == int(strength) else "the strength is a number of samples: whole, 1 or more"
-    )
+    fits = strength >= 1 and strength == int(strength)
+    return "" if fits else "the strength is a number of samples: whole, and at least 1"

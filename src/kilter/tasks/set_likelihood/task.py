@@ -16,7 +16,7 @@ from kilter.lab.arms import Levers, Term
 from kilter.lab.files import read_rows
 from kilter.lab.locks import one_at_a_time
 from kilter.lab.options import above, at_least, share
-from kilter.lab.recipe import Advance, Judged, Recipe
+from kilter.lab.recipe import Advance, Judged, Provenance, Recipe
 from kilter.lab.tuning import Tuning
 
 if TYPE_CHECKING:
@@ -58,6 +58,10 @@ class SetLikelihood(Tuning):
         """Orders by name, each with its label and places; None for another order of each set, whichever."""
 
     @abstractmethod
+    def credit(self) -> Provenance:
+        """Where the sets are from; they are read here if they are."""
+
+    @abstractmethod
     def sets(self, seed: int) -> "Sets":
         """What is learnt from, chosen by and judged on."""
 
@@ -89,6 +93,13 @@ class SetLikelihood(Tuning):
         """What an arm of that order is in tables."""
         return "context"
 
+    # Data ---------------------------------------------------------------------------------------------------
+
+    def build_data(self) -> Provenance:
+        """See `credit`."""
+        self._credit = self.credit()
+        return self._credit
+
     # Training -----------------------------------------------------------------------------------------------
 
     def train(self, arm: str, seed: int, folder: Path, advance: Advance) -> Path:
@@ -116,7 +127,7 @@ class SetLikelihood(Tuning):
         order = self.orders()[self.order][1]
         learning.train_writer(model, sets, order, search, work, seed=seed, advance=advance, **how)
         model.save(folder, order="searched" if search is not None else order, names=sets.names)
-        write_model_card(folder, self, arm, self._provenance, library="kilter")
+        write_model_card(folder, self, arm, self._credit, library="kilter")
         shutil.rmtree(work, ignore_errors=True)
 
     # Judging ------------------------------------------------------------------------------------------------

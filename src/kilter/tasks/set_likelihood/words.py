@@ -74,7 +74,7 @@ class WordGroups(SetLikelihood):
             "uniform": ("Any order", None),
         }
 
-    def build_data(self) -> Provenance:
+    def credit(self) -> Provenance:
         """The novels, or the user's texts: of each text a tenth is judged on, and a tenth chosen by.
 
         Raises:
@@ -90,7 +90,7 @@ class WordGroups(SetLikelihood):
                 part += tokens[first:end]
         if min(map(len, parts)) < GROUP:
             raise ValueError(f"{found.source or found.title}: too short for groups of {GROUP} words; give longer texts")
-        self._words, self._provenance = parts, found
+        self._words = parts
         return found
 
     def _texts(self) -> tuple[list[str], Provenance]:
@@ -155,10 +155,11 @@ class WordGroups(SetLikelihood):
         """What the figures are, and are not, whatever was compared."""
         return [
             f"Groups are any {GROUP} words or signs in a row, without what stands before them; of each text the last "
-            f"tenth is judged on and the one before it chooses the checkpoint. All but the {self.vocabulary - 1:,} most "
-            "frequent words are one word: read how arms differ, not how high perplexity is.",
-            "A given order is certain and costs nothing. With a search, perplexity is that of the order which the model "
-            "prefers, chosen place by place by what it has written; the other sums over all 120 orders, of "
+            "tenth is judged on, and the one before it chooses the checkpoint. All words but the "
+            f"{self.vocabulary - 1:,} most frequent ones are one word: read how arms differ, not how high perplexity "
+            "is.",
+            "A given order is certain and costs nothing. With a search, perplexity is that of the order which the "
+            "model prefers, chosen place by place by what it has written; the other sums over all 120 orders, of "
             f"{self.summed_groups:,} groups.",
             *self.preferred(summary),
         ]
