@@ -66,7 +66,7 @@ class Sorter:
         items = self.scaled(torch.tensor(rows, dtype=torch.float32))[None].to(device)
         return self.network.eval().decode(items)[0].tolist()
 
-    def scaled(self, values: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
+    def scaled(self, values: Float[Tensor, "*sets columns"]) -> Float[Tensor, "*sets columns"]:
         """Columns as the network reads them."""
         return (values - torch.tensor(self.mean)) / torch.tensor(self.spread)
 

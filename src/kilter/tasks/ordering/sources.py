@@ -26,6 +26,8 @@ NUMBER = "number"
 """What the only column of these is called."""
 TARGET = "target"
 """What the column is called that a table of scikit-learn is made to foretell."""
+_SOME = 1000
+"""Records of which the sets of one draw are made."""
 _HELD_OUT = 5
 """Without others to judge on, every fifth record is."""
 
@@ -44,10 +46,10 @@ class Records:
         """Sets of different records, and of each record the number by which it is ordered."""
         if self.rows is None:
             found = torch.rand(count, size, 1, generator=generator)
-        else:  # pieces of one order in which all records are mixed
-            mixed = torch.randperm(len(self.rows), generator=generator)
-            first = torch.randint(len(mixed), (count, 1), generator=generator)
-            found = self.rows[mixed[(first + torch.arange(size)) % len(mixed)]]
+        else:  # of a long table the sets of a batch are from some of the records, so that a draw stays cheap
+            some = torch.randperm(len(self.rows), generator=generator)[: max(_SOME, size)]
+            places = torch.rand(count, len(some), generator=generator).argsort(1)[:, :size]
+            found = self.rows[some[places]]
         return found, found[..., self.columns.index(self.by)]
 
     def scale(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -188,5 +190,5 @@ def _check_enough(rows: Float[Tensor, "rows columns"], least: int, source: str) 
         )
 
 
-def _digest(*parts: Float[Tensor, "rows columns"]) -> str:
+def _digest(*parts: Tensor) -> str:
     return sha256(b"".join(one.numpy().tobytes() for one in parts)).hexdigest()[:16]
