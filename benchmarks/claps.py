@@ -4,9 +4,9 @@
 
 A step is a pass forward, backward and an optimiser's update of a T5 on random pairs. `plain` is the model's own loss;
 `claps` is `ContrastivePerturbation`, as attached by `align_seq2seq`; `anew` the same by autograd, which calls the
-output layer for every gradient. Steps are interleaved and times are CPU time, ratios medians of ratios. `claps_over_plain`
-should be at most 1.6 for three layers of width 128 and a vocabulary of 4,000, and 1.25 at T5-small's size;
-`claps_over_anew` at most 0.9. All start from the same weights, and the losses of `claps` and `anew` are compared.
+output layer for every gradient. Steps are interleaved, times are CPU time, ratios medians of ratios. The first over
+`plain` should be at most 1.6 for three layers of width 128 and a vocabulary of 4,000, and 1.25 at T5-small's size; over
+`anew` at most 0.9. All start from the same weights, and the losses of `claps` and `anew` are compared.
 """
 
 import argparse
