@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 import kilter
 from kilter.commands.new import families
-from kilter.core import LossOutput, Objective
+from kilter.core import LossOutput, ModelObjective, Objective
 from kilter.core.errors import missing
 
 TESTS = Path(__file__).parents[1]
@@ -101,6 +101,34 @@ class Case:
         return Pure(function, tensors, shapes(function))
 
 
+@dataclass(frozen=True)
+class ModelCase:
+    """One objective under test that is given the model, from `model_cases()` of its own test file.
+
+    Attributes:
+        build: makes the objective.
+        model: makes the model, in eval mode and always the same.
+        batch: what the model takes, labels among it, drawn from a generator.
+        label: tells two cases of one class apart.
+    """
+
+    build: Callable[[], ModelObjective]
+    model: Callable[[], nn.Module]
+    batch: Callable[[Generator], dict[str, Any]]
+    label: str = ""
+
+    def __str__(self) -> str:
+        return "-".join(filter(None, [type(self.build()).__name__, self.label]))
+
+    def drawn(self, seed: int = 0) -> dict[str, Any]:
+        """Arguments of `forward`."""
+        return {"model": self.model(), **self.batch(torch.Generator().manual_seed(seed))}
+
+    def call(self, objective: ModelObjective, **inputs: Any) -> LossOutput:
+        """Call the objective."""
+        return objective(**inputs)
+
+
 @dataclass
 class Pure:
     """A scalar function of tensors, their values, and the names of their axes."""
@@ -170,8 +198,8 @@ def shapes(function: Callable[..., Any]) -> dict[str, list[str]]:
     return {name: getattr(p.annotation, "dim_str", "").split() for name, p in parameters.items()}
 
 
-def public_objectives() -> dict[str, type[Objective]]:
-    """Every concrete public objective defined in a family, by `family.Name`."""
+def public_objectives(kind: Any = Objective) -> dict[str, Any]:
+    """Every concrete public objective of a kind defined in a family, by `family.Name`."""
     found = {}
     for family in FAMILIES:
         package = importlib.import_module(f"kilter.{family}")
@@ -179,7 +207,7 @@ def public_objectives() -> dict[str, type[Objective]]:
             found |= {
                 f"{family}.{name}": thing
                 for name, thing in vars(importlib.import_module(module.name)).items()
-                if inspect.isclass(thing) and issubclass(thing, Objective) and thing.__module__ == module.name
+                if inspect.isclass(thing) and issubclass(thing, kind) and thing.__module__ == module.name
                 if not name.startswith("_") and not inspect.isabstract(thing)
             }
     return found
@@ -191,14 +219,21 @@ def all_cases() -> list[Case]:
     return list(_cases())
 
 
-def case_files() -> list[Path]:
-    """The test files that have a function `cases`."""
-    return [path for path in sorted(TESTS.glob("*/test_*.py")) if "\ndef cases()" in path.read_text(encoding="utf-8")]
+@cache
+def all_model_cases() -> list[ModelCase]:
+    """The cases of every test file that has a function `model_cases`."""
+    return [case for path in case_files("model_cases") for case in read_cases(path, "model_cases")]
 
 
-def read_cases(path: Path) -> list[Case]:
+def case_files(function: str = "cases") -> list[Path]:
+    """The test files that have a function `cases`, or another of that kind."""
+    found = sorted(TESTS.glob("*/test_*.py"))
+    return [path for path in found if f"\ndef {function}()" in path.read_text(encoding="utf-8")]
+
+
+def read_cases(path: Path, function: str = "cases") -> list[Any]:
     """The cases of one test file."""
-    return importlib.import_module(f"tests.{path.parent.name}.{path.stem}").cases()
+    return getattr(importlib.import_module(f"tests.{path.parent.name}.{path.stem}"), function)()
 
 
 def _cases() -> Iterator[Case]:

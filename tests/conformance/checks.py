@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from tests.conformance.case import RAGGED, Case, Pure, is_float
+from tests.conformance.case import RAGGED, Case, ModelCase, Pure, is_float
 
 
 def gradients(case: Case) -> None:
@@ -173,7 +173,37 @@ def documented(case: Case) -> None:
     assert not missing, f"the docstring lacks {missing}"
 
 
-def same_loss(case: Case, one: Any, other: Any) -> None:
+def model_stays_as_it_was(case: ModelCase) -> None:
+    """The pass writes to no weight, no buffer and no `.grad`, leaves no hook, and changes no tensor of the batch."""
+    objective, inputs = case.build(), case.drawn()
+    model = inputs["model"]
+    objective(**inputs)  # lazily made buffers are there
+    before = copy.deepcopy({name: value for name, value in inputs.items() if isinstance(value, Tensor)})
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    hooks = count_hooks(model)
+    objective(**inputs).loss.detach()
+    assert count_hooks(model) == hooks
+    assert all(one.grad is None for one in [*model.parameters(), *objective.parameters()]), "forward wrote a .grad"
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+    assert all(torch.equal(inputs[name], value) for name, value in before.items())
+
+
+def count_hooks(model: Any) -> int:
+    """Hooks of a model and of all that is in it."""
+    return sum(len(one._forward_hooks) + len(one._forward_pre_hooks) for one in model.modules())
+
+
+def model_is_trained(case: ModelCase) -> None:
+    """Every parameter of the model and of the objective that has a gradient has a finite one, and there are such."""
+    objective, inputs = case.build(), case.drawn()
+    objective(**inputs).loss.backward()
+    for module in (inputs["model"], objective):
+        found = [one.grad for one in module.parameters() if one.grad is not None]
+        assert all(gradient.isfinite().all() for gradient in found)
+        assert not list(module.parameters()) or any(gradient.any() for gradient in found)
+
+
+def same_loss(case: Any, one: Any, other: Any) -> None:
     """Both compute the same on the case's inputs."""
     assert torch.equal(case.call(one, **case.drawn()).loss, case.call(other, **case.drawn()).loss)
 
@@ -210,3 +240,19 @@ CHECKS: dict[str, Callable[[Case], None]] = {
         documented,
     )
 }
+
+MODEL_CHECKS: dict[str, Callable[[Any], None]] = {
+    check.__name__: check
+    for check in (
+        parts_sum_to_the_loss,
+        stats_are_detached,
+        same_seed_same_value,
+        model_stays_as_it_was,
+        model_is_trained,
+        pickles,
+        state_dict_restores,
+        config_rebuilds,
+        documented,
+    )
+}
+"""What objectives that are given the model must keep to."""

@@ -69,7 +69,7 @@ tests/hosts/test_positions.py; or is a result."""
 SINGULAR = {"targets": "targets?", "hypotheses": "hypothes[ei]s"}
 """How a message may name one of them."""
 
-UNBOUNDED = {"seed", "offset"}
+UNBOUNDED = {"seed", "offset", "ignore_index"}
 """Options that any number will do for."""
 
 
@@ -157,7 +157,9 @@ def wrong_tensors(one: Target, name: str) -> Iterator[tuple[str, Any]]:
     value, axes = good(name, one.axes[name]), one.axes[name].split()
     yield "no tensor", "a text"
     yield "dtype", value.long() if value.is_floating_point() else value.float()
-    if not value.is_floating_point():
+    if value.dtype == torch.bool:
+        yield "nothing", torch.zeros_like(value)
+    elif not value.is_floating_point():
         yield "booleans", value.bool()
     rows = [other for other, its in one.axes.items() if other != name and "batch" in its.split()]
     if not {"...", "*lead"} & set(axes):
@@ -170,7 +172,7 @@ def wrong_tensors(one: Target, name: str) -> Iterator[tuple[str, Any]]:
     if value.is_floating_point():
         yield "NaN", torch.full_like(value, torch.nan)
         yield "infinity", torch.full_like(value, torch.inf)
-    elif name not in ("document", "group"):  # whose numbers say nothing
+    elif value.dtype != torch.bool and name not in ("document", "group"):  # whose numbers say nothing
         yield "negative", torch.full_like(value, -2)
         yield "too large", torch.full_like(value, 99)
 
@@ -268,7 +270,10 @@ def test_an_empty_batch_is_none_of_it(label: str) -> None:
 def test_any_integers_will_do(label: str) -> None:
     one = TARGETS[label]
     given = {name: good(name, axes) for name, axes in one.axes.items()}
-    small = {name: value.int() for name, value in given.items() if not value.is_floating_point()}
+    whole = {
+        name: value for name, value in given.items() if not (value.is_floating_point() or value.dtype == torch.bool)
+    }
+    small = {name: value.int() for name, value in whole.items()}
     torch.manual_seed(0)
     expected = tensors_of(one.call(**one.arguments()))
     torch.manual_seed(0)

@@ -11,18 +11,21 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from kilter.core import ModelObjective
 from kilter.core.glossary import AXES, INPUTS
 from tests.conformance.case import (
     TESTS,
     Case,
+    ModelCase,
     all_cases,
+    all_model_cases,
     case_files,
     is_float,
     public_objectives,
     read_cases,
     shapes,
 )
-from tests.conformance.checks import CHECKS, compiles
+from tests.conformance.checks import CHECKS, MODEL_CHECKS, compiles
 
 CASES = all_cases()
 
@@ -37,6 +40,12 @@ def unless_skipped(case: Case, check: str) -> None:
 def test_conforms(check: str, case: Case) -> None:
     unless_skipped(case, check)
     CHECKS[check](case)
+
+
+@pytest.mark.parametrize("case", all_model_cases(), ids=str)
+@pytest.mark.parametrize("check", MODEL_CHECKS)
+def test_one_that_is_given_the_model_conforms(check: str, case: ModelCase) -> None:
+    MODEL_CHECKS[check](case)
 
 
 @pytest.mark.compile
@@ -111,18 +120,21 @@ def test_every_objective_has_a_case() -> None:
     covered = {type(case.build()) for case in CASES}
     missing = [name for name, thing in public_objectives().items() if thing not in covered]
     assert not missing, "write a `Case` in `cases()` of the objective's own test file, see tests/conformance/case.py"
+    covered = {type(case.build()) for case in all_model_cases()}
+    missing = [name for name, thing in public_objectives(ModelObjective).items() if thing not in covered]
+    assert not missing, "write a `ModelCase` in `model_cases()` of its own test file, see tests/conformance/case.py"
 
 
 def test_every_objective_is_exported() -> None:
     import importlib
 
-    for name in public_objectives():
+    for name in {**public_objectives(), **public_objectives(ModelObjective)}:
         family, thing = name.split(".")
         assert thing in importlib.import_module(f"kilter.{family}").__all__, f"export {thing} from kilter.{family}"
 
 
 def test_cases_are_told_apart_and_skip_known_checks() -> None:
-    names = [str(case) for case in CASES]
+    names = [str(case) for case in [*CASES, *all_model_cases()]]
     assert len(set(names)) == len(names)
     for case in CASES:
         assert set(case.skip) <= {*CHECKS, "compile", "processes"}

@@ -31,6 +31,7 @@ SIGNATURES = {
     "kilter.speech:Hypothesis": "tokens, score, times",
     "kilter.hosts.transformers:align_ctc": "model, objective, *, weight, start=None, schedule='constant', "
     "in_eval=False, ctc_weight=1.0",
+    "kilter.hosts.transformers:align_seq2seq": "model, objective, *, start=0, ramp=0, in_eval=False",
     "kilter.speech:PeakFirst": "*, weight",
     "kilter.speech:PeakFirst.forward": "self, log_probs, input_lengths",
     "kilter.speech:BayesRiskCTC": "*, risk, variant='end', blank=0",
@@ -96,6 +97,7 @@ SIGNATURES = {
     "method='central_difference', clip=None, normalise='none', step=0.002",
     "kilter.pretraining:DomainMixture": "sizes, *, weights=None, bases=None, generator=None",
     "kilter.pretraining:DynamicGradientAlignment.update": "self, alignments, *, learning_rate=None",
+<<<<<<< HEAD
     "kilter.seq2seq:ProcessBlock": "dim, steps, *, form='pyg', learned_start=False",
     "kilter.seq2seq:ProcessBlock.forward": "self, memory, mask=None",
     "kilter.seq2seq:ProcessBlock.fold": "self",
@@ -106,13 +108,28 @@ SIGNATURES = {
     "kilter.seq2seq:ReadProcessWrite.forward": "self, items, targets, mask=None",
     "kilter.seq2seq:ReadProcessWrite.decode": "self, items, mask=None",
     "kilter.seq2seq:PointerNetwork": "in_dim, dim=128, *, glimpses=1, mask_visited=False",
+=======
+    "kilter.core:ModelObjective.forward": "self, model, **batch",
+    "kilter.seq2seq:SentenceProjection": "width, out_width=None",
+    "kilter.seq2seq:SentenceProjection.forward": "self, states, mask",
+    "kilter.seq2seq:imposter": "hidden, labels, output, *, step=1.0, relative=False, ignore_index=-100",
+    "kilter.seq2seq:distant_target": "hidden, source_vectors, mask, output, project, *, step=3.0, temperature=0.1, "
+    "kl_step=None, kl_steps=1, relative=False",
+    "kilter.seq2seq:perturbed_contrast": "source, target, imposter=None, distant=None, *, temperature=0.1, "
+    "positive_temperature=None, batch_negatives=True",
+    "kilter.seq2seq:ContrastivePerturbation": "width, *, temperature=0.1, positive_temperature=None, "
+    "negative_step=1.0, positive_step=3.0, kl_steps=1, kl_step=None, relative=False, use_negative=True, "
+    "use_positive=True, use_batch_negatives=True, skip_duplicates=True, weight=1.0, compat=None",
+    "kilter.seq2seq:ContrastivePerturbation.from_states": "self, source_states, target_states, labels, output, *, "
+    "source_mask=None",
+>>>>>>> claps
 }
 NAMES = {
     "kilter.core": ["Objective", "ModelObjective", "Decoder", "LossOutput", "Paper", "Claim"],
     "kilter.evaluation.latency": ["drift_to_reference", "drift_between", "total_latency", "early_share"],
     "kilter.evaluation.word_errors": ["word_error_rate", "character_error_rate"],
     "kilter.decoding": ["diverse_beam_search", "RankGenScorer", "RankGenLoss"],
-    "kilter.hosts.transformers": ["align_ctc", "load"],
+    "kilter.hosts.transformers": ["align_ctc", "align_seq2seq", "load"],
     "kilter.pretraining": ["DynamicGradientAlignment", "DomainMixture", "SeqPE", "attach", "detach"],
 }
 

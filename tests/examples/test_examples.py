@@ -186,3 +186,27 @@ def test_texts_longer_than_those_of_the_training(
     runpy.run_path(str(EXAMPLES / "longer_texts.py"), run_name="__main__")
     assert "position_transfer" in capsys.readouterr().out
     assert load(tmp_path / "out").kilter_positions.max_position == 20_000
+
+
+@pytest.mark.host
+@pytest.mark.filterwarnings("ignore:'pin_memory'")
+def test_pairs_in_the_trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    from safetensors import safe_open
+
+    from kilter.models.small_seq2seq import pair_tokenizer, small_seq2seq
+
+    pairs = [("der rote Hut", "the red hat"), ("eine alte Katze", "an old cat"), ("der Hut", "the hat")] * 8
+    (tmp_path / "pairs.csv").write_text("source,target\n" + "".join(f"{one},{other}\n" for one, other in pairs))
+    tokenizer = pair_tokenizer([text for pair in pairs for text in pair], entries=60)
+    small_seq2seq(tokenizer, hidden_size=16, layers=1).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    given = [tmp_path / "model", tmp_path / "pairs.csv", tmp_path / "out", 10]
+    monkeypatch.setattr(sys, "argv", ["seq2seq_trainer.py", *map(str, given)])
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    runpy.run_path(str(EXAMPLES / "seq2seq_trainer.py"), run_name="__main__")
+    printed = capsys.readouterr().out
+    assert "'contrast'" in printed
+    assert "'objective_weight': 1.0" in printed
+    with safe_open(tmp_path / "out" / "model.safetensors", "pt") as file:
+        assert not [name for name in file.keys() if "objective" in name]  # noqa: SIM118

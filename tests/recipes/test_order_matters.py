@@ -150,7 +150,7 @@ class TestSort:
     @pytest.mark.parametrize(
         ("arm", "message"),
         [
-            ("proces-5", "there is no 'proces-5'"),
+            ("pointer-net", "there is no 'pointer-net'"),
             ("process-2.5", "must be whole"),
             ("process-5+set-transformer", "2 module"),
             ("pointer-network+masked", "leave it out"),
@@ -226,7 +226,7 @@ def test_presets_name_arms_that_there_are(task: str) -> None:
 
 
 def test_a_task_that_there_is_not(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["run", "order-matters", "--task", "srot"]) == 2
+    assert main(["run", "order-matters", "--task", "sorts"]) == 2
     assert "did you mean 'sort'" in capsys.readouterr().err
 
 

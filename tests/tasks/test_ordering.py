@@ -55,7 +55,7 @@ def records(folder: Path, name: str = "records.csv", rows: int = 20, **changes: 
     found = [{"name": f"no {place}", "weight": place * 7 % 20, "price": place * 14 % 40} for place in range(rows)]
     found[3] |= changes
     with (folder / name).open("w", newline="") as handle:
-        writer = csv.DictWriter(handle, ("name", "weight", "price"))
+        writer: Any = csv.DictWriter(handle, ("name", "weight", "price"))
         writer.writeheader()
         writer.writerows(found)
     return str(folder / name)

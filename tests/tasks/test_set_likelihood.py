@@ -182,8 +182,8 @@ class TestStars:
         assert len(changed.sets(0).train) == 30
         with pytest.raises(ValueError, match="whole, and at least 1"):
             recipe.describe("samples-0.5")
-        with pytest.raises(ValueError, match="there is no 'head-frist'; did you mean 'head-first'"):
-            Stars(order="head-frist").prepare()
+        with pytest.raises(ValueError, match="there is no 'head-firs'; did you mean 'head-first'"):
+            Stars(order="head-firs").prepare()
 
 
 # Words ----------------------------------------------------------------------------------------------------------------

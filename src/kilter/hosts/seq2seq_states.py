@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -25,22 +26,38 @@ class OutputLayer:
         layer: what `get_output_embeddings()` gives.
         final_bias: the `final_logits_bias` that BART's kin add to what the layer gives, if the model has one.
         logits: those the model made of its own states in this pass, so that nobody computes them again.
+        autocast: the type that autocast computed them in, if it was on; a hook on the model runs outside of it.
     """
 
     layer: nn.Module
     final_bias: Float[Tensor, "1 vocab"] | None
     logits: Float[Tensor, "batch tokens vocab"]
+    autocast: torch.dtype | None
 
     @property
     def weight(self) -> Float[Tensor, "vocab dim"]:
         """Matrix of the layer."""
         return self.layer.weight  # type: ignore[return-value]
 
+    @property
+    def matrix(self) -> Float[Tensor, "vocab dim"] | None:
+        """The same, if all there is to the logits is this matrix and `bias`; None of an adapter's layer."""
+        return self.weight if type(self.layer) is nn.Linear else None
+
+    @property
+    def bias(self) -> Float[Tensor, " vocab"] | None:
+        """What is added to the product with `matrix`."""
+        found = [one for one in (getattr(self.layer, "bias", None), self.final_bias) if isinstance(one, Tensor)]
+        return sum(one.flatten().to(self.weight.device) for one in found) if found else None  # type: ignore[return-value]
+
     def __call__(self, states: Float[Tensor, "*lead dim"]) -> Float[Tensor, "*lead vocab"]:
         """Logits of any states, which need not have the type of the layer."""
         states = states.to(self.weight.dtype)
-        plain = type(self.layer) is nn.Linear  # an adapter's layer has more than its matrix
-        made = F.linear(states, self.weight, self.layer.bias) if plain else self.layer(states)  # type: ignore[arg-type]
+        with torch.autocast(states.device.type, self.autocast, enabled=self.autocast is not None):
+            if type(self.layer) is nn.Linear:  # not called, so that hooks on it see the model's own states only
+                made = F.linear(states, self.weight, self.layer.bias)
+            else:  # an adapter's has more than its matrix
+                made = self.layer(states)
         return made if self.final_bias is None else made + self.final_bias.to(made.device)
 
 
@@ -68,11 +85,13 @@ class Caught:
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
         self._states: Tensor | None = None
+        self._autocast: torch.dtype | None = None
         self._layer: Any = model.get_output_embeddings()
         self._hook = self._layer.register_forward_pre_hook(self._catch)
 
     def _catch(self, layer: nn.Module, args: tuple[Any, ...]) -> None:
-        self._states = args[0]
+        self._states, kind = args[0], args[0].device.type
+        self._autocast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
 
     def drop(self) -> None:
         """Forget the states of a pass that nobody asks for."""
@@ -107,7 +126,7 @@ class Caught:
                 f"attention_mask must be (batch, source) as the states of the encoder {tuple(source.shape[:2])}, got "
                 f"{tuple(mask.shape)}"
             )
-        head = OutputLayer(self._layer, getattr(self.model, "final_logits_bias", None), logits)
+        head = OutputLayer(self._layer, getattr(self.model, "final_logits_bias", None), logits, self._autocast)
         return OutputStates(output, source, None if mask is None else mask.bool(), states, head)
 
 
