@@ -97,7 +97,6 @@ SIGNATURES = {
     "method='central_difference', clip=None, normalise='none', step=0.002",
     "kilter.pretraining:DomainMixture": "sizes, *, weights=None, bases=None, generator=None",
     "kilter.pretraining:DynamicGradientAlignment.update": "self, alignments, *, learning_rate=None",
-<<<<<<< HEAD
     "kilter.seq2seq:ProcessBlock": "dim, steps, *, form='pyg', learned_start=False",
     "kilter.seq2seq:ProcessBlock.forward": "self, memory, mask=None",
     "kilter.seq2seq:ProcessBlock.fold": "self",
@@ -108,7 +107,6 @@ SIGNATURES = {
     "kilter.seq2seq:ReadProcessWrite.forward": "self, items, targets, mask=None",
     "kilter.seq2seq:ReadProcessWrite.decode": "self, items, mask=None",
     "kilter.seq2seq:PointerNetwork": "in_dim, dim=128, *, glimpses=1, mask_visited=False",
-=======
     "kilter.core:ModelObjective.forward": "self, model, **batch",
     "kilter.seq2seq:SentenceProjection": "width, out_width=None",
     "kilter.seq2seq:SentenceProjection.forward": "self, states, mask",
@@ -122,7 +120,6 @@ SIGNATURES = {
     "use_positive=True, use_batch_negatives=True, skip_duplicates=True, weight=1.0, compat=None",
     "kilter.seq2seq:ContrastivePerturbation.from_states": "self, source_states, target_states, labels, output, *, "
     "source_mask=None",
->>>>>>> claps
 }
 NAMES = {
     "kilter.core": ["Objective", "ModelObjective", "Decoder", "LossOutput", "Paper", "Claim"],
