@@ -98,6 +98,7 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
         ["run", "diverse-beam-search", "--preset", "smoke", "--out", folder / "dbs"],
         ["run", "rankgen", "--preset", "smoke", "--out", folder / "rankgen"],
         ["run", "dga", "--preset", "smoke", "--out", folder / "dga"],
+        ["run", "order-matters", "--preset", "smoke", "--out", folder / "order-matters"],
         ["run", "seqpe", "--preset", "smoke", "--out", folder / "seqpe"],
         ["align", manifest, "--model", ctc],
         ["latency", folder / "b.csv", "--model", ctc, "--against", ctc, "--out", folder / "latency"],

@@ -116,8 +116,8 @@ SIGNATURES = {
     "kilter.seq2seq:perturbed_contrast": "source, target, imposter=None, distant=None, *, temperature=0.1, "
     "positive_temperature=None, batch_negatives=True",
     "kilter.seq2seq:ContrastivePerturbation": "width, *, temperature=0.1, positive_temperature=None, "
-    "negative_step=1.0, positive_step=3.0, kl_steps=1, kl_step=None, relative=False, use_negative=True, use_positive=True, "
-    "use_batch_negatives=True, skip_duplicates=True, weight=1.0, compat=None",
+    "negative_step=1.0, positive_step=3.0, kl_steps=1, kl_step=None, relative=False, use_negative=True, "
+    "use_positive=True, use_batch_negatives=True, skip_duplicates=True, weight=1.0, compat=None",
     "kilter.seq2seq:ContrastivePerturbation.from_states": "self, source_states, target_states, labels, output, *, "
     "source_mask=None",
 }

@@ -18,6 +18,8 @@ KINDS = {
     "small_speech": ({"architectures": ["SmallSpeechForCTC"]}, ()),
     "AutoModelForSeq2SeqLM": ({"architectures": ["MarianMTModel"], "is_encoder_decoder": True}, ()),
     "AutoModelForCausalLM": ({"architectures": ["GPT2LMHeadModel"]}, ()),
+    "Sorter": ({"architectures": ["Sorter"]}, ()),
+    "SetWriter": ({"architectures": ["SetWriter"]}, ()),
     "RankGenScorer": ({"architectures": ["BertModel"]}, ("rankgen.json", "modules.json")),
     "kilter.hosts.sentence_transformers": (
         {"architectures": ["BertModelWithExperts"], "kilter_experts": {"domains": ["med", "law"]}},

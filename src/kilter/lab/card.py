@@ -66,6 +66,14 @@ model = load(folder)""",
 {extra}
 {folder}
 model = AutoModelForImageClassification.from_pretrained(folder)""",
+    "sorter": """from kilter.models.sorter import Sorter
+{extra}
+{folder}
+sorter = Sorter.load(folder)  # sorter.order(records) is the places of a set's records, in order""",
+    "set writer": """from kilter.models.set_writer import SetWriter
+{extra}
+{folder}
+model = SetWriter.load(folder)  # model(values, order): log-probabilities of places and of what is in them""",
     "ranker": """from sentence_transformers import SentenceTransformer
 
 from kilter.decoding import RankGenScorer
@@ -90,6 +98,8 @@ head = PairHead.from_pretrained(f"{{folder}}/head")  # head(u, v) scores the vec
 model = SentenceTransformer(folder)""",
 }
 """How to load each kind of model."""
+_OWN = {"Sorter": "sorter", "SetWriter": "set writer"}
+"""Kinds of `kilter.models` that are no models of transformers."""
 
 
 def write_card(
@@ -190,6 +200,8 @@ def how_to_load(folder: Path) -> str:
         found = "encoder"
     elif kind.endswith("ForCTC"):
         found = "ctc"
+    elif kind in _OWN:
+        found = _OWN[kind]
     elif "ForImageClassification" in kind:
         found = "images with positions" if "kilter_positions" in config else "images"
     elif "kilter_positions" in config:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
@@ -151,6 +152,8 @@ def _weights(model: Any, folder: str) -> Any:
         return load(folder, dtype=torch.float32).state_dict()
     if hasattr(type(model), "from_pretrained"):
         return type(model).from_pretrained(folder, dtype=torch.float32).state_dict()
+    if not Path(folder, "modules.json").is_file():  # any other module of torch
+        return load_file(Path(folder, "model.safetensors"))
     return type(model)(folder, device="cpu", trust_remote_code=True).state_dict()  # ours alone, as we wrote it
 
 

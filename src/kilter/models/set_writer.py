@@ -1,0 +1,149 @@
+"""A small model of sets of variables, each a place with a symbol, which it writes in any order: an LSTM over the pairs.
+
+Paper: O. Vinyals, S. Bengio, M. Kudlur, "Order Matters: Sequence to sequence for sets", ICLR 2016, section 5. The
+departure: the paper does not say how a place is foretold; here it comes before its symbol, among those not yet written.
+"""
+
+import inspect
+import json
+from collections.abc import Callable, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kilter.core.checks import whole
+from kilter.core.files import write_whole
+
+_CONFIG, _WEIGHTS = "config.json", "model.safetensors"
+
+
+class SetWriter(nn.Module):
+    r"""How likely a set is in an order: $\prod_s p(\pi_s \mid \text{pairs before})\, p(y_{\pi_s} \mid \pi_s, \ldots)$.
+
+    Args:
+        places: n, the variables of a set.
+        symbols: values that each can have.
+        dim: width.
+        dropout: of what enters the LSTM and leaves it.
+
+    Shape:
+        - `values`: int `(B, n)`, the symbol of each place.
+        - `order`: int `(B, n)`, places in the order in which they are written.
+        - returns two float `(B, n)`: log-probabilities of the place of each step, and of its symbol.
+
+    Example:
+        >>> model = SetWriter(3, 10, dim=8)
+        >>> places, symbols = model(torch.tensor([[4, 0, 9]]), torch.tensor([[2, 0, 1]]))
+        >>> bool((places[0, 0] < 0) & (places[0, 2] == 0)), symbols.shape  # the last place is certain
+        (True, torch.Size([1, 3]))
+
+    Reference: Vinyals et al., ICLR 2016.
+    """
+
+    def __init__(self, places: int, symbols: int, dim: int = 64, *, dropout: float = 0.0) -> None:
+        super().__init__()
+        whole("places", places, 1)
+        whole("symbols", symbols, 2)
+        whole("dim", dim, 1)
+        self.places = places
+        self.symbols = symbols
+        self.dim = dim
+        self.dropout = dropout
+        self.place = nn.Embedding(places, dim)
+        self.symbol = nn.Embedding(symbols, dim)
+        self.first = nn.Parameter(torch.zeros(dim))
+        self.lstm = nn.LSTM(dim, dim, batch_first=True)
+        self.drop = nn.Dropout(dropout)
+        self.next_place = nn.Linear(dim, places)
+        self.at_place = nn.Linear(2 * dim, dim)
+        self.of_symbols = nn.Linear(dim, symbols)
+
+    def forward(
+        self, values: Int[Tensor, "batch places"], order: Int[Tensor, "batch places"]
+    ) -> tuple[Float[Tensor, "batch places"], Float[Tensor, "batch places"]]:
+        """Log-probabilities of each place and of its symbol, given the pairs before; see the class."""
+        states = self._states(values, order[:, :-1])
+        said = self._symbol_log_probs(states, order, values.gather(1, order))
+        now = F.one_hot(order, self.places)
+        free = now.cumsum(1) - now == 0
+        return self._place_log_probs(states, free).gather(2, order[..., None])[..., 0], said
+
+    def step_log_probs(self, values: Int[Tensor, "batch places"]) -> Callable[[Tensor], Tensor]:
+        """Of these sets, what `kilter.seq2seq.OrderSearch` asks for: `(prefix (B, s)) -> (B, n)`.
+
+        That is how likely each place comes next, with the symbol that it has; -inf for those in the prefix.
+        """
+
+        def after(prefix: Int[Tensor, "batch steps"]) -> Float[Tensor, "batch places"]:
+            state = self._states(values, prefix)[:, -1:]
+            free = torch.ones_like(values, dtype=torch.bool).scatter(1, prefix, False)
+            every = torch.arange(self.places, device=values.device).expand_as(values)
+            said = self._symbol_log_probs(state.expand(-1, self.places, -1), every, values)
+            return self._place_log_probs(state[:, 0], free) + said
+
+        return after
+
+    @torch.no_grad()
+    def preferred(self, values: Int[Tensor, "batch places"]) -> Int[Tensor, "batch places"]:
+        """The order in which the likeliest place comes next, whatever its symbol is, which is read once it is there."""
+        order = values.new_zeros(len(values), 0)
+        for _ in range(self.places):
+            free = torch.ones_like(values, dtype=torch.bool).scatter(1, order, False)
+            found = self._place_log_probs(self._states(values, order)[:, -1], free).argmax(1, keepdim=True)
+            order = torch.cat([order, found], 1)
+        return order
+
+    def save(self, folder: str | PathLike[str], **about: Any) -> None:
+        """Write `config.json`, with what is said `about` the model, and `model.safetensors`."""
+        from safetensors.torch import save
+
+        options = {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+        said = {"architectures": ["SetWriter"], "options": options, **about}
+        weights = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
+        write_whole(Path(folder, _WEIGHTS), save(weights))
+        write_whole(Path(folder, _CONFIG), json.dumps(said, indent=2, ensure_ascii=False) + "\n")
+
+    @classmethod
+    def load(cls, folder: str | PathLike[str], device: str = "cpu") -> "SetWriter":
+        """Read what `save` wrote.
+
+        Raises:
+            ValueError: the folder holds no such model that is whole.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        try:
+            model = cls(**json.loads(Path(folder, _CONFIG).read_bytes())["options"])
+            model.load_state_dict(load(Path(folder, _WEIGHTS).read_bytes()))
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+            raise ValueError(f"{folder}: holds no model of sets that is whole ({error}); save it anew") from error
+        return model.to(device).eval()
+
+    def _states(self, values: Tensor, order: Tensor) -> Tensor:
+        """States `(B, s + 1, D)` before the first pair and after each."""
+        pairs = self.place(order) + self.symbol(values.gather(1, order))
+        given = torch.cat([self.first.expand(len(values), 1, -1), pairs], 1)
+        return self.drop(self.lstm(self.drop(given))[0])
+
+    def _place_log_probs(self, states: Tensor, free: Tensor) -> Tensor:
+        return self.next_place(states).float().masked_fill(~free, -torch.inf).log_softmax(-1)
+
+    def _symbol_log_probs(self, states: Tensor, places: Tensor, symbols: Tensor) -> Tensor:
+        at = self.at_place(torch.cat([states, self.place(places)], -1)).tanh()
+        logits = self.of_symbols(self.drop(at)).float()
+        return -F.cross_entropy(logits.flatten(0, 1), symbols.flatten(), reduction="none").view(symbols.shape)
+
+
+def log_sum_over(
+    model: SetWriter, values: Int[Tensor, "batch places"], orders: Sequence[Sequence[int]]
+) -> Float[Tensor, " batch"]:
+    """Log-probability of each set, whatever the order among these: the sum over them of all that is in `SetWriter`."""
+    rows, every = len(values), torch.tensor(orders, device=values.device)
+    places, symbols = model(values.repeat_interleave(len(every), 0), every.repeat(rows, 1))
+    return (places + symbols).sum(1).view(rows, -1).logsumexp(1)

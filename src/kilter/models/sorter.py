@@ -1,0 +1,109 @@
+"""A model that puts records in order, as people keep it: a network for sets, and what it reads of a record."""
+
+import inspect
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from kilter.core.files import write_whole
+from kilter.core.tables import shown
+from kilter.models.set_encoders import DeepSets, SetTransformer
+from kilter.seq2seq import PointerNetwork, ReadProcessWrite
+
+_KINDS: dict[str, Any] = {one.__name__: one for one in (ReadProcessWrite, PointerNetwork, DeepSets, SetTransformer)}
+_CONFIG, _WEIGHTS = "config.json", "model.safetensors"
+
+
+@dataclass
+class Sorter:
+    """Orders sets of records by what it has learnt.
+
+    Attributes:
+        network: a `ReadProcessWrite`, or another with its calls.
+        columns: of a record, the numbers that are read.
+        by: the column that it has learnt to sort by.
+        mean: of each column, which is taken off.
+        spread: of each column, by which the rest is divided.
+
+    Example:
+        >>> sorter = Sorter(ReadProcessWrite(2, 8, mask_visited=True), ("size", "age"), "age", (0.0, 0.0), (1.0, 1.0))
+        >>> sorted(sorter.order([{"size": 1.0, "age": 3.0}, {"size": 2.0, "age": 1.0}]))
+        [0, 1]
+    """
+
+    network: Any
+    columns: tuple[str, ...]
+    by: str
+    mean: tuple[float, ...]
+    spread: tuple[float, ...]
+
+    def order(self, records: Sequence[Mapping[str, Any]]) -> list[int]:
+        """Places of the records in the order that the network writes; sure to be each once if it masks those visited.
+
+        Args:
+            records: a set, about as large as those that it learnt from.
+
+        Raises:
+            ValueError: there is no record, or one lacks a number that is read.
+        """
+        if not records:
+            raise ValueError("records: there is none; give the records of a set")
+        rows = []
+        for place, record in enumerate(records):
+            row = [record.get(name) for name in self.columns]
+            for name, value in zip(self.columns, row, strict=True):
+                if isinstance(value, bool) or not isinstance(value, int | float):
+                    raise ValueError(f"record {place}: column {name!r} must be a number, got {shown(value)}")
+            rows.append(row)
+        device = next(self.network.parameters()).device
+        items = self.scaled(torch.tensor(rows, dtype=torch.float32))[None].to(device)
+        return self.network.eval().decode(items)[0].tolist()
+
+    def scaled(self, values: Float[Tensor, "*sets columns"]) -> Float[Tensor, "*sets columns"]:
+        """Columns as the network reads them."""
+        return (values - torch.tensor(self.mean)) / torch.tensor(self.spread)
+
+    def save(self, folder: str | PathLike[str]) -> None:
+        """Write `config.json` and `model.safetensors`, each of which is whole or not there."""
+        from safetensors.torch import save
+
+        about = {
+            "architectures": ["Sorter"],
+            "network": {"kind": type(self.network).__name__, **_options(self.network)},
+            **{name: getattr(self, name) for name in ("columns", "by", "mean", "spread")},
+        }
+        weights = {name: value.detach().cpu().contiguous() for name, value in self.network.state_dict().items()}
+        write_whole(Path(folder, _WEIGHTS), save(weights))
+        write_whole(Path(folder, _CONFIG), json.dumps(about, indent=2, ensure_ascii=False) + "\n")
+
+    @classmethod
+    def load(cls, folder: str | PathLike[str], device: str = "cpu") -> "Sorter":
+        """Read what `save` wrote.
+
+        Raises:
+            ValueError: the folder holds no such model that is whole.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        try:
+            about = json.loads(Path(folder, _CONFIG).read_bytes())
+            options = about["network"]
+            network = _KINDS[options.pop("kind")](**options)
+            network.load_state_dict(load(Path(folder, _WEIGHTS).read_bytes()))
+            said: Any = {name: tuple(about[name]) for name in ("columns", "mean", "spread")}
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+            raise ValueError(f"{folder}: holds no model of records that is whole ({error}); save it anew") from error
+        return cls(network.to(device).eval(), by=about["by"], **said)
+
+
+def _options(network: Any) -> dict[str, Any]:
+    """What rebuilds a network but for its weights: all of them keep their options under their own names."""
+    return {name: getattr(network, name) for name in inspect.signature(type(network)).parameters}
