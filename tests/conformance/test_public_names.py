@@ -110,6 +110,16 @@ SIGNATURES = {
     "use_positive=True, use_batch_negatives=True, skip_duplicates=True, weight=1.0, compat=None",
     "kilter.seq2seq:ContrastivePerturbation.from_states": "self, source_states, target_states, labels, output, *, "
     "source_mask=None",
+    "kilter.seq2seq:ProcessBlock": "dim, steps, *, form='pyg', learned_start=False",
+    "kilter.seq2seq:ProcessBlock.forward": "self, memory, mask=None",
+    "kilter.seq2seq:ProcessBlock.fold": "self",
+    "kilter.seq2seq:PointerWriter": "dim, *, glimpses=1, mask_visited=False",
+    "kilter.seq2seq:PointerWriter.forward": "self, memory, state, targets, mask=None",
+    "kilter.seq2seq:PointerWriter.decode": "self, memory, state, mask=None",
+    "kilter.seq2seq:ReadProcessWrite": "in_dim, dim=128, *, steps=5, glimpses=1, mask_visited=False",
+    "kilter.seq2seq:ReadProcessWrite.forward": "self, items, targets, mask=None",
+    "kilter.seq2seq:ReadProcessWrite.decode": "self, items, mask=None",
+    "kilter.seq2seq:PointerNetwork": "in_dim, dim=128, *, glimpses=1, mask_visited=False",
 }
 NAMES = {
     "kilter.core": ["Objective", "ModelObjective", "Decoder", "LossOutput", "Paper", "Claim"],

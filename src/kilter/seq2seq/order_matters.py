@@ -15,10 +15,10 @@ from kilter.core.checks import whole
 from kilter.core.paper import Claim, Paper
 from kilter.seq2seq.pointer_writer import PointerWriter
 from kilter.seq2seq.process_block import ProcessBlock
-from kilter.seq2seq.sets import cleared
+from kilter.seq2seq.sets import SetModule, cleared
 
 
-class _SetToOrder(nn.Module, ABC):
+class _SetToOrder(SetModule, ABC):
     """What encodes a set, and a `PointerWriter` behind it."""
 
     def __init__(self, in_dim: int, dim: int, glimpses: int, mask_visited: bool) -> None:

@@ -9,10 +9,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from kilter.core.checks import finite, floating, same_shape, whole
-from kilter.seq2seq.sets import check_pointers, cleared
+from kilter.seq2seq.sets import SetModule, check_pointers, cleared
+
+_AT_ONCE = {"cpu": 1 << 18}
+"""Numbers of the steps that are compared at once: on the CPU what its cache holds."""
 
 
-class PointerWriter(nn.Module):
+class PointerWriter(SetModule):
     r"""Log-probabilities of the item that each step points at, given the items of the steps before.
 
     $$g_s = \mathrm{LSTM}(g_{s-1}, m_{y_{s-1}}), \qquad u_i = v^\top \tanh(W_1 m_i + W_2 g_s + b), \qquad
@@ -164,7 +167,11 @@ class _Scores(nn.Module):
 
     def forward(self, key: Tensor, query: Tensor, may: Tensor | None) -> Tensor:
         """Scores `(B, s, n)`, -inf where `may` is False."""
-        scores = self.vector((key[:, None] + self.query(query)[:, :, None]).tanh())[..., 0]
+        steps = max(1, _AT_ONCE.get(key.device.type, 1 << 25) // max(1, key.numel()))
+        parts = [
+            self.vector((key[:, None] + some[:, :, None]).tanh_())[..., 0] for some in self.query(query).split(steps, 1)
+        ]
+        scores = torch.cat(parts, 1)
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
         return scores if may is None else scores.masked_fill(~may, -torch.inf)
 

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kilter.core.checks import one_of, whole
-from kilter.seq2seq.sets import cleared
+from kilter.seq2seq.sets import SetModule, cleared
 
 Form = Literal["pyg", "strict"]
 
 
-class ProcessBlock(nn.Module):
+class ProcessBlock(SetModule):
     r"""Read a memory of items several times, with queries that an LSTM makes of what was read before.
 
     $$q_t, c_t = \mathrm{LSTM}(q^*_{t-1}, c_{t-1}), \qquad a_{i,t} = \mathrm{softmax}_i(m_i \cdot q_t), \qquad
@@ -29,7 +29,8 @@ class ProcessBlock(nn.Module):
     both biases add up. It is computed so, with one product a step instead of two; `fold` gives the block that has U
     itself.
 
-    Without `learned_start` q* and c begin at zero: the first query hangs on b alone and is the same for every set.
+    Without `learned_start` q* and c begin at zero: the first query hangs on b alone and is the same for every set. With
+    one step there is no other, and U has no gradient.
 
     What it cannot do is count. Attention is an average, so that a set and the same set with each item k times have the
     same vector: append the size to it, or to each item, where that matters.
@@ -100,7 +101,7 @@ class ProcessBlock(nn.Module):
             return self._process(memory.to(dtype), mask).to(memory.dtype)
 
     def _process(self, memory: Tensor, mask: Tensor | None) -> Tensor:
-        weight, bias = (one.to(memory.dtype) for one in self._folded())
+        weight, bias = self._folded(memory.dtype)
         rows = len(memory)
         state = None if self.start is None else self.start.to(memory.dtype).expand(rows, -1)
         cell = memory.new_zeros(rows, self.dim)
@@ -117,11 +118,12 @@ class ProcessBlock(nn.Module):
             state = torch.cat([query, (scores.softmax(-1) @ memory)[:, 0]], -1)
         return memory.new_zeros(rows, 2 * self.dim) if state is None else state
 
-    def _folded(self) -> tuple[Tensor, Tensor]:
+    def _folded(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """U and b."""
+        weight, bias = self.weight_ih.to(dtype), self.bias_ih.to(dtype)
         if self.weight_hh is None or self.bias_hh is None:
-            return self.weight_ih, self.bias_ih
-        return self.weight_ih + F.pad(self.weight_hh, (0, self.dim)), self.bias_ih + self.bias_hh
+            return weight, bias
+        return weight + F.pad(self.weight_hh.to(dtype), (0, self.dim)), bias + self.bias_hh.to(dtype)
 
     def fold(self) -> "ProcessBlock":
         """A new block in `strict` form that computes the same.
@@ -134,7 +136,7 @@ class ProcessBlock(nn.Module):
         """
         folded = ProcessBlock(self.dim, self.steps, form="strict", learned_start=self.learned_start)
         with torch.no_grad():
-            weight, bias = self._folded()
+            weight, bias = self._folded(self.weight_ih.dtype)
             folded.to(weight).load_state_dict(
                 {"weight_ih": weight, "bias_ih": bias} | ({} if self.start is None else {"start": self.start})
             )
