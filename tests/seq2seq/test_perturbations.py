@@ -141,6 +141,13 @@ class TestSteps:
         for output in (layer(), lambda h: layer()(h)):
             assert torch.equal(distant_target(hidden[:1], source[:1], None, output, project()), hidden[:1])
 
+    def test_what_did_not_move_is_not_corrected_by_rounding(self) -> None:
+        hidden, labels, _ = states(dtype=torch.float32)
+        logits = layer().double()(hidden.double()).float()  # other digits than its own layer gives
+        assert not torch.equal(logits, layer()(hidden))
+        found = nearby(hidden, labels != -100, layer(), logits=logits, correction=Correction(hidden, 3.0, 1))
+        assert torch.equal(found.distant, hidden)
+
     def test_a_token_that_is_all_but_certain_moves_as_far(self) -> None:
         hidden, labels = torch.full((1, 1, 2), 15.0), torch.tensor([[0]])
         output = nn.Linear(2, 2, bias=False)
