@@ -107,6 +107,7 @@ SIGNATURES = {
     "kilter.seq2seq:ReadProcessWrite.forward": "self, items, targets, mask=None",
     "kilter.seq2seq:ReadProcessWrite.decode": "self, items, mask=None",
     "kilter.seq2seq:PointerNetwork": "in_dim, dim=128, *, glimpses=1, mask_visited=False",
+    "kilter.seq2seq:reverse_blocks": "words, size=3, *, pad='<pad>'",
     "kilter.core:ModelObjective.forward": "self, model, **batch",
     "kilter.seq2seq:SentenceProjection": "width, out_width=None",
     "kilter.seq2seq:SentenceProjection.forward": "self, states, mask",
