@@ -112,6 +112,7 @@ SIGNATURES = {
     "candidates=None",
     "kilter.seq2seq:OrderSearch.forward": "self, step_log_probs, num_elements, batch_size, generator=None, "
     "candidates=None",
+    "kilter.seq2seq:reverse_blocks": "words, size=3, *, pad='<pad>'",
     "kilter.core:ModelObjective.forward": "self, model, **batch",
     "kilter.seq2seq:SentenceProjection": "width, out_width=None",
     "kilter.seq2seq:SentenceProjection.forward": "self, states, mask",

@@ -10,6 +10,7 @@ from kilter.seq2seq.perturbations import distant_target, imposter
 from kilter.seq2seq.perturbed_contrast import perturbed_contrast
 from kilter.seq2seq.pointer_writer import PointerWriter
 from kilter.seq2seq.process_block import ProcessBlock
+from kilter.seq2seq.reversed_blocks import reverse_blocks
 from kilter.seq2seq.sentence_projection import SentenceProjection
 
 __all__ = [
@@ -23,4 +24,5 @@ __all__ = [
     "distant_target",
     "imposter",
     "perturbed_contrast",
+    "reverse_blocks",
 ]

@@ -117,7 +117,7 @@ class OrderSearch(SetModule):
         generator: Generator | None = None,
         candidates: Int[Tensor, "orders elements"] | None = None,
     ) -> Int[Tensor, "batch elements"]:
-        """An order for each set of the batch, without a graph; counts as a step in train mode.
+        """An order for each set of the batch, without a graph; counts as a step in train mode, unless it raises.
 
         Args:
             step_log_probs: `(prefix (B, s)) -> (B, n)`, log-probabilities of each element coming next after those whose
@@ -145,32 +145,36 @@ class OrderSearch(SetModule):
         device = self.steps_taken.device
         if candidates is not None:
             _check_orders(candidates, num_elements)
-            candidates = candidates.to(device)
+            candidates = candidates.to(device).long()
         elif self.sampler == "exact" and num_elements > _MOST:
             raise ValueError(
                 f"num_elements={num_elements} has {math.factorial(num_elements):,} orders, and sampler 'exact' scores "
                 f"each; give sets of up to {_MOST}, candidates, or take 'ancestral' or 'importance'"
             )
-        uniform = self.sampler == "uniform"
-        if self.training:
-            uniform = uniform or bool(self.steps_taken < self.warmup_steps)
-            self.steps_taken += 1
-        if uniform:
+        if self.sampler == "uniform" or (self.training and bool(self.steps_taken < self.warmup_steps)):
             size = num_elements if candidates is None else len(candidates)
             noise = _noise((batch_size, size), generator, device)
-            return noise.argsort(1) if candidates is None else candidates[noise.argmax(1)]
-        model = _Model(step_log_probs, num_elements, batch_size, device)
+            order = noise.argsort(1) if candidates is None else candidates[noise.argmax(1)]
+        else:
+            order = self._by(_Model(step_log_probs, num_elements, batch_size, device), generator, candidates)
+        if self.training:
+            self.steps_taken += 1
+        return order
+
+    def _by(self, model: "_Model", generator: Generator | None, candidates: Tensor | None) -> Tensor:
+        """Orders by what the model says."""
         greedy = self.sampler == "greedy"
         if candidates is None and self.sampler == "exact":
-            candidates = torch.tensor([*permutations(range(num_elements))], device=device)
+            candidates = torch.tensor([*permutations(range(model.elements))], device=model.device)
         if candidates is not None:
             return candidates[_pick(model.scores(candidates), None if greedy else generator, greedy)]
         if self.sampler != "importance":
-            return model.written(generator, greedy=greedy)
-        tried = torch.stack([model.written(generator) for _ in range(_TRIED)], 1)
-        worth = torch.stack([model.scored(order)[1] for order in tried.unbind(1)], 1)
+            return model.written(generator, greedy=greedy)[0]
+        tried, worth = (
+            torch.stack(each, 1) for each in zip(*(model.written(generator) for _ in range(_TRIED)), strict=True)
+        )
         kept = _pick(worth, generator)
-        return tried.gather(1, kept[:, None, None].expand(-1, 1, num_elements))[:, 0]
+        return tried.gather(1, kept[:, None, None].expand(-1, 1, model.elements))[:, 0]
 
 
 class _Model:
@@ -179,8 +183,11 @@ class _Model:
     def __init__(self, step_log_probs: StepLogProbs, elements: int, rows: int, device: torch.device) -> None:
         self.step_log_probs, self.elements, self.rows, self.device = step_log_probs, elements, rows, device
 
-    def next(self, prefix: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probabilities after a prefix, and the same with -inf at elements that have been."""
+    def next(self, prefix: Tensor, *, may_end: bool = False) -> tuple[Tensor, Tensor]:
+        """Log-probabilities after a prefix, and the same with -inf at elements that have been.
+
+        After a prefix that cannot be, which `may_end`, there may be nothing left.
+        """
         found = self.step_log_probs(prefix)
         if not isinstance(found, Tensor) or not found.is_floating_point():
             got = found.dtype if isinstance(found, Tensor) else type(found).__name__
@@ -193,16 +200,17 @@ class _Model:
         found = found.float() if found.dtype in (torch.float16, torch.bfloat16) else found
         left = found.scatter(1, prefix.to(found.device), -math.inf)
         if readable(found):
-            self._check(found.detach(), left.detach(), prefix.shape[1])
+            self._check(found.detach(), left.detach(), prefix.shape[1], may_end)
         return found, left
 
-    def written(self, generator: Generator | None, *, greedy: bool = False) -> Tensor:
-        """From left to right, each element among those that are left."""
-        order = torch.zeros(self.rows, 0, dtype=torch.long, device=self.device)
+    def written(self, generator: Generator | None, *, greedy: bool = False) -> tuple[Tensor, Tensor]:
+        """From left to right, each element among those that are left; and of that order log p less log q."""
+        order, log_left = torch.zeros(self.rows, 0, dtype=torch.long, device=self.device), []
         for _ in range(self.elements):
-            found = _pick(self.next(order)[1], generator, greedy)
-            order = torch.cat([order, found[:, None].to(self.device)], 1)
-        return order
+            left = self.next(order)[1]
+            log_left.append(left.logsumexp(1))
+            order = torch.cat([order, _pick(left, generator, greedy)[:, None].to(self.device)], 1)
+        return order, torch.stack(log_left).sum(0)
 
     def scored(self, order: Tensor) -> tuple[Tensor, Tensor]:
         """Of an order for each set log p, and how much of it is lost to elements that have been: log p less log q."""
@@ -220,7 +228,7 @@ class _Model:
             prefixes, which = orders[:1, :0], orders.new_zeros(len(orders))
             if step:
                 prefixes, which = orders[:, :step].unique(dim=0, return_inverse=True)
-            said = torch.stack([self.next(one.expand(self.rows, step))[0] for one in prefixes], 1)
+            said = torch.stack([self.next(one.expand(self.rows, step), may_end=True)[0] for one in prefixes], 1)
             found = found + said[:, which.to(said.device), orders[:, step].to(said.device)]
         if readable(found) and bool((lost := (found == -math.inf).all(1)).any()):
             raise ValueError(
@@ -229,7 +237,7 @@ class _Model:
             )
         return found
 
-    def _check(self, found: Tensor, left: Tensor, step: int) -> None:
+    def _check(self, found: Tensor, left: Tensor, step: int, may_end: bool) -> None:
         wrong = found.isnan() | (found > _ROUNDING)
         if wrong.any():
             row, at = wrong.nonzero()[0].tolist()
@@ -237,7 +245,7 @@ class _Model:
                 f"row {row}: step_log_probs gives {float(found[row, at]):g} for element {at} after {step} elements; "
                 "give log-probabilities, at most 0 (log_softmax)"
             )
-        if (gone := (left == -math.inf).all(1)).any():
+        if not may_end and (gone := (left == -math.inf).all(1)).any():
             raise ValueError(
                 f"row {int(gone.nonzero()[0])}: step_log_probs gives no element that is left after {step} any "
                 "probability; leave each some"

@@ -4,58 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
+from kilter.data.star_models import Star
 from kilter.lab.arms import Levers, Term
 from kilter.lab.options import above, at_least
 from kilter.lab.recipe import Judged, Metric, Provenance
 from kilter.tasks.set_likelihood.task import Order, SetLikelihood
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
-    from torch import Generator, Tensor
-
     from kilter.tasks.set_likelihood.learning import Sets
 
 STARS = Provenance("stars of random variables drawn here", licence="none needed", digest="1")
 """No stand-in for anything: the paper draws them too."""
-
-
-@dataclass(frozen=True)
-class Star:
-    """The head's probabilities, and of every other variable those that each symbol of the head gives it.
-
-    Place 0 is the head.
-    """
-
-    head: "Float[Tensor, ' symbols']"
-    others: "Float[Tensor, 'others symbols symbols']"
-
-    @classmethod
-    def drawn(cls, variables: int, symbols: int, peak: float, generator: "Generator") -> "Star":
-        """Softmaxes of normal numbers times `peak`: the higher, the surer is one symbol."""
-        import torch
-
-        head, others = (
-            (peak * torch.randn(*shape, generator=generator)).softmax(-1)
-            for shape in ((symbols,), (variables - 1, symbols, symbols))
-        )
-        return cls(head, others)
-
-    def draw(self, count: int, generator: "Generator") -> "Int[Tensor, 'count variables']":
-        """Sets of symbols."""
-        import torch
-
-        head = torch.multinomial(self.head, count, replacement=True, generator=generator)
-        given = self.others[:, head].flatten(0, 1)
-        others = torch.multinomial(given, 1, generator=generator).view(-1, count).T
-        return torch.cat([head[:, None], others], 1)
-
-    def nats(self, values: "Int[Tensor, 'sets variables']") -> "Float[Tensor, ' sets']":
-        """Minus the log-probability of each set."""
-        import torch
-
-        head, others = values[:, 0], values[:, 1:]
-        places = torch.arange(len(self.others))
-        return -self.head[head].log() - self.others[places, head[:, None], others].log().sum(1)
 
 
 @dataclass(kw_only=True)

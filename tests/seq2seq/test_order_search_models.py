@@ -1,0 +1,138 @@
+"""The search for an order on models that are known: two elements by hand, stars by their tables, a writer of sets."""
+
+import math
+from itertools import permutations
+
+import pytest
+import torch
+from scipy.stats import chisquare
+from torch import Generator, Tensor
+from torch.testing import assert_close
+
+from kilter.data.star_models import Star
+from kilter.models.set_writer import SetWriter
+from kilter.seq2seq import OrderSearch
+
+DRAWS = 6000
+FIRST, AFTER = (0.6, 0.3), ((0.5, 0.2), (0.9, 0.1))
+"""Of two elements: how likely each comes first, and what is said after each; the rest goes to nothing that is there."""
+
+
+def two(prefix: Tensor) -> Tensor:
+    if not prefix.shape[1]:
+        return torch.tensor(FIRST).log().expand(len(prefix), 2)
+    return torch.tensor(AFTER).log()[prefix[:, 0]]
+
+
+def even(prefix: Tensor) -> Tensor:
+    return torch.full((len(prefix), 3), 1 / 3).log()
+
+
+def not_2_first(prefix: Tensor) -> Tensor:
+    """Element 2 never comes first, and after it as the first nothing is said to come."""
+    found = torch.full((len(prefix), 3), -math.inf).index_fill(1, torch.tensor([0, 1]), math.log(0.5))
+    if prefix.shape[1]:
+        found = torch.full((len(prefix), 3), math.log(0.5)).scatter(1, prefix, -math.inf)
+        found = found.masked_fill(prefix[:, :1] == 2, -math.inf)
+    return found
+
+
+class TestByHand:
+    def test_importance_draws_by_its_own_law(self) -> None:
+        """Of 8 orders from left to right, k are the first of two: it is kept by k times its weight."""
+        p = FIRST[0] * AFTER[0][1], FIRST[1] * AFTER[1][0]
+        q = FIRST[0] / sum(FIRST)
+        weight = p[0] / q, p[1] / (1 - q)
+        share = sum(
+            math.comb(8, k) * q**k * (1 - q) ** (8 - k) * weight[0] * k / (weight[0] * k + weight[1] * (8 - k))
+            for k in range(9)
+        )
+        found = OrderSearch(sampler="importance", warmup_steps=0).draw(two, 2, 4 * DRAWS, Generator().manual_seed(0))
+        first = int((found[:, 0] == 0).sum())
+        expected = [4 * DRAWS * share, 4 * DRAWS * (1 - share)]
+        assert chisquare([first, 4 * DRAWS - first], expected).pvalue > 1e-3
+        exact = p[0] / sum(p)
+        assert abs(share - exact) < 0.25 * abs(q - exact), "nearer to p than what it draws from"
+
+    @pytest.mark.parametrize(
+        ("sampler", "calls"), [("ancestral", 3), ("greedy", 3), ("importance", 24), ("uniform", 0)]
+    )
+    def test_how_often_the_model_is_asked(self, sampler: str, calls: int) -> None:
+        asked = []
+
+        def counted(prefix: Tensor) -> Tensor:
+            asked.append(prefix)
+            return even(prefix)
+
+        OrderSearch(sampler=sampler, warmup_steps=0).draw(counted, 3, 2)  # type: ignore[arg-type]
+        assert len(asked) == calls
+
+    @pytest.mark.parametrize("sampler", ["exact", "ancestral", "importance", "greedy"])
+    def test_what_cannot_be_is_not_drawn(self, sampler: str) -> None:
+        search = OrderSearch(sampler=sampler, warmup_steps=0)  # type: ignore[arg-type]
+        found = search.draw(not_2_first, 3, 400, Generator().manual_seed(0))
+        assert (found[:, 0] != 2).all()
+        assert len(found.unique(dim=0)) == (1 if sampler == "greedy" else 4)
+
+    @pytest.mark.parametrize("kind", [torch.int32, torch.int16])
+    @pytest.mark.parametrize("sampler", ["exact", "uniform", "greedy"])
+    def test_candidates_are_any_integers(self, kind: torch.dtype, sampler: str) -> None:
+        orders, search = torch.tensor([[0, 1, 2], [2, 1, 0]]), OrderSearch(sampler=sampler)  # type: ignore[arg-type]
+        expected = search.eval()(even, 3, 5, Generator().manual_seed(0), orders)
+        assert_close(search(even, 3, 5, Generator().manual_seed(0), orders.to(kind)).loss, expected.loss)
+        assert search.draw(even, 3, 5, candidates=orders.to(kind)).dtype == torch.long
+
+    def test_a_draw_that_fails_is_not_counted(self) -> None:
+        search = OrderSearch(warmup_steps=0)
+        with pytest.raises(ValueError, match="step_log_probs gives shape"):
+            search.draw(lambda prefix: torch.zeros(len(prefix), 2), 3, 2)
+        assert int(search.steps_taken) == 0
+
+    def test_a_generator_leaves_the_global_stream_alone(self) -> None:
+        before = torch.get_rng_state()
+        for sampler in ("ancestral", "exact", "importance", "uniform", "greedy"):
+            OrderSearch(sampler=sampler, warmup_steps=0).draw(even, 3, 4, Generator().manual_seed(1))
+        assert torch.equal(torch.get_rng_state(), before)
+
+
+class TestStar:
+    star = Star.drawn(4, 3, 1.5, Generator().manual_seed(0))
+
+    def step_log_probs(self, value: Tensor, prefix: Tensor) -> Tensor:
+        """Any place that is left is as likely; its symbol is by the true tables."""
+        found = torch.full((*prefix.shape[:1], 4), -math.inf, dtype=torch.float64)
+        for row, begun in enumerate(prefix.tolist()):
+            for place in {*range(4)} - {*begun}:
+                order = [*begun, place, *({*range(4)} - {*begun, place})]
+                said = self.star.log_probs_in(value[None], order)[0, len(begun)]
+                found[row, place] = said - math.log(4 - len(begun))
+        return found
+
+    def test_8_the_true_tables_prefer_no_order(self) -> None:
+        """Whatever is drawn, the loss is that of the set and of a choice among all orders: there is none to find."""
+        value = torch.tensor([2, 0, 1, 1])
+        for sampler in ("exact", "ancestral", "greedy", "uniform"):
+            search = OrderSearch(sampler=sampler, warmup_steps=0)
+            out = search(lambda prefix: self.step_log_probs(value, prefix), 4, 2, Generator().manual_seed(0))
+            expected = self.star.nats(value[None]).double()[0] + math.log(24)
+            assert_close(out.loss, expected, rtol=0, atol=1e-5)
+
+
+class TestWriter:
+    def test_the_loss_is_the_writers_and_its_orders_are_drawn_by_it(self) -> None:
+        torch.manual_seed(0)
+        model = SetWriter(3, 4, 6).eval()
+        with torch.no_grad():
+            for one in model.parameters():
+                one *= 3
+        values, orders = torch.tensor([[0, 3, 1]]), [*permutations(range(3))]
+        rows = values.expand(DRAWS, -1)
+        search = OrderSearch(sampler="exact", warmup_steps=0)
+        drawn = search.draw(model.step_log_probs(rows), 3, DRAWS, Generator().manual_seed(0))
+        with torch.no_grad():
+            share = sum(model(values.expand(6, -1), torch.tensor(orders))).sum(1).softmax(0)  # type: ignore[union-attr]
+        seen = [int((drawn == torch.tensor(order)).all(1).sum()) for order in orders]
+        assert chisquare(seen, (DRAWS * share.double() / share.double().sum()).tolist()).pvalue > 1e-3
+        out = search(model.step_log_probs(rows[:9]), 3, 9, Generator().manual_seed(1))
+        same = search.draw(model.step_log_probs(rows[:9]), 3, 9, Generator().manual_seed(1))
+        assert_close(out.loss, -sum(model(rows[:9], same)).sum(1).mean())  # type: ignore[union-attr]
