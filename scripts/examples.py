@@ -180,12 +180,21 @@ def _change(whole: Any, parts: Any) -> dict[str, float]:
     }
 
 
+def dga_weights(folder: Path) -> dict[str, Any]:
+    """How the weights of domains went in the first seed of the recorded run of dynamic gradient alignment."""
+    kilter(folder, "run", "dga", "--preset", "full", "--arms", "dga", "--seeds", "1", "--out", "run")
+    rows = read_json(folder / "run" / "arms" / "dga" / "seed-0" / "mixture.json")["rows"]
+    weights = [{name: round(share, 4) for name, share in row["weights"].items()} for row in rows]
+    return {"steps": [row["step"] for row in rows], "weights": weights, "epochs": rows[-1]["epochs"]}
+
+
 EXAMPLES = {
     "demo": demo,
     "diversity": diversity,
     "steam-train": steam_train,
     "spanish-prompts": spanish_prompts,
     "windows": windows,
+    "dga-weights": dga_weights,
 }
 
 

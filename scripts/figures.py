@@ -19,6 +19,7 @@ FIGURES = {
     "rankgen-identification": ("rankgen", "generative", "inbook"),
     "ccp-retrieval": ("ccp", "debian", "tatoeba"),
     "dse-cost": ("dse", "query_ms", "average"),
+    "dga-cost": ("dga", "train_seconds", "loss"),
     "whitened-cse-space": ("whitened-cse", "uniformity", "alignment"),
     "whitened-cse-cls-effect": ("whitened-cse-cls", "effective_rank", "sts_average"),
 }
@@ -57,7 +58,18 @@ def latency() -> str:
     return delay_curves(delays, "the end of the word")
 
 
-SINGLE = {"align-with-purpose-utterance": utterance, "word-times-latency": latency}
+def weights() -> str:
+    """How the weights of eleven domains go while a model learns."""
+    from kilter.tasks.language_modelling.figures import curves_plot
+
+    kept = example("dga-weights")
+    rows = [*zip(kept["steps"], kept["weights"], strict=True)]
+    curves = {name: [(step, row[name]) for step, row in rows] for name in rows[0][1]}
+    top = max(share for _, row in rows for share in row.values())
+    return curves_plot(curves, across="step", up="weight", title="Weights of the domains", top=top)
+
+
+SINGLE = {"align-with-purpose-utterance": utterance, "word-times-latency": latency, "dga-weights": weights}
 
 
 def example(name: str) -> dict[str, Any]:

@@ -107,6 +107,11 @@ SIGNATURES = {
     "kilter.seq2seq:ReadProcessWrite.forward": "self, items, targets, mask=None",
     "kilter.seq2seq:ReadProcessWrite.decode": "self, items, mask=None",
     "kilter.seq2seq:PointerNetwork": "in_dim, dim=128, *, glimpses=1, mask_visited=False",
+    "kilter.seq2seq:OrderSearch": "*, sampler='ancestral', warmup_steps=1000",
+    "kilter.seq2seq:OrderSearch.draw": "self, step_log_probs, num_elements, batch_size, generator=None, "
+    "candidates=None",
+    "kilter.seq2seq:OrderSearch.forward": "self, step_log_probs, num_elements, batch_size, generator=None, "
+    "candidates=None",
     "kilter.core:ModelObjective.forward": "self, model, **batch",
     "kilter.seq2seq:SentenceProjection": "width, out_width=None",
     "kilter.seq2seq:SentenceProjection.forward": "self, states, mask",

@@ -3,6 +3,7 @@
 Run by `test_dga_processes.py` as `python -m torch.distributed.run … -m tests.distributed.dga_worker FOLDER`.
 """
 
+import gc
 import json
 import sys
 from pathlib import Path
@@ -60,4 +61,5 @@ if __name__ == "__main__":
     dist.init_process_group("gloo")
     out = {"fsdp": fsdp(), "ddp": ddp(folder)}
     (folder / f"rank-{dist.get_rank()}.json").write_text(json.dumps(out))
+    gc.collect()  # a trainer and its callbacks hold each other, and its model must be gone before the group is
     dist.destroy_process_group()

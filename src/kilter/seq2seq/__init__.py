@@ -5,6 +5,7 @@ Torch only: transformers is loaded inside functions, its private names live in `
 
 from kilter.seq2seq.claps import ContrastivePerturbation
 from kilter.seq2seq.order_matters import PointerNetwork, ReadProcessWrite
+from kilter.seq2seq.order_search import OrderSearch
 from kilter.seq2seq.perturbations import distant_target, imposter
 from kilter.seq2seq.perturbed_contrast import perturbed_contrast
 from kilter.seq2seq.pointer_writer import PointerWriter
@@ -13,6 +14,7 @@ from kilter.seq2seq.sentence_projection import SentenceProjection
 
 __all__ = [
     "ContrastivePerturbation",
+    "OrderSearch",
     "PointerNetwork",
     "PointerWriter",
     "ProcessBlock",

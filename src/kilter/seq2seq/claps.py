@@ -15,14 +15,15 @@ from kilter.core.checks import at_least, first, floating, mask_fits, one_of, pos
 from kilter.core.objective import LossOutput, ModelObjective
 from kilter.core.paper import Claim, Paper
 from kilter.ops.info_nce import info_nce
-from kilter.seq2seq.nearby_states import Correction, Output, away, divergences, nearby, wide
+from kilter.seq2seq.nearby_states import Correction, away, divergences, nearby
 from kilter.seq2seq.perturbations import check_labels
 from kilter.seq2seq.perturbed_contrast import Contrast, contrast
 from kilter.seq2seq.sentence_projection import SentenceProjection, check_states
+from kilter.seq2seq.state_steps import Output, wide
 
 Compat = Literal["official", "leak"]
 
-_LOOKED_AT = 64
+_LOOKED_AT = 32
 """Tokens of a batch whose divergence is told: to tell it of all would cost as much as another correction."""
 
 
@@ -63,7 +64,7 @@ class ContrastivePerturbation(ModelObjective):
         - returns `LossOutput`: parts `nll` (of `forward` only), the model's own loss, and `contrast`, weighted; stats
           `claps_cosine`, `claps_imposter_cosine`, `claps_distant_cosine` (mean cosine with the source),
           `claps_kl_moved`, `claps_kl_corrected` (nats per token by which a distant target's predictions differ, before
-          and after correction, of 64 tokens at most), `claps_state_length` (what a step is to be compared with).
+          and after correction, of 32 tokens at most), `claps_state_length` (what a step is to be compared with).
 
     Raises:
         TypeError: labels that are not integer, states that are not floating point, a mask that is not boolean; a model
@@ -241,7 +242,8 @@ class ContrastivePerturbation(ModelObjective):
             return leaked
         with torch.no_grad():
             own = output(hidden.detach())[mask].to(moved.dtype).log_softmax(-1)
-        other = output(moved.masked_fill(~mask[..., None], 0))[mask].to(moved.dtype).log_softmax(-1)
+        moved = moved.masked_fill(~mask[..., None], 0)
+        other = output(moved.to(hidden.dtype))[mask].to(moved.dtype).log_softmax(-1)
         return leaked + F.kl_div(other, own, reduction="sum", log_target=True) / mask.sum().clamp(min=1)
 
     @torch.no_grad()
@@ -250,9 +252,12 @@ class ContrastivePerturbation(ModelObjective):
     ) -> dict[str, Tensor]:
         cosines = {"": found.target, "imposter_": found.imposter, "distant_": found.distant}
         stats = {f"claps_{name}cosine": _mean(value) for name, value in cosines.items() if value is not None}
-        stats["claps_state_length"] = _mean(wide(hidden)[mask].norm(dim=-1))
+        lengths = wide(hidden).masked_fill(~mask[..., None], 0).norm(dim=-1)
+        stats["claps_state_length"] = lengths.sum() / mask.sum().clamp(min=1)
         if moved is not None and far is not None:
-            kept = divergences(hidden, (moved, far), mask, output, most=_LOOKED_AT)
+            kept = divergences(
+                hidden, (moved, far), mask, output, logits=getattr(output, "logits", None), most=_LOOKED_AT
+            )
             stats |= dict(zip(("claps_kl_moved", "claps_kl_corrected"), map(_mean, kept), strict=True))
         return stats
 

@@ -3,22 +3,29 @@
 Where the output layer is linear, slopes are written down, (p - y)W and (q - p)W; else autograd finds them.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from kilter.core.checks import first, readable, same_shape
-from kilter.ops.info_nce import info_nce, unit
+from kilter.ops.info_nce import info_nce
+from kilter.seq2seq.state_steps import (
+    Linear,
+    Output,
+    Project,
+    length_of,
+    linear_of,
+    slope_of,
+    stepped,
+    unless_still,
+    wide,
+)
 
-Output = nn.Module | Callable[[Tensor], Tensor]
-Project = Callable[[Tensor, Tensor | None], Tensor]
-
-_ENTRIES = 1 << 22
-"""Probabilities held at once: what a cache and a matrix product are both content with."""
+_TOKENS = 256
+"""Whose probabilities are held at once: what a cache and a matrix product are both content with."""
 
 
 class Correction(NamedTuple):
@@ -49,17 +56,17 @@ def away(
     """One step of each token by which its sentence leaves its source: the first of a distant target."""
     if not callable(project):
         raise TypeError(f"project must be a function of states and mask, got {type(project).__name__}")
-    hidden, source = wide(hidden), source.detach()
+    kind, hidden, source = hidden.dtype, wide(hidden), source.detach()
     padding = None if mask is None else ~mask[..., None]
 
     def loss(states: Tensor) -> Tensor:
-        vectors = project(states, mask)
+        vectors = project(states.to(kind), mask)
         same_shape("project(hidden, mask)", vectors, source.shape, "source_vectors")
         return info_nce(source, vectors, temperature=temperature).sum()
 
-    slope = _slope(loss, hidden if padding is None else hidden.masked_fill(padding, 0))
+    slope = slope_of(loss, hidden if padding is None else hidden.masked_fill(padding, 0))
     slope = slope if padding is None else slope.masked_fill(padding, 0)
-    return _stepped(hidden, slope, _lengths(hidden, step, relative))
+    return stepped(hidden, slope, length_of(hidden, step, relative))
 
 
 def nearby(
@@ -87,53 +94,11 @@ def nearby(
     """
     if not callable(output):
         raise TypeError(f"output must be an nn.Linear or a function from states to logits, got {type(output).__name__}")
-    hidden = wide(hidden)
     linear = linear_of(output)
     if linear is None:
         return _by_autograd(hidden, mask, output, labels, step, correction, relative)
     with torch.no_grad():
-        return _by_matrix(hidden, mask, linear, logits, labels, step, correction, relative)
-
-
-class Linear(NamedTuple):
-    """Logits are linear in the states."""
-
-    matrix: Float[Tensor, "vocab dim"]
-    bias: Tensor | None
-
-
-def linear_of(output: Any) -> Linear | None:
-    """Matrix and bias of an `nn.Linear`, or of what says that it is no more: by an attribute `matrix` that is not None.
-
-    Example:
-        >>> linear_of(nn.Linear(2, 3, bias=False)).matrix.shape, linear_of(torch.tanh)
-        (torch.Size([3, 2]), None)
-    """
-    if type(output) is nn.Linear:
-        return Linear(output.weight, output.bias)
-    matrix = getattr(output, "matrix", None)
-    return None if matrix is None else Linear(matrix, output.bias)
-
-
-def wide(states: Tensor) -> Tensor:
-    """A constant in at least float32."""
-    return states.detach().to(torch.promote_types(states.dtype, torch.float32))
-
-
-def _lengths(states: Tensor, step: float | int, relative: bool) -> Tensor | float | int:
-    return step * states.norm(dim=-1, keepdim=True) if relative else step
-
-
-def _stepped(states: Tensor, slope: Tensor, length: Tensor | float | int) -> Tensor:
-    """Up the slope; where there is none, or no step, exactly where it was."""
-    way = unit(slope)
-    return torch.where(way == 0, states, states + length * way)
-
-
-def _slope(loss: Callable[[Tensor], Tensor], states: Tensor) -> Tensor:
-    with torch.enable_grad():
-        leaf = states.detach().requires_grad_()
-        return torch.autograd.grad(loss(leaf), leaf)[0]
+        return _by_matrix(wide(hidden), mask, linear, logits, labels, step, correction, relative)
 
 
 # A linear output layer: token by token -------------------------------------------------------------------------------
@@ -161,27 +126,22 @@ def _by_matrix(
     wrong = None if ids is None else flat.clone()
     far = None if correction is None else correction.moved.reshape(-1, dim).clone()
     every = mask.flatten().nonzero().squeeze(1)
-    for some in every.split(max(1, _ENTRIES // vocab)):
+    for some in every.split(_TOKENS):
         here = flat[some]
         said = F.linear(here.to(dtype), matrix, bias) if known is None else known[some]
         own = said.to(here.dtype).softmax(-1)
         if far is not None and correction is not None:
-            there, length = far[some], _lengths(here, correction.step, relative)
+            there, length = far[some], length_of(here, correction.step, relative)
             for _ in range(correction.steps):
                 change = F.linear(there.to(dtype), matrix, bias).to(here.dtype).softmax(-1).sub_(own)
                 slope = (change.to(dtype) @ matrix).to(here.dtype)
-                there = _stepped(there, _unless_still(slope, there, here), -length)
+                there = stepped(there, unless_still(slope, there, here), -length)
             far[some] = there
         if wrong is not None and ids is not None:
             own.scatter_add_(1, ids[some, None].long(), own.new_full((len(some), 1), -1))
             slope = (own.to(dtype) @ matrix).to(here.dtype)
-            wrong[some] = _stepped(here, slope, _lengths(here, step, relative))
+            wrong[some] = stepped(here, slope, length_of(here, step, relative))
     return Nearby(*(None if found is None else found.view(hidden.shape) for found in (wrong, far)))
-
-
-def _unless_still(slope: Tensor, there: Tensor, here: Tensor) -> Tensor:
-    """Where nothing moved the divergence is 0, and what rounding leaves of its slope no direction."""
-    return slope.masked_fill((there == here).all(-1, keepdim=True), 0)
 
 
 # Any other ------------------------------------------------------------------------------------------------------------
@@ -197,12 +157,12 @@ def _by_autograd(
     relative: bool,
 ) -> Nearby:
     """The whole batch at once, as what is called may look at more than a token."""
-    padding = ~mask[..., None]
+    kind, hidden, padding = hidden.dtype, wide(hidden), ~mask[..., None]
     kept = hidden.masked_fill(padding, 0)
     wrong = far = None
 
     def predicted(states: Tensor) -> Tensor:
-        logits = output(states)
+        logits = output(states.to(kind))
         same_shape("output(hidden)", logits[..., 0], states.shape[:2], "the tokens of hidden")
         return logits.to(states.dtype).log_softmax(-1)[mask]
 
@@ -213,7 +173,7 @@ def _by_autograd(
             _check_vocabulary(labels, mask, said.shape[-1])
             return -said.gather(1, labels[mask][:, None].long()).sum()
 
-        wrong = _stepped(hidden, _slope(surprise, kept).masked_fill(padding, 0), _lengths(hidden, step, relative))
+        wrong = stepped(hidden, slope_of(surprise, kept).masked_fill(padding, 0), length_of(hidden, step, relative))
     if correction is not None:
         with torch.no_grad():
             own = predicted(kept)
@@ -221,10 +181,10 @@ def _by_autograd(
         def divergence(states: Tensor) -> Tensor:
             return F.kl_div(predicted(states), own, reduction="sum", log_target=True)
 
-        far, length = correction.moved, _lengths(hidden, correction.step, relative)
+        far, length = correction.moved, length_of(hidden, correction.step, relative)
         for _ in range(correction.steps):
-            slope = _slope(divergence, far.masked_fill(padding, 0))
-            far = _stepped(far, _unless_still(slope, far, hidden).masked_fill(padding, 0), -length)
+            slope = slope_of(divergence, far.masked_fill(padding, 0))
+            far = stepped(far, unless_still(slope, far, hidden).masked_fill(padding, 0), -length)
     return Nearby(wrong, far)
 
 
@@ -248,20 +208,22 @@ def divergences(
     mask: Bool[Tensor, "batch tokens"],
     output: Output,
     *,
+    logits: Float[Tensor, "batch tokens vocab"] | None = None,
     most: int,
 ) -> list[Float[Tensor, " some"]]:
     """KL in nats of predictions at `hidden` from those at `others`, for at most so many tokens, evenly spread.
 
     What is no linear layer is called with whole batches, and told of all tokens.
     """
-    states = [wide(one).masked_fill(~mask[..., None], 0) for one in (hidden, *others)]
     linear = linear_of(output)
     if linear is None:
+        states = [one.to(hidden.dtype).masked_fill(~mask[..., None], 0) for one in (hidden, *others)]
         said = [output(one)[mask] for one in states]
     else:
         every = mask.flatten().nonzero().squeeze(1)
         some = every[:: max(1, -(-len(every) // most))]
-        picked = [one.flatten(0, 1)[some].to(linear.matrix.dtype) for one in states]
-        said = [F.linear(one, *linear) for one in picked]
-    own, *moved = [one.to(torch.promote_types(one.dtype, torch.float32)).log_softmax(-1) for one in said]
+        picked = [one.reshape(-1, one.shape[-1])[some].to(linear.matrix.dtype) for one in (hidden, *others)]
+        said = [F.linear(one, *linear) for one in (picked if logits is None else picked[1:])]
+        said = said if logits is None else [logits.reshape(-1, logits.shape[-1])[some], *said]
+    own, *moved = [wide(one).log_softmax(-1) for one in said]
     return [F.kl_div(one, own, reduction="none", log_target=True).sum(-1) for one in moved]

@@ -176,7 +176,7 @@ PAPER = Paper(
     url="https://arxiv.org/abs/1511.06391",
     lever="module",
     purpose="models that take sets, whatever order they are stored in, and that learn in which order to write one",
-    names=("ReadProcessWrite", "PointerNetwork", "ProcessBlock", "PointerWriter"),
+    names=("ReadProcessWrite", "OrderSearch", "PointerNetwork", "ProcessBlock", "PointerWriter"),
     claims=(
         Claim(
             text="a model that reads its input as a set sorts more sets of ten numbers without any fault",

@@ -5,8 +5,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from kilter.core.checks import at_least, finite, first, floating, integer, positive, readable, same_shape, shaped, whole
-from kilter.seq2seq.nearby_states import Correction, Output, Project, away, nearby
+from kilter.seq2seq.nearby_states import Correction, away, nearby
 from kilter.seq2seq.sentence_projection import check_states
+from kilter.seq2seq.state_steps import Output, Project
 
 
 def imposter(
