@@ -28,14 +28,9 @@ pytestmark = pytest.mark.host
 
 
 class Reversing(nn.Module):
-    """A search that always finds the order from the last place to the first; it counts its draws."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("count", torch.zeros((), dtype=torch.long))
+    """A search that always finds the order from the last place to the first."""
 
     def forward(self, step_log_probs: Any, num_elements: int, batch_size: int) -> LossOutput:
-        self.count += 1
         order = torch.arange(num_elements).flip(0).expand(batch_size, -1)
         each = [step_log_probs(order[:, :at]).gather(1, order[:, at : at + 1]) for at in range(num_elements)]
         return LossOutput(-torch.cat(each, 1).sum(1).mean(), {})
@@ -162,10 +157,10 @@ class TestStars:
             "samples": 500,
             "test_sets": 500,
             "dim": 24,
-            "steps": 150,
+            "steps": 90,
             "batch_size": 64,
             "learning_rate": 1e-2,
-            "save_steps": 50,
+            "save_steps": 30,
         }
         arms = ("head-last", "head-first")
         out = run(Stars(preset="smoke", device="cpu", **given, arms=arms, out=tmp_path / "run"), "")
@@ -199,7 +194,7 @@ class TestWords:
     def test_perplexities_are_those_of_rows_and_a_given_order_costs_nothing(self, tmp_path: Path) -> None:
         (tmp_path / "text.txt").write_text(prose(120, 0), encoding="utf-8")
         given: dict[str, Any] = {**WordGroups.smoke, "train_data": str(tmp_path / "text.txt")}
-        arms = ("scrambled", "natural", "uniform", "search")
+        arms = ("scrambled", "uniform", "search")
         out = run(Words(preset="smoke", device="cpu", **given, arms=arms, out=tmp_path / "run"), "")
         for arm in arms:
             folder = out / "arms" / arm / "seed-0"
@@ -210,38 +205,12 @@ class TestWords:
                 assert found[name] == pytest.approx(math.exp(nats / words))
             alike = [row["totals"] for row in rows if "perplexity_summed" in row["totals"]]
             assert len(alike) == 3
-            fixed = arm in ("scrambled", "natural")
+            fixed = arm == "scrambled"
             assert all((one["perplexity"] == one["perplexity_summed"]) == fixed for one in alike)
         summary = read_json(out / "summary.json")
         assert [note for note in summary["notes"] if note.startswith("Orders that Search prefers")]
-        card = (out / "arms" / "natural" / "seed-0" / "model" / "README.md").read_text(encoding="utf-8")
+        card = (out / "arms" / "uniform" / "seed-0" / "model" / "README.md").read_text(encoding="utf-8")
         assert "SetWriter.load(folder)" in card
-
-    def test_a_search_is_learnt_from_and_its_count_outlives_a_kill(self, tmp_path: Path) -> None:
-        from transformers import Trainer
-
-        step, counts = Trainer.training_step, []
-
-        def dies(self: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
-            counts.append(int(model.search.count))
-            if counts == [0, 1, 2]:  # after the checkpoint of step 2
-                raise KeyboardInterrupt
-            return step(self, model, *args, **kwargs)
-
-        (tmp_path / "text.txt").write_text(prose(120, 0), encoding="utf-8")
-        given: dict[str, Any] = {**WordGroups.smoke, "train_data": str(tmp_path / "text.txt"), "arms": ("search",)}
-
-        def done(name: str) -> bytes:
-            out = run(Words(preset="smoke", device="cpu", **given, out=tmp_path / name), "")
-            return (out / "arms" / "search" / "seed-0" / "model" / "model.safetensors").read_bytes()
-
-        whole = done("whole")
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Trainer, "training_step", dies)
-            with pytest.raises(KeyboardInterrupt):
-                done("killed")
-            assert done("killed") == whole
-        assert counts == [0, 1, 2, 2, 3, 4, 5]
 
     def test_a_text_that_is_too_short_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "text.txt").write_text("A few words.", encoding="utf-8")

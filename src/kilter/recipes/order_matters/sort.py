@@ -59,7 +59,7 @@ class OrderMattersSort(Ordering):
             "steps": 500,
             "jobs": 2,
         },
-        "full": {"arms": _ALL, "seeds": 3, "jobs": 2},
+        "full": {"arms": _ALL, "steps": 1500, "seeds": 3, "jobs": 2},
         "records": {
             "arms": ("pointer-network", "process-5", "set-transformer", "deep-sets"),
             "table": "diabetes",
