@@ -43,7 +43,7 @@ class SeqPEImages(PositionOptions, ImageClassification):
     """the map to queries and keys: one for all layers, one for each (published), or none"""
 
     paper = cards()["seqpe"]
-    _FULL: ClassVar[Mapping[str, Any]] = {"arms": _IMAGES, "seeds": 3, "jobs": 2}
+    _FULL: ClassVar[Mapping[str, Any]] = {"arms": _IMAGES, "steps": 2000, "seeds": 3, "jobs": 2}
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {"arms": ("learnt", "none", "seqpe"), **ImageClassification.smoke},
         "demo": {
