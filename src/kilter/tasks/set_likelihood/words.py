@@ -117,7 +117,8 @@ class WordGroups(SetLikelihood):
         known = {word: place for place, word in enumerate(names)}
         groups = (groups_of(words, known, step) for words, step in ((train, 1), (dev, GROUP), (test, GROUP)))
         learnt, chosen, judged = groups
-        return Sets(learnt, chosen[: self.test_groups], judged[: self.test_groups], len(names), names)
+        chosen, judged = (part[spread(part, self.test_groups)] for part in (chosen, judged))
+        return Sets(learnt, chosen, judged, len(names), names)
 
     def judged(self, model: Any, order: Order | None, sets: "Sets") -> Judged:
         """Perplexity in the order that was learnt or is preferred, and over all orders where there are several."""
@@ -133,18 +134,18 @@ class WordGroups(SetLikelihood):
             }
             for place, one in enumerate(found)
         ]
-        some = sets.test[: self.summed_groups]
+        some = spread(sets.test, self.summed_groups)
         if order is None:
             import torch
 
             every = [*permutations(range(GROUP))]
             with torch.no_grad():
-                parts = some.to(next(model.parameters()).device).split(_AT_ONCE)
+                parts = sets.test[some].to(next(model.parameters()).device).split(_AT_ONCE)
                 summed = torch.cat([-log_sum_over(model, part, every).cpu() for part in parts])
         else:
-            summed = found[: len(some)]  # its order is certain
-        for row, one in zip(rows, summed, strict=False):
-            row["totals"]["perplexity_summed"] = [float(one), GROUP]
+            summed = found[some]  # its order is certain
+        for place, one in zip(some.tolist(), summed, strict=True):
+            rows[place]["totals"]["perplexity_summed"] = [float(one), GROUP]
         figures = {
             name: math.exp(sum(map(float, values)) / (GROUP * len(values)))
             for name, values in (("perplexity", found), ("perplexity_summed", summed))
@@ -173,6 +174,13 @@ def tokens_of(text: str) -> list[str]:
         ['call', 'me', 'ishmael', '.', "it's", '1851']
     """
     return _TOKEN.findall(text.lower())
+
+
+def spread(groups: "Int[Tensor, 'groups places']", most: int) -> "Int[Tensor, ' some']":
+    """Numbers of at most so many groups, as far apart as they can be, so that all texts have their share."""
+    import torch
+
+    return torch.linspace(0, len(groups) - 1, min(most, len(groups))).long()
 
 
 def groups_of(words: Sequence[str], known: Mapping[str, int], step: int) -> "Int[Tensor, 'groups places']":
