@@ -81,6 +81,14 @@ def test_the_report_shows_outputs_beside_what_people_wrote(smoke: Path) -> None:
     assert len(row["references"]) == 2
 
 
+def test_scores_of_one_seed_have_intervals_over_inputs(smoke: Path) -> None:
+    found = read_json(smoke / "summary.json")
+    for name in ("bleu", "chrf", "nll"):
+        figure, change = found["arms"]["claps"]["metrics"][name], found["differences"]["claps"][name]
+        assert figure["mean"] == pytest.approx(read_json(smoke / "arms/claps/seed-0/metrics.json")[name])
+        assert None not in (figure["low"], figure["high"], change["low"], change["high"])
+
+
 def test_the_saved_model_is_a_plain_one(smoke: Path) -> None:
     folder = smoke / "arms/claps/seed-0/model"
     model = AutoModelForSeq2SeqLM.from_pretrained(folder)
@@ -149,6 +157,7 @@ def test_bad_options(options: list[str], said: str, tmp_path: Path, capsys: pyte
     [
         ("source,text2\na,b\n", "column 'target'"),
         ("source,target\na,b\nc,\n", "line 3"),
+        ("source,references\na,b\nc,[]\n", "line 3"),
         ("source,target\na,b\n", "are too few to hold some out"),
     ],
 )

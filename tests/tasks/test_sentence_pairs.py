@@ -312,7 +312,7 @@ def test_a_teachers_milliseconds_are_extrapolated(monkeypatch: pytest.MonkeyPatc
     def spend(seconds: float) -> None:
         now[0] += seconds
 
-    monkeypatch.setattr(timing, "_clock", lambda device: now[0])
+    monkeypatch.setattr(timing, "clock", lambda device: now[0])
     monkeypatch.setattr(timing, "_read", lambda teacher, some: spend(2e-3 * len(some)))
     monkeypatch.setattr(timing, "_vectors", lambda encoder, texts: spend(5e-3 * len(texts)))
     monkeypatch.setattr(timing, "_search", lambda encoder, head, texts, stored: lambda query: spend(1e-6 * stored))

@@ -1,6 +1,7 @@
 """Where a model runs, and how much fits there."""
 
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -31,6 +32,13 @@ def find_device(name: str) -> torch.device:
             f"device: {name!r} cannot be had here ({str(error).splitlines()[0]:.120}); try auto"
         ) from error
     return device
+
+
+def clock(device: str) -> float:
+    """Seconds of this process on a CPU, where others may be at work beside it; of the wall on a device."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+    return time.process_time() if device == "cpu" else time.perf_counter()
 
 
 def free_memory(device: torch.device) -> int | None:

@@ -5,12 +5,12 @@ reads fewer pairs, and its time is extrapolated: each pair costs it the same.
 """
 
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
+
+from kilter.models.devices import clock
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder, SentenceTransformer
@@ -102,15 +102,8 @@ def _in_turns(work: dict[str, Callable[[], Any]], rounds: int, device: str) -> d
     spent: dict[str, list[float]] = {name: [] for name in work}
     for turn in range(rounds + 1):
         for name, do in work.items():
-            before = _clock(device)
+            before = clock(device)
             do()
             if turn:
-                spent[name].append(_clock(device) - before)
+                spent[name].append(clock(device) - before)
     return {name: statistics.median(times) for name, times in spent.items()}
-
-
-def _clock(device: str) -> float:
-    """Seconds of this process on a CPU, where others may be at work beside it; of the wall on a device."""
-    if device.startswith("cuda"):
-        torch.cuda.synchronize()
-    return time.process_time() if device == "cpu" else time.perf_counter()

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
+from kilter.data.reference_sets import ReferenceSet, load_reference_set
 from kilter.data.referenced import Referenced, spread
 from kilter.lab.recipe import Provenance
 
@@ -10,19 +11,13 @@ if TYPE_CHECKING:
     from kilter.models.small_seq2seq import Pair
 
 Split = Literal["dev", "test"]
-Name = Literal["e2e", "multi30k"]
 
 
 class Pairs:
     """A data set to train on, to choose strengths on and to judge on; of the latter parts are taken, spread over it."""
 
-    def __init__(self, name: Name, *, dev: int, test: int) -> None:
-        from kilter.data.assets import locate
-        from kilter.data.e2e import load_e2e
-        from kilter.data.multi30k import load_multi30k
-
-        found = locate(name)
-        splits = {"e2e": load_e2e, "multi30k": load_multi30k}[name](found.path)
+    def __init__(self, name: ReferenceSet, *, dev: int, test: int) -> None:
+        splits, found = load_reference_set(name)
         self.train: Sequence[Pair] = splits.train
         self._judged = {"dev": spread(splits.dev, dev), "test": spread(splits.test, test)}
         self._placeholders = name == "e2e"

@@ -1,4 +1,4 @@
-"""What a network writes for the test inputs, beside what people wrote: BLEU, chrF, and how likely theirs is to it."""
+"""What a network writes for the test inputs, and how likely what people wrote is to it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +6,6 @@ from typing import Any
 import torch
 
 from kilter.data.referenced import Referenced
-from kilter.lab.recipe import Advance
 from kilter.tasks.text_to_text.networks import Network
 
 
@@ -18,8 +17,6 @@ def written(
     prefix: str,
     longest: int,
     at_once: int,
-    advance: Advance,
-    before: int,
     **how: Any,
 ) -> tuple[list[str], list[list[float]]]:
     """What beam search writes for each input, and nats and tokens of the first reference.
@@ -30,8 +27,6 @@ def written(
         prefix: before each input.
         longest: tokens of a text, at most.
         at_once: inputs in a batch.
-        advance: told of every batch.
-        before: inputs that count as done before.
         how: of `generate`.
     """
     model, tokenizer = network
@@ -53,22 +48,7 @@ def written(
             texts[place] = items[place].filled(text.strip())
         for place, nats in zip(places, _nats(network, asked, [items[place] for place in places], longest), strict=True):
             likely[place] = nats
-        advance(before + min(first + at_once, len(items)), before + len(items), "inputs")
     return texts, likely
-
-
-def figures(texts: Sequence[str], likely: Sequence[Sequence[float]], items: Sequence[Referenced]) -> dict[str, float]:
-    """BLEU and chrF of all outputs together, against all references, and nats per token of the first of these."""
-    from sacrebleu.metrics.bleu import BLEU
-    from sacrebleu.metrics.chrf import CHRF
-
-    most = max(len(item.references) for item in items)
-    streams: Any = [[dict(enumerate(item.references)).get(number) for item in items] for number in range(most)]
-    return {
-        "bleu": BLEU().corpus_score([*texts], streams).score,
-        "chrf": CHRF().corpus_score([*texts], streams).score,
-        "nll": sum(nats for nats, _ in likely) / sum(tokens for _, tokens in likely),
-    }
 
 
 def _nats(network: Network, asked: dict[str, Any], items: Sequence[Referenced], longest: int) -> list[list[float]]:

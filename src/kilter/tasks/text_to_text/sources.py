@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Literal
 
+from kilter.data.reference_sets import ReferenceSet, load_reference_set
 from kilter.data.referenced import Referenced, spread
 from kilter.lab.recipe import Provenance
 
-Name = Literal["e2e", "multi30k"]
 _HELD_OUT = 10
 """Of the user's pairs each tenth is judged on, where there are no others for that."""
 
@@ -22,14 +21,9 @@ class Pairs:
     provenance: Provenance
 
 
-def published(name: Name, test: int) -> Pairs:
+def published(name: ReferenceSet, test: int) -> Pairs:
     """A data set, with so many inputs of its test part, spread over it."""
-    from kilter.data.assets import locate
-    from kilter.data.e2e import load_e2e
-    from kilter.data.multi30k import load_multi30k
-
-    found = locate(name)
-    splits = {"e2e": load_e2e, "multi30k": load_multi30k}[name](found.path)
+    splits, found = load_reference_set(name)
     return Pairs(splits.train, spread(splits.test, test), Provenance(**found.credit()))
 
 

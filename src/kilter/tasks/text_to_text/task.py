@@ -53,7 +53,7 @@ class TextToText(Tuning):
     """entries of its vocabulary, at most"""
     steps: Annotated[int, at_least(1)] = 600
     """optimiser steps of an arm; of arm mle-longer more"""
-    longer: Annotated[float, above(1)] = 1.4
+    longer: Annotated[float, above(1)] = 1.15
     """times the steps that arm mle-longer takes, so that it takes as long as one with an objective"""
     start: Annotated[int, NOT_NEGATIVE] = 0
     """steps of likelihood alone, before an objective counts"""
@@ -108,6 +108,7 @@ class TextToText(Tuning):
     """sizes of a preset that takes seconds"""
     captions: ClassVar[Mapping[str, Any]] = {
         "task": "multi30k",
+        "longer": 1.3,
         "dropout": 0.1,
         "vocabulary": 4000,
         "steps": 450,
@@ -128,7 +129,7 @@ class TextToText(Tuning):
             raise ValueError("--model needs --train: your pairs to learn from, with columns source and target")
         if self.eval_data is not None and self.train_data is None:
             raise ValueError("--eval needs --train: your pairs to learn from")
-        if self.eval_data is not None and self.eval_data == self.train_data:
+        if self.train_data and self.eval_data and Path(self.train_data).resolve() == Path(self.eval_data).resolve():
             raise ValueError(f"--eval and --train are both {self.train_data}: judge on pairs that are not learnt from")
         check_reread("pairs", train=self.train_data, eval=self.eval_data)
         if self.model is None and self.hidden_size % 4:
@@ -201,6 +202,7 @@ class TextToText(Tuning):
     def evaluate(self, arm: str, seed: int, model: Path) -> Judged:
         """Write the test inputs' texts by beam search."""
         from kilter.tasks.text_to_text import judging, networks, training
+        from kilter.tasks.text_to_text.scores import corpus_scores
 
         items, network = self._pairs.test, networks.load(model / "model", self.device)
         texts, likely = judging.written(
@@ -209,17 +211,22 @@ class TextToText(Tuning):
             prefix=self.prefix if self.model is not None else "",
             longest=self.longest,
             at_once=self.inputs_at_once,
-            advance=lambda *told: None,
-            before=0,
             num_beams=self.beams,
             length_penalty=self.length_penalty,
             max_new_tokens=self.max_new_tokens,
         )
+        scores, values = corpus_scores(texts, [item.references for item in items])
         rows = [
-            {"input": item.filled(item.source), "references": [*item.references], "text": text, "totals": {"nll": nats}}
-            for item, text, nats in zip(items, texts, likely, strict=True)
+            {
+                "input": item.filled(item.source),
+                "references": [*item.references],
+                "text": text,
+                "totals": {"nll": nats, **{name: [value[place], 1] for name, value in values.items()}},
+            }
+            for place, (item, text, nats) in enumerate(zip(items, texts, likely, strict=True))
         ]
-        return Judged({**judging.figures(texts, likely, items), **read_json(model / training.LOOKED)}, rows)
+        nats, tokens = (sum(column) for column in zip(*likely, strict=True))
+        return Judged({**scores, "nll": nats / tokens, **read_json(model / training.LOOKED)}, rows)
 
     # The report ---------------------------------------------------------------------------------------------
 

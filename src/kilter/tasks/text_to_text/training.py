@@ -1,7 +1,6 @@
 """One arm's training with transformers' trainer, and what its objective costs and does at the end."""
 
 import shutil
-import time
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -16,6 +15,7 @@ from kilter.lab.arms import Levers
 from kilter.lab.files import write_json
 from kilter.lab.recipe import Advance
 from kilter.lab.training import arguments, fit
+from kilter.models.devices import clock
 from kilter.tasks.text_to_text.networks import Data, Network
 
 if TYPE_CHECKING:
@@ -71,13 +71,14 @@ def looked_at(network: Network, objective: Any, some: Sequence[Mapping[str, Any]
     """The time of passes with gradients, in those of the likelihood alone, taken in turns; and mean diagnostics."""
     model = network.model.eval()
     given = [{name: value.to(model.device) for name, value in batch.items()} for batch in some]
+    device = str(model.device)
     took: dict[str, list[float]] = {"plain": [], "objective": []}
     for batch in given:
         for name in took:
-            began = time.process_time()
+            began = clock(device)
             loss = model(**batch).loss if name == "plain" else objective(model, **batch).loss
             loss.backward()
-            took[name].append(time.process_time() - began)
+            took[name].append(clock(device) - began)
             model.zero_grad(set_to_none=True)
             objective.zero_grad(set_to_none=True)
     with torch.no_grad():
