@@ -27,6 +27,7 @@ FIGURES = {
 TIMES = (1, 2, 4, 8, 16)
 GROWTH: dict[str, tuple[str, dict[int, str], str, str, int]] = {
     "seqpe-length": ("seqpe", {128 * n: f"perplexity_{n}x" for n in TIMES}, "tokens", "perplexity", 128),
+    "seqpe-lookups": ("seqpe-lookups", {64 * n: f"lookup_{n}x" for n in TIMES}, "tokens", "names found, %", 64),
     "seqpe-images": ("seqpe-images", {n: f"accuracy_{n}" for n in (28, 42, 56, 84)}, "pixels", "accuracy, %", 28),
 }
 LEFT_OUT = ("linear", "dynamic", "no-contrast", "no-transfer", "no-shift")
