@@ -136,6 +136,7 @@ def recipe() -> ContrastivePerturbationRecipe:
         ("mle-longer", "Likelihood alone, longer", "context"),
         ("batch", "Other targets of the batch alone", "method"),
         ("claps", "CLAPS", "method"),
+        ("claps-0.5", "CLAPS, weight 0.5", "method"),
         ("claps-ramp", "CLAPS, likelihood alone at first", "method"),
         ("official", "CLAPS as its code computes it", "method"),
     ],
@@ -170,6 +171,8 @@ def test_an_arms_objective_is_of_the_models_width(
 ) -> None:
     recipe.negative_step, recipe.weight = 2.0, 0.5
     made: Any = recipe.mixture(arm).levers().objective(network.model)  # type: ignore[misc]
+    other: Any = recipe.mixture(f"{arm}-2").levers().objective(network.model)  # type: ignore[misc]
+    assert other.weight == 2
     usual = {"use_negative": True, "use_positive": True, "use_batch_negatives": True, "compat": None}
     wanted = {**usual, "width": 16, "negative_step": 2.0, "weight": 0.5, **switched}
     assert {name: getattr(made, name) for name in wanted} == wanted

@@ -41,7 +41,7 @@ class ContrastivePerturbationRecipe(TextToText):
     """
 
     weight: Annotated[float, NOT_NEGATIVE] = 1.0
-    """of the contrast (published: 1)"""
+    """of the contrast (published: 1); arm claps-0.5 has another"""
     temperature: Annotated[float, above(0)] = 0.1
     """τ (published: 0.1)"""
     negative_step: Annotated[float, NOT_NEGATIVE] = 1.0
@@ -84,10 +84,10 @@ class ContrastivePerturbationRecipe(TextToText):
         """CLAPS, without each of its parts, with a slow start, and as its code has it."""
 
         def term(label: str, changed: Mapping[str, Any], options: Mapping[str, Any]) -> Term:
-            def made(strength: float | None) -> Levers:
-                return Levers(objective=lambda model: self._claps(model, **changed), options=options)
+            def made(weight: float) -> Levers:
+                return Levers(objective=lambda model: self._claps(model, weight, **changed), options=options)
 
-            return Term(label, made)
+            return Term(label, made, usual=self.weight, at=", weight {:g}", option="weight")
 
         slow = {"start": self.steps // 5, "ramp": self.steps // 5}
         return {
@@ -96,11 +96,11 @@ class ContrastivePerturbationRecipe(TextToText):
             **{name: term(label, changed, {}) for name, (label, changed) in _PARTS.items()},
         }
 
-    def _claps(self, model: Any, **changed: Any) -> Any:
+    def _claps(self, model: Any, weight: float, **changed: Any) -> Any:
         from kilter.seq2seq import ContrastivePerturbation
 
-        names = ("weight", "temperature", "negative_step", "positive_step", "relative")
-        how: Any = {**{name: getattr(self, name) for name in names}, **changed}
+        names = ("temperature", "negative_step", "positive_step", "relative")
+        how: Any = {"weight": weight, **{name: getattr(self, name) for name in names}, **changed}
         return ContrastivePerturbation(model.get_output_embeddings().weight.shape[1], **how)
 
     # The report ---------------------------------------------------------------------------------------------
