@@ -51,7 +51,7 @@ class TextToText(Tuning):
     """of the small model"""
     vocabulary: Annotated[int, at_least(100)] = 1000
     """entries of its vocabulary, at most"""
-    steps: Annotated[int, at_least(1)] = 600
+    steps: Annotated[int, at_least(1)] = 700
     """optimiser steps of an arm; of arm mle-longer more"""
     longer: Annotated[float, above(1)] = 1.15
     """times the steps that arm mle-longer takes, so that it takes as long as one with an objective"""
@@ -111,8 +111,7 @@ class TextToText(Tuning):
         "longer": 1.3,
         "dropout": 0.1,
         "vocabulary": 4000,
-        "steps": 450,
-        "batch_size": 64,
+        "steps": 800,
         "max_new_tokens": 40,
         "test_inputs": 200,
     }
