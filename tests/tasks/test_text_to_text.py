@@ -178,6 +178,19 @@ def test_an_arms_objective_is_of_the_models_width(
     assert {name: getattr(made, name) for name in wanted} == wanted
 
 
+def test_a_card_has_the_options_that_made_the_model() -> None:
+    small, own = ContrastivePerturbationRecipe(), ContrastivePerturbationRecipe(model="m", train_data="a.csv")
+    made, plain, longer = small.made_by("claps-ramp"), small.made_by("mle"), small.made_by("mle-longer")
+    assert (made["hidden_size"], made["task"], made["learning_rate"], made["ramp"]) == (128, "e2e", 2e-3, 140)
+    assert {"prefix", "longest", "longer", "beams"}.isdisjoint(made)
+    assert {"ramp", "start", "weight", "temperature"}.isdisjoint(plain)
+    assert (plain["steps"], longer["steps"]) == (700, 805)
+    assert small.made_by("claps-0.5")["weight"] == 0.5
+    found = own.made_by("claps")
+    assert {"hidden_size", "layers", "dropout", "vocabulary", "task"}.isdisjoint(found)
+    assert (found["longest"], found["learning_rate"], found["train_data"]) == (128, 5e-5, "a.csv")
+
+
 # Data -----------------------------------------------------------------------------------------------------------------
 
 

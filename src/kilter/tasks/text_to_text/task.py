@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from kilter.tasks.text_to_text.networks import Data, Network
     from kilter.tasks.text_to_text.sources import Pairs
 
+_SMALL = ("hidden_size", "layers", "dropout")
+"""Options of the small network, beside the size of its vocabulary."""
 _SHOWN = "What each wrote, and what people wrote; words that no text above has are in colour."
 
 
@@ -141,6 +143,14 @@ class TextToText(Tuning):
         """The learning rate, given or usual."""
         return self.learning_rate or (2e-3 if self.model is None else 5e-5)
 
+    def made_by(self, arm: str) -> dict[str, Any]:
+        """Without the options of other data, of another model, or of an objective that the arm has not."""
+        idle = {"longer"} | ({"prefix", "longest"} if self.model is None else {"vocabulary", *_SMALL})
+        idle |= set() if self.train_data is None else {"task"}
+        idle |= {"start", "ramp"} if self.mixture(arm).levers().objective is None else set()
+        made = super().made_by(arm) | {"learning_rate": self.rate}
+        return {name: value for name, value in made.items() if name not in idle}
+
     def rivals(self) -> Mapping[str, Term]:
         """The likelihood alone, for as long as an arm with an objective takes."""
         more = {"steps": round(self.longer * self.steps)}
@@ -185,7 +195,7 @@ class TextToText(Tuning):
 
         if self.model is not None:
             return networks.own(self.model)
-        sizes: Any = {name: getattr(self, name) for name in ("hidden_size", "layers", "dropout")}
+        sizes: Any = {name: getattr(self, name) for name in _SMALL}
         return networks.small(self._pairs.train, entries=self.vocabulary, **sizes)
 
     def _data(self, network: "Network", seed: int) -> "Data":
