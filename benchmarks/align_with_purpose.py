@@ -12,13 +12,12 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from _timing import peak_bytes
 from torch import Tensor
 from torch.nn import functional as F
-from torch.profiler import ProfilerActivity, profile
 
 from kilter.speech import AlignWithPurpose, LowLatency, MinimumWER
 
@@ -54,19 +53,6 @@ def python_sampler(log_probs: Tensor, lengths: Tensor, samples: int = 5) -> None
             if where:
                 j = where[int(torch.randint(len(where), ()))]
                 path = [*path[:j], *path[j + 1 :], 0]
-
-
-def peak_bytes(call: Callable[[], object]) -> int:
-    """Largest amount of memory held at once by what `call` allocates."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as prof:
-        call()
-    held = peak = 0
-    for event in sorted(
-        (e for e in prof.profiler.kineto_results.events() if e.name() == "[memory]"), key=lambda e: e.start_ns()
-    ):
-        held += event.nbytes()
-        peak = max(peak, held)
-    return peak
 
 
 def measure(size: tuple[int, int, int], threads: int, repeats: int, every: int) -> dict[str, float]:

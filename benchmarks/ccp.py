@@ -12,15 +12,14 @@ CPU time. Peak memory is what one step of each side allocates beyond what was th
 import argparse
 import json
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from _timing import interleaved, peak_bytes
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, profile
 from transformers import BertConfig, BertModel
 
 from kilter.embeddings import ContextPrediction
@@ -50,28 +49,9 @@ def objective(width: int, bank: int) -> ContextPrediction:
     return made
 
 
-def peak_bytes(call: Callable[[], object]) -> int:
-    """Largest amount of memory held at once by what `call` allocates."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as prof:
-        call()
-    held = peak = 0
-    for event in sorted(
-        (e for e in prof.profiler.kineto_results.events() if e.name() == "[memory]"), key=lambda e: e.start_ns()
-    ):
-        held += event.nbytes()
-        peak = max(peak, held)
-    return peak
-
-
 def medians(calls: dict[str, Callable[[], object]], repeats: int, warm: int = 1) -> dict[str, float]:
     """Median CPU seconds of each, interleaved."""
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for i in range(repeats + warm):
-        for name, call in calls.items():
-            start = time.process_time()
-            call()
-            if i >= warm:
-                seconds[name].append(time.process_time() - start)
+    seconds = interleaved(calls, repeats, warm=warm)
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 

@@ -13,12 +13,12 @@ import argparse
 import copy
 import json
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from _timing import interleaved
 from torch import Tensor
 from transformers import T5Config, T5ForConditionalGeneration
 
@@ -77,7 +77,7 @@ def step(model: T5ForConditionalGeneration, batch: dict[str, Tensor]) -> Callabl
 
 def compared(name: str, repeats: int) -> dict[str, Any]:
     """Seconds of each kind of step, one after another, the first round apart."""
-    size, steps, first = SIZES[name], {}, {}
+    size, steps = SIZES[name], {}
     plain = T5ForConditionalGeneration(T5Config(**size.config, dropout_rate=0.0, decoder_start_token_id=0)).train()
     batch, projection = pairs(size), None
     for kind, made in {"plain": None, "claps": ContrastivePerturbation, "anew": Anew}.items():
@@ -88,15 +88,8 @@ def compared(name: str, repeats: int) -> dict[str, Any]:
             objective.load_state_dict(projection)
             align_seq2seq(model, objective)
         steps[kind] = step(model, batch)
-    seconds: dict[str, list[float]] = {kind: [] for kind in steps}
-    for turn in range(repeats + 1):
-        for kind, run in steps.items():
-            start = time.process_time()
-            loss = run()
-            if turn:
-                seconds[kind].append(time.process_time() - start)
-            else:
-                first[kind] = loss
+    first = {kind: run() for kind, run in steps.items()}
+    seconds = interleaved(steps, repeats, warm=0)
 
     def over(kind: str, other: str) -> float:
         ratios = [a / b for a, b in zip(seconds[kind], seconds[other], strict=True)]

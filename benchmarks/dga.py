@@ -13,14 +13,12 @@ measurement's apart, since it is all there is between them. One thread.
 import argparse
 import json
 import statistics
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from _timing import cpu_seconds, peak_bytes
 from torch import Generator, Tensor
-from torch.profiler import ProfilerActivity, profile
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from kilter.pretraining import DomainMixture, DynamicGradientAlignment, gradient_alignments
@@ -61,26 +59,6 @@ def train(model: Any, steps: int, domains: int, rows: int) -> None:
         optimizer.zero_grad()
 
 
-def peak_bytes(call: Callable[[], object]) -> int:
-    """Largest amount of memory held at once by what `call` allocates."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as prof:
-        call()
-    held = peak = 0
-    for event in sorted(
-        (e for e in prof.profiler.kineto_results.events() if e.name() == "[memory]"), key=lambda e: e.start_ns()
-    ):
-        held += event.nbytes()
-        peak = max(peak, held)
-    return peak
-
-
-def seconds_of(call: Callable[[], object]) -> float:
-    """CPU seconds."""
-    start = time.process_time()
-    call()
-    return time.process_time() - start
-
-
 def step(width: int, layers: int, repeats: int, domains: int = 8, rows: int = 4) -> list[dict[str, Any]]:
     """Each method beside the k + 1 backward passes."""
     model, generator = model_of(width, layers), Generator().manual_seed(0)
@@ -93,7 +71,7 @@ def step(width: int, layers: int, repeats: int, domains: int = 8, rows: int = 4)
 
     exact = call("gradients")
     error = {method: float((call(method) - exact).abs().max() / exact.abs().max()) for method in METHODS}
-    rounds = [{method: seconds_of(lambda m=method: call(m)) for method in METHODS} for _ in range(repeats)]
+    rounds = [{method: cpu_seconds(lambda m=method: call(m)) for method in METHODS} for _ in range(repeats)]
     return [
         {
             "step": {"width": width, "layers": layers, "domains": domains, "rows": rows, "tokens": TOKENS},
@@ -132,10 +110,10 @@ def run(width: int, layers: int, steps: int, domains: int = 10, rows: int = 16, 
         draws = list(mixture)
         for start in range(0, len(draws) - rows + 1, rows):
             drawn = draws[start : start + rows]
-            trained += seconds_of(one)
+            trained += cpu_seconds(one)
             done += 1
             if done % every == 0:
-                measured += seconds_of(between)
+                measured += cpu_seconds(between)
             if done == steps:
                 break
     return {

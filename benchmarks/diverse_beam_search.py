@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from _timing import cpu_seconds
 
 from kilter.decoding import DiverseBeamSearch, diverse_beam_search
 
@@ -99,12 +100,6 @@ def calls(
     }
     ours = {"custom_generate": diverse_beam_search, "num_beam_groups": groups, "diversity_penalty": 0.5}
     return lambda: model.generate(ids, **asked), lambda: model.generate(ids, **ours, **asked)
-
-
-def cpu_seconds(call: Callable[[], Any]) -> float:
-    start = time.process_time()
-    call()
-    return time.process_time() - start
 
 
 def interleaved(peer: Callable[[], Any], ours: Callable[[], Any], repeats: int) -> float:

@@ -13,15 +13,13 @@ One thread.
 import argparse
 import json
 import statistics
-import time
-from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import torch
+from _timing import interleaved, peak_bytes
 from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
 from transformers import BertConfig, BertForSequenceClassification
 
 from kilter.embeddings import PairHead
@@ -35,31 +33,6 @@ TOKENS = (32, 128)
 def naive(head: PairHead, u: Tensor, v: Tensor) -> Tensor:
     """Every pair with all its features, in one piece."""
     return head(u.repeat_interleave(len(v), 0), v.repeat(len(u), 1)).view(len(u), len(v), -1)
-
-
-def peak_bytes(call: Callable[[], object]) -> int:
-    """Largest amount of memory held at once by what `call` allocates."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as prof:
-        call()
-    held = peak = 0
-    for event in sorted(
-        (e for e in prof.profiler.kineto_results.events() if e.name() == "[memory]"), key=lambda e: e.start_ns()
-    ):
-        held += event.nbytes()
-        peak = max(peak, held)
-    return peak
-
-
-def interleaved(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """CPU seconds of each call, one after another, the first round apart."""
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in range(repeats + 1):
-        for name, call in calls.items():
-            start = time.process_time()
-            call()
-            if turn:
-                seconds[name].append(time.process_time() - start)
-    return seconds
 
 
 def matrix(width: int, queries: int, candidates: int, repeats: int, **options: Any) -> dict[str, Any]:

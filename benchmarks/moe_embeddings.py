@@ -12,14 +12,13 @@ import argparse
 import copy
 import json
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from _timing import interleaved, peak_bytes
 from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
 
 from kilter.embeddings import add_experts
 
@@ -28,28 +27,9 @@ SIZES = [(3, 384, 12, 32, 32), (6, 384, 12, 64, 32), (12, 768, 12, 16, 64)]
 DOMAINS = ["a", "b", "c", "d", "e"]
 
 
-def interleaved(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+def medians(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
     """Median CPU seconds of each call, one after another, the first two rounds apart."""
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(repeats + 2):
-        for name, call in calls.items():
-            start = time.process_time()
-            call()
-            seconds[name].append(time.process_time() - start)
-    return {name: statistics.median(values[2:]) for name, values in seconds.items()}
-
-
-def peak_bytes(call: Callable[[], object]) -> int:
-    """Largest amount of memory held at once by what `call` allocates."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as prof:
-        call()
-    held = peak = 0
-    for event in sorted(
-        (e for e in prof.profiler.kineto_results.events() if e.name() == "[memory]"), key=lambda e: e.start_ns()
-    ):
-        held += event.nbytes()
-        peak = max(peak, held)
-    return peak
+    return {name: statistics.median(values) for name, values in interleaved(calls, repeats, warm=2).items()}
 
 
 def measure(size: tuple[int, int, int, int, int], repeats: int) -> dict[str, Any]:
@@ -87,7 +67,7 @@ def measure(size: tuple[int, int, int, int, int], repeats: int) -> dict[str, Any
         "dense_step": lambda: step(dense),
         "mixed_step": lambda: step(experts, **mixed),
     }
-    seconds = interleaved(calls, repeats)
+    seconds = medians(calls, repeats)
     peak = {name: peak_bytes(calls[name]) / 1e6 for name in ("dense", "mixed")}
     return {
         "size": size,

@@ -12,15 +12,14 @@ a mask. `written` is a pointer writer's pass over all steps, beside the same net
 import argparse
 import json
 import statistics
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from _timing import interleaved, peak_bytes
 from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
 
 from kilter.seq2seq import PointerWriter, ProcessBlock
 
@@ -38,31 +37,6 @@ def peer() -> Any:
     except ModuleNotFoundError:
         raise SystemExit("the peer is missing: .venv/bin/python -m pip install --group test") from None
     return Set2Set
-
-
-def peak_bytes(call: Callable[[], object]) -> int:
-    """Largest amount of memory held at once by what `call` allocates."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as prof:
-        call()
-    held = peak = 0
-    for event in sorted(
-        (e for e in prof.profiler.kineto_results.events() if e.name() == "[memory]"), key=lambda e: e.start_ns()
-    ):
-        held += event.nbytes()
-        peak = max(peak, held)
-    return peak
-
-
-def interleaved(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """CPU seconds of each call, one after another, the first round apart."""
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in range(repeats + 1):
-        for name, call in calls.items():
-            start = time.process_time()
-            call()
-            if turn:
-                seconds[name].append(time.process_time() - start)
-    return seconds
 
 
 def compared(ours: str, theirs: str, calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, Any]:

@@ -15,14 +15,13 @@ import gc
 import json
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from _timing import interleaved, peak_bytes
 from torch.nn import functional as F
-from torch.profiler import ProfilerActivity, profile
 
 from kilter.embeddings import PairHead, PairSearch
 
@@ -37,29 +36,9 @@ def held_bytes() -> int:
     return 1024 * int(found.split("RssAnon:")[1].split()[0])
 
 
-def peak_bytes(call: Callable[[], object]) -> int:
-    """Largest amount of memory held at once by what `call` allocates."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as prof:
-        call()
-    held = peak = 0
-    found: Any = prof.profiler
-    events = [event for event in found.kineto_results.events() if event.name() == "[memory]"]
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        held += event.nbytes()
-        peak = max(peak, held)
-    return peak
-
-
 def medians(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
     """Median CPU seconds of each, interleaved."""
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for i in range(repeats + 1):
-        for name, call in calls.items():
-            start = time.process_time()
-            call()
-            if i:
-                seconds[name].append(time.process_time() - start)
-    return {name: statistics.median(values) for name, values in seconds.items()}
+    return {name: statistics.median(values) for name, values in interleaved(calls, repeats).items()}
 
 
 def against_faiss(rows: int, folder: Path, repeats: int) -> dict[str, Any]:

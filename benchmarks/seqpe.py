@@ -13,15 +13,14 @@ generation: all reads together, over one plain pass of the final length. One thr
 import argparse
 import json
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from _timing import interleaved, peak_bytes
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.profiler import ProfilerActivity, profile
 
 from kilter.pretraining import SequentialPositionEncoder, position_digits
 
@@ -63,31 +62,6 @@ def plain(encoder: SequentialPositionEncoder) -> Callable[[Tensor], Tensor]:
         return encoder.out(encoder.norm(x))[:, -1]
 
     return run
-
-
-def peak_bytes(call: Callable[[], object]) -> int:
-    """Largest amount of memory held at once by what `call` allocates."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as prof:
-        call()
-    held = peak = 0
-    for event in sorted(
-        (e for e in prof.profiler.kineto_results.events() if e.name() == "[memory]"), key=lambda e: e.start_ns()
-    ):
-        held += event.nbytes()
-        peak = max(peak, held)
-    return peak
-
-
-def interleaved(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """CPU seconds of each call, one after another, the first round apart."""
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in range(repeats + 1):
-        for name, call in calls.items():
-            start = time.process_time()
-            call()
-            if turn:
-                seconds[name].append(time.process_time() - start)
-    return seconds
 
 
 def compared(what: str, calls: dict[str, Callable[[], object]], repeats: int, **about: Any) -> dict[str, Any]:

@@ -14,14 +14,13 @@ import argparse
 import json
 import math
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from _timing import interleaved, peak_bytes
 from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
 from transformers import GPT2Config, GPT2LMHeadModel
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -31,28 +30,9 @@ from kilter.pretraining import SeqPE, attach
 HEADS, SIZE = 12, 64
 
 
-def peak_bytes(call: Callable[[], object]) -> int:
-    """Largest amount of memory held at once by what `call` allocates."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as prof:
-        call()
-    held = peak = 0
-    for event in sorted(
-        (e for e in prof.profiler.kineto_results.events() if e.name() == "[memory]"), key=lambda e: e.start_ns()
-    ):
-        held += event.nbytes()
-        peak = max(peak, held)
-    return peak
-
-
 def compared(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, Any]:
     """Medians of CPU time and of the ratio of the second call to the first, one after another, and peak memory."""
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in range(repeats + 1):
-        for name, call in calls.items():
-            start = time.process_time()
-            call()
-            if turn:
-                seconds[name].append(time.process_time() - start)
+    seconds = interleaved(calls, repeats)
     plain, ours = calls
     ratios = [b / a for a, b in zip(seconds[plain], seconds[ours], strict=True)]
     peaks = {name: peak_bytes(call) for name, call in calls.items()}

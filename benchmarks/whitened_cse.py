@@ -11,15 +11,14 @@ sentences of 32 tokens, three views, AdamW) and says what share of one the white
 import argparse
 import json
 import statistics
-import time
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
+from _timing import interleaved, peak_bytes
 from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
 
 from kilter.embeddings import WhitenedCSE, shuffled_group_whitening
 from kilter.ops.whitening import Method
@@ -41,28 +40,9 @@ def group_by_group(x: Tensor, groups: int, permutation: Tensor) -> Tensor:
     return torch.cat(white, 1)[:, permutation.argsort()]
 
 
-def interleaved(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+def medians(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
     """Median CPU seconds of each call, one after another, the first three rounds apart."""
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(repeats + 3):
-        for name, call in calls.items():
-            start = time.process_time()
-            call()
-            seconds[name].append(time.process_time() - start)
-    return {name: statistics.median(values[3:]) for name, values in seconds.items()}
-
-
-def peak_bytes(call: Callable[[], object]) -> int:
-    """Largest amount of memory held at once by what `call` allocates."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as prof:
-        call()
-    held = peak = 0
-    for event in sorted(
-        (e for e in prof.profiler.kineto_results.events() if e.name() == "[memory]"), key=lambda e: e.start_ns()
-    ):
-        held += event.nbytes()
-        peak = max(peak, held)
-    return peak
+    return {name: statistics.median(values) for name, values in interleaved(calls, repeats, warm=3).items()}
 
 
 def measure(size: tuple[int, int, int], repeats: int) -> dict[str, Any]:
@@ -86,7 +66,7 @@ def measure(size: tuple[int, int, int], repeats: int) -> dict[str, Any]:
 
     calls = {"plain": plain, **{method: ours(method) for method in METHODS}, "whole gradient": ours("zca", False)}
     torch.testing.assert_close(calls["zca"](), plain(), rtol=1e-3, atol=1e-3)
-    seconds = interleaved(calls, repeats)
+    seconds = medians(calls, repeats)
     return {
         "size": size,
         "plain_ms": 1e3 * seconds["plain"],
@@ -120,7 +100,7 @@ def share_of_a_step(steps: int) -> dict[str, Any]:
         torch.autograd.grad(white.sum(), views)
 
     calls = {"whitening": whitening, "loss": lambda: loss(views, generator).loss.backward()}
-    seconds = interleaved(calls, 30) | interleaved({"step": step}, steps)
+    seconds = medians(calls, 30) | medians({"step": step}, steps)
     shares: Iterator[tuple[str, float]] = ((name, seconds[name] / seconds["step"]) for name in calls)
     return {"step_s": seconds["step"], **{f"{name}_share": value for name, value in shares}}
 

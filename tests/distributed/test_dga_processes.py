@@ -1,16 +1,12 @@
 """Dynamic gradient alignment in two gloo processes: the same draws and weights in both, whole gradients of shards."""
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-pytest.importorskip("transformers")
+from tests.distributed.launch import two_processes
 
-ROOT = Path(__file__).parents[2]
+pytest.importorskip("transformers")
 
 
 @pytest.mark.slow
@@ -18,18 +14,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.dist
 def test_two_processes_agree(tmp_path: Path) -> None:
     """One test, because starting them costs a quarter of a minute."""
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*torchrun, "-m", "tests.distributed.dga_worker", str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "OMP_NUM_THREADS": "1"},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-6000:]
-    one, two = (json.loads((tmp_path / f"rank-{rank}.json").read_text()) for rank in range(2))
+    one, two = two_processes("dga_worker", tmp_path)
     for name in ("whole", "resumed"):
         assert one["ddp"][name]["history"] == two["ddp"][name]["history"]
         assert one["ddp"][name]["sum"] == two["ddp"][name]["sum"]

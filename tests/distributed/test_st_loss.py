@@ -1,17 +1,13 @@
 """Two gloo processes under sentence-transformers' trainer, started as a user would, against one on the joined batch."""
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from safetensors.torch import save_file
 
-pytest.importorskip("sentence_transformers")
+from tests.distributed.launch import two_processes
 
-ROOT = Path(__file__).parents[2]
+pytest.importorskip("sentence_transformers")
 
 
 @pytest.mark.slow
@@ -25,19 +21,7 @@ def test_an_objective_that_learns_is_the_same_in_all_processes(tmp_path: Path) -
     folder_of(tmp_path / "still", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     for name in OBJECTIVES:
         save_file(run(tmp_path, name, 8), tmp_path / f"{name}.safetensors")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*torchrun, "-m", "tests.distributed.st_worker", str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "OMP_NUM_THREADS": "1"},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-6000:]
-    for rank in range(2):
-        found = json.loads((tmp_path / f"rank-{rank}.json").read_text())
+    for found in two_processes("st_worker", tmp_path):
         assert found["gradient"] < 1e-12
         assert found["numbers"] == [0, 5, 1, 5]
         assert "different shapes, (2, 3), (3, 3): give each the same number of rows" in found["ragged"]

@@ -1,16 +1,12 @@
 """Two gloo processes, started as a user would (`torchrun`), against one process on the joined batch."""
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.distributed.launch import two_processes
 from tests.hosts.tiny import Tiny
 
-ROOT = Path(__file__).parents[2]
 NEAR = {
     f"{kind}-{what}"
     for kind in (
@@ -29,19 +25,7 @@ def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
     """One test, because starting them costs a quarter of a minute."""
     for family in ("wav2vec2", "small"):
         Tiny(tmp_path).folder(family)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*torchrun, "-m", "tests.distributed.worker", str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "OMP_NUM_THREADS": "1"},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-6000:]
-    for rank in range(2):
-        found = json.loads((tmp_path / f"rank-{rank}.json").read_text())
+    for found in two_processes("worker", tmp_path):
         assert found.keys() >= NEAR
         assert not {name: found[name] for name in NEAR if not found[name] < 1e-5}
         # the logged parts add up to the logged loss
