@@ -13,11 +13,11 @@ from kilter.data.catalogue import Asset
 from kilter.lab.files import read_json, read_rows
 from kilter.lab.run import run
 from kilter.recipes.claps import ContrastivePerturbationRecipe
+from tests.made_restaurants import write_restaurants
 
 pytestmark = [pytest.mark.recipe, pytest.mark.host]
 
 RUN = ["run", "claps", "--preset", "smoke"]
-AREAS = ("riverside", "city centre", "north", "south", "east", "west", "hill", "square", "harbour", "station")
 LOOKED_AT = {"claps_cosine", "claps_imposter_cosine", "claps_distant_cosine", "claps_kl_moved", "claps_kl_corrected"}
 
 
@@ -25,15 +25,7 @@ LOOKED_AT = {"claps_cosine", "claps_imposter_cosine", "claps_distant_cosine", "c
 def restaurants(tmp_path_factory: pytest.TempPathFactory) -> object:
     """A data set of the shape of E2E, and no other."""
     folder = tmp_path_factory.mktemp("data") / "e2e"
-    folder.mkdir()
-    for name, places in (("devset.csv", ("The Mill", "Giraffe")), ("testset_w_refs.csv", ("Zizzi",))):
-        rows = [
-            f'"name[{place}], area[{area}]","{text}"'
-            for place in places
-            for area in AREAS
-            for text in (f"{place} is in the {area}.", f"In the {area} there is {place}.")
-        ]
-        (folder / name).write_text("mr,ref\n" + "\n".join(rows) + "\n")
+    write_restaurants(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KILTER_DATA", str(folder.parent))
         patch.setattr(Asset, "checksums", lambda self: {})

@@ -13,26 +13,18 @@ from kilter.evaluation.diversity import distinct_n, oracle_at_k
 from kilter.lab.files import read_json, read_rows
 from kilter.lab.progress import Bar
 from kilter.recipes.diverse_beam_search import PUBLISHED, DiverseBeamSearchRecipe
+from tests.made_restaurants import AREAS, write_restaurants
 
 pytestmark = [pytest.mark.recipe, pytest.mark.host]
 
 RUN = ["run", "diverse-beam-search", "--preset", "smoke"]
-AREAS = ("riverside", "city centre", "north", "south", "east", "west", "hill", "square", "harbour", "station")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def restaurants(tmp_path_factory: pytest.TempPathFactory) -> object:
     """A data set of the shape of E2E, and no other."""
     folder = tmp_path_factory.mktemp("data") / "e2e"
-    folder.mkdir()
-    for name, places in (("devset.csv", ("The Mill", "Giraffe")), ("testset_w_refs.csv", ("Zizzi",))):
-        rows = [
-            f'"name[{place}], area[{area}]","{text}"'
-            for place in places
-            for area in AREAS
-            for text in (f"{place} is in the {area}.", f"In the {area} there is {place}.")
-        ]
-        (folder / name).write_text("mr,ref\n" + "\n".join(rows) + "\n")
+    write_restaurants(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KILTER_DATA", str(folder.parent))
         patch.setattr(Asset, "checksums", lambda self: {})

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from kilter.core.configured import Configured
 from kilter.core.property import is_property, property_name
 
 
@@ -37,21 +38,7 @@ class LossOutput:
     stats: Mapping[str, Float[Tensor, ""]] = field(default_factory=dict)
 
 
-class _Configured(nn.Module):
-    """Options that rebuild it, and print it."""
-
-    def config(self) -> dict[str, Any]:
-        """Constructor arguments that rebuild this objective: `type(o)(**o.config())`."""
-        parameters = inspect.signature(type(self)).parameters.values()
-        named = [one.name for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
-        return {name: getattr(self, name) for name in named}
-
-    def extra_repr(self) -> str:
-        """Options in the printed form of the module."""
-        return ", ".join(f"{k}={v!r}" for k, v in self.config().items() if not isinstance(v, nn.Module))
-
-
-class Objective(_Configured, ABC):
+class Objective(Configured, ABC):
     """Base of every training objective; subclasses are final.
 
     A subclass stores its options under the names of its constructor's arguments, which is all that `config()`
@@ -70,7 +57,7 @@ class Objective(_Configured, ABC):
         """Compute the objective from tensors given by their glossary names."""
 
 
-class ModelObjective(_Configured, ABC):
+class ModelObjective(Configured, ABC):
     """Base of an objective that must call the model again, or see its states: it is given the model and a batch.
 
     Its parts hold the model's own loss too, so `objective(model, **batch).loss` is all that is differentiated. Options
@@ -96,7 +83,7 @@ def check_objective(objective: Any) -> None:
         got = f"the property {name}; give an objective that has it, AlignWithPurpose(property)"
     elif isinstance(objective, ModelObjective):
         got = f"{name}, which needs the model: use align_seq2seq(model, objective)"
-    elif isinstance(objective, type) and issubclass(objective, _Configured):
+    elif isinstance(objective, type) and issubclass(objective, (Objective, ModelObjective)):
         got = f"the class {name}; give one made from it, {name}(…)"
     else:
         got = type(objective).__name__

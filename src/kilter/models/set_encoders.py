@@ -4,50 +4,13 @@ Papers: M. Zaheer et al., "Deep Sets", NeurIPS 2017; J. Lee et al., "Set Transfo
 encoders hand the vectors of the items to a `PointerWriter`, where the papers end with one vector of the set.
 """
 
-from abc import ABC, abstractmethod
-
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from kilter.seq2seq import PointerWriter
+from kilter.seq2seq.order_matters import SetToOrder
 
 
-class SetEncoder(nn.Module, ABC):
-    """What encodes a set, and a `PointerWriter` behind it; the calls are those of `ReadProcessWrite`."""
-
-    def __init__(self, in_dim: int, dim: int, glimpses: int, mask_visited: bool) -> None:
-        super().__init__()
-        self.in_dim = in_dim
-        self.dim = dim
-        self.glimpses = glimpses
-        self.mask_visited = mask_visited
-        self.write = PointerWriter(dim, glimpses=glimpses, mask_visited=mask_visited)
-
-    @abstractmethod
-    def encode(
-        self, items: Float[Tensor, "batch items in_dim"], mask: Bool[Tensor, "batch items"] | None = None
-    ) -> tuple[Float[Tensor, "batch items dim"], Float[Tensor, "batch twice_dim"]]:
-        """The memory of the items, and the state that the writer begins with."""
-
-    def forward(
-        self,
-        items: Float[Tensor, "batch items in_dim"],
-        targets: Int[Tensor, "batch steps"],
-        mask: Bool[Tensor, "batch items"] | None = None,
-    ) -> Float[Tensor, "batch steps items"]:
-        """Log-probabilities of the item at each step, given the items of the steps before."""
-        return self.write(*self.encode(items, mask), targets, mask)
-
-    @torch.no_grad()
-    def decode(
-        self, items: Float[Tensor, "batch items in_dim"], mask: Bool[Tensor, "batch items"] | None = None
-    ) -> Int[Tensor, "batch items"]:
-        """The likeliest item of each step in turn."""
-        return self.write.decode(*self.encode(items, mask), mask)
-
-
-class DeepSets(SetEncoder):
+class DeepSets(SetToOrder):
     r"""A set is the mean of what a small network makes of each of its items.
 
     $$m_i = \phi(x_i), \qquad q^* = \rho\Big(\frac{1}{n} \sum_i m_i\Big)$$
@@ -70,9 +33,7 @@ class DeepSets(SetEncoder):
         self.read = nn.Sequential(nn.Linear(in_dim, dim), nn.ReLU(), nn.Linear(dim, dim))
         self.of_the_set = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, 2 * dim))
 
-    def encode(
-        self, items: Float[Tensor, "batch items in_dim"], mask: Bool[Tensor, "batch items"] | None = None
-    ) -> tuple[Float[Tensor, "batch items dim"], Float[Tensor, "batch twice_dim"]]:
+    def _encode(self, items: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """The network's vector of each item, and what another makes of their mean."""
         memory = self.read(items)
         real = memory.new_ones(memory.shape[:2]) if mask is None else mask.to(memory.dtype)
@@ -80,7 +41,7 @@ class DeepSets(SetEncoder):
         return memory, self.of_the_set(mean)
 
 
-class SetTransformer(SetEncoder):
+class SetTransformer(SetToOrder):
     """A transformer without positions, so that each item sees the others, and one attention over them for the set.
 
     Args:
@@ -120,9 +81,7 @@ class SetTransformer(SetEncoder):
         self.pool = nn.MultiheadAttention(dim, heads, batch_first=True)
         self.of_the_set = nn.Linear(dim, 2 * dim)
 
-    def encode(
-        self, items: Float[Tensor, "batch items in_dim"], mask: Bool[Tensor, "batch items"] | None = None
-    ) -> tuple[Float[Tensor, "batch items dim"], Float[Tensor, "batch twice_dim"]]:
+    def _encode(self, items: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """Each item after it has seen the others, and one attention over all of them."""
         absent = None if mask is None else ~mask
         memory = self.read(items)

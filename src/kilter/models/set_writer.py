@@ -4,11 +4,8 @@ Paper: O. Vinyals, S. Bengio, M. Kudlur, "Order Matters: Sequence to sequence fo
 departure: the paper does not say how a place is foretold; here it comes before its symbol, among those not yet written.
 """
 
-import inspect
-import json
 from collections.abc import Callable, Sequence
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,12 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kilter.core.checks import whole
-from kilter.core.files import write_whole
+from kilter.core.configured import Configured
+from kilter.models.saved_modules import load_module, save_module
 
-_CONFIG, _WEIGHTS = "config.json", "model.safetensors"
 
-
-class SetWriter(nn.Module):
+class SetWriter(Configured):
     r"""How likely a set is in an order: $\prod_s p(\pi_s \mid \text{pairs before})\, p(y_{\pi_s} \mid \pi_s, \ldots)$.
 
     Args:
@@ -100,13 +96,7 @@ class SetWriter(nn.Module):
 
     def save(self, folder: str | PathLike[str], **about: Any) -> None:
         """Write `config.json`, with what is said `about` the model, and `model.safetensors`."""
-        from safetensors.torch import save
-
-        options = {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
-        said = {"architectures": ["SetWriter"], "options": options, **about}
-        weights = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
-        write_whole(Path(folder, _WEIGHTS), save(weights))
-        write_whole(Path(folder, _CONFIG), json.dumps(said, indent=2, ensure_ascii=False) + "\n")
+        save_module(folder, self, architectures=["SetWriter"], options=self.config(), **about)
 
     @classmethod
     def load(cls, folder: str | PathLike[str], device: str = "cpu") -> "SetWriter":
@@ -115,14 +105,7 @@ class SetWriter(nn.Module):
         Raises:
             ValueError: the folder holds no such model that is whole.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load
-
-        try:
-            model = cls(**json.loads(Path(folder, _CONFIG).read_bytes())["options"])
-            model.load_state_dict(load(Path(folder, _WEIGHTS).read_bytes()))
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-            raise ValueError(f"{folder}: holds no model of sets that is whole ({error}); save it anew") from error
+        model, _ = load_module(folder, "model of sets", lambda about: cls(**about["options"]))
         return model.to(device).eval()
 
     def _states(self, values: Tensor, order: Tensor) -> Tensor:

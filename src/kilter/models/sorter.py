@@ -1,24 +1,22 @@
 """A model that puts records in order, as people keep it: a network for sets, and what it reads of a record."""
 
-import inspect
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from kilter.core.files import write_whole
 from kilter.core.tables import shown
+from kilter.models.saved_modules import load_module, save_module
 from kilter.models.set_encoders import DeepSets, SetTransformer
 from kilter.seq2seq import PointerNetwork, ReadProcessWrite
 
 _KINDS: dict[str, Any] = {one.__name__: one for one in (ReadProcessWrite, PointerNetwork, DeepSets, SetTransformer)}
-_CONFIG, _WEIGHTS = "config.json", "model.safetensors"
+_SAID = ("columns", "by", "mean", "spread")
+"""What is kept beside the network."""
 
 
 @dataclass
@@ -72,16 +70,9 @@ class Sorter:
 
     def save(self, folder: str | PathLike[str]) -> None:
         """Write `config.json` and `model.safetensors`, each of which is whole or not there."""
-        from safetensors.torch import save
-
-        about = {
-            "architectures": ["Sorter"],
-            "network": {"kind": type(self.network).__name__, **_options(self.network)},
-            **{name: getattr(self, name) for name in ("columns", "by", "mean", "spread")},
-        }
-        weights = {name: value.detach().cpu().contiguous() for name, value in self.network.state_dict().items()}
-        write_whole(Path(folder, _WEIGHTS), save(weights))
-        write_whole(Path(folder, _CONFIG), json.dumps(about, indent=2, ensure_ascii=False) + "\n")
+        about = {name: getattr(self, name) for name in _SAID}
+        network = {"kind": type(self.network).__name__, **self.network.config()}
+        save_module(folder, self.network, architectures=["Sorter"], network=network, **about)
 
     @classmethod
     def load(cls, folder: str | PathLike[str], device: str = "cpu") -> "Sorter":
@@ -90,20 +81,13 @@ class Sorter:
         Raises:
             ValueError: the folder holds no such model that is whole.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load
 
-        try:
-            about = json.loads(Path(folder, _CONFIG).read_bytes())
-            options = about["network"]
-            network = _KINDS[options.pop("kind")](**options)
-            network.load_state_dict(load(Path(folder, _WEIGHTS).read_bytes()))
-            said: Any = {name: tuple(about[name]) for name in ("columns", "mean", "spread")}
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-            raise ValueError(f"{folder}: holds no model of records that is whole ({error}); save it anew") from error
+        def make(about: dict[str, Any]) -> Any:
+            if missing := [name for name in _SAID if name not in about]:
+                raise ValueError(f"nothing is said of {missing[0]}")
+            options = {name: value for name, value in about["network"].items() if name != "kind"}
+            return _KINDS[about["network"]["kind"]](**options)
+
+        network, about = load_module(folder, "model of records", make)
+        said: Any = {name: tuple(about[name]) for name in _SAID if name != "by"}
         return cls(network.to(device).eval(), by=about["by"], **said)
-
-
-def _options(network: Any) -> dict[str, Any]:
-    """What rebuilds a network but for its weights: all of them keep their options under their own names."""
-    return {name: getattr(network, name) for name in inspect.signature(type(network)).parameters}

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kilter.core.checks import at_least, first, floating, mask_fits, one_of, positive, readable, shaped, whole
+from kilter.core.checks import at_least, floating, one_of, positive, shaped, whole
 from kilter.core.objective import LossOutput, ModelObjective
 from kilter.core.paper import Claim, Paper
 from kilter.ops.info_nce import info_nce
@@ -187,21 +187,12 @@ class ContrastivePerturbation(ModelObjective):
         return LossOutput(loss, {"contrast": loss}, self._stats(found, target_states, moved, far, mask, output))
 
     def _check(self, source: Tensor, target: Tensor, labels: Tensor, source_mask: Tensor | None) -> Tensor:
-        for name, states in (("source_states", source), ("target_states", target)):
-            floating(name, states, "give the states of a model")
-            shaped(name, states, "batch, tokens, dim")
-            if states.shape[-1] != self.width:
-                raise ValueError(
-                    f"{name} is {states.shape[-1]} wide and width is {self.width}; give the model's d_model as width"
-                )
+        mask = check_labels(target, labels, "target_states", width=self.width)
+        floating("source_states", source, "give the states of a model")
+        shaped("source_states", source, "batch, tokens, dim")
         if len(source) != len(target):
             raise ValueError(f"source_states has {len(source)} rows, target_states {len(target)}; give pairs")
-        mask = check_labels(target, labels, "target_states")
-        if source_mask is not None:
-            mask_fits("source_mask", source_mask, source.shape[:2], "source_states")
-            if readable(source_mask) and (at := first(~source_mask.any(1))):
-                raise ValueError(f"row {at[0]}: source_mask is False at every token; leave the pair out")
-        check_states("source_states", source, source_mask)
+        check_states("source_states", source, source_mask, self.width, "source_mask")
         return mask
 
     def _perturb(

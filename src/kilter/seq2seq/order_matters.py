@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from kilter.core.checks import whole
+from kilter.core.configured import Configured
 from kilter.core.paper import Claim, Paper
 from kilter.seq2seq.pointer_writer import PointerWriter
 from kilter.seq2seq.process_block import ProcessBlock
-from kilter.seq2seq.sets import SetModule, cleared
+from kilter.seq2seq.sets import cleared
 
 
-class _SetToOrder(SetModule, ABC):
+class SetToOrder(Configured, ABC):
     """What encodes a set, and a `PointerWriter` behind it."""
 
     def __init__(self, in_dim: int, dim: int, glimpses: int, mask_visited: bool) -> None:
@@ -62,7 +63,7 @@ class _SetToOrder(SetModule, ABC):
         return self.write.decode(*self.encode(items, mask), mask)
 
 
-class ReadProcessWrite(_SetToOrder):
+class ReadProcessWrite(SetToOrder):
     r"""Write an order of the items of a set, whatever order they are stored in.
 
     $$m_i = W_2\,\mathrm{ReLU}(W_1 x_i + b_1) + b_2, \qquad q^* = \mathrm{Process}(m), \qquad
@@ -120,7 +121,7 @@ class ReadProcessWrite(_SetToOrder):
         return memory, self.process(memory, mask)
 
 
-class PointerNetwork(_SetToOrder):
+class PointerNetwork(SetToOrder):
     r"""The baseline that reads its items one after another, so that how they are stored matters.
 
     $$m_i, c_i = \mathrm{LSTM}(m_{i-1}, c_{i-1}, x_i), \qquad q^* = [m_n; c_n]$$

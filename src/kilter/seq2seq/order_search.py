@@ -14,9 +14,9 @@ from jaxtyping import Int
 from torch import Generator, Tensor
 
 from kilter.core.checks import integer, readable, shaped
+from kilter.core.configured import Configured
 from kilter.core.objective import LossOutput
 from kilter.core.options import one_of, whole
-from kilter.seq2seq.sets import SetModule
 
 Sampler = Literal["ancestral", "exact", "greedy", "uniform", "importance"]
 StepLogProbs = Callable[[Tensor], Tensor]
@@ -29,7 +29,7 @@ _ROUNDING = 1e-3
 """By how much a log-probability may be above 0."""
 
 
-class OrderSearch(SetModule):
+class OrderSearch(Configured):
     r"""Train on the order that the model itself would write the set in, once it has seen all orders for a while.
 
     $$\mathcal L = -\frac1B \sum_b \log p(Y_{\pi_b}), \qquad \pi_b \sim \text{sampler}$$
@@ -167,7 +167,7 @@ class OrderSearch(SetModule):
         if candidates is None and self.sampler == "exact":
             candidates = torch.tensor([*permutations(range(model.elements))], device=model.device)
         if candidates is not None:
-            return candidates[_pick(model.scores(candidates), None if greedy else generator, greedy)]
+            return candidates[_pick(model.scores(candidates), generator, greedy)]
         if self.sampler != "importance":
             return model.written(generator, greedy=greedy)[0]
         tried, worth = (

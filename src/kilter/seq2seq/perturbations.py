@@ -128,7 +128,9 @@ def distant_target(
     return found.distant.to(hidden.dtype)  # type: ignore[union-attr]
 
 
-def check_labels(hidden: Tensor, labels: Tensor, name: str = "hidden", ignore_index: int = -100) -> Tensor:
+def check_labels(
+    hidden: Tensor, labels: Tensor, name: str = "hidden", ignore_index: int = -100, width: int | None = None
+) -> Tensor:
     """Check states and their labels, and give back where labels count.
 
     Raises:
@@ -141,5 +143,5 @@ def check_labels(hidden: Tensor, labels: Tensor, name: str = "hidden", ignore_in
     mask = labels != ignore_index
     if readable(mask) and (at := first(~mask.any(1))):
         raise ValueError(f"row {at[0]}: labels are all {ignore_index}, which is ignored; leave the pair out")
-    check_states(name, hidden, mask)
+    check_states(name, hidden, mask, width)
     return mask

@@ -9,13 +9,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from kilter.core.checks import finite, floating, same_shape, whole
-from kilter.seq2seq.sets import SetModule, check_pointers, cleared
+from kilter.core.configured import Configured
+from kilter.seq2seq.sets import check_pointers, cleared
 
 _AT_ONCE = {"cpu": 1 << 18}
 """Numbers of the steps that are compared at once: on the CPU what its cache holds."""
 
 
-class PointerWriter(SetModule):
+class PointerWriter(Configured):
     r"""Log-probabilities of the item that each step points at, given the items of the steps before.
 
     $$g_s = \mathrm{LSTM}(g_{s-1}, m_{y_{s-1}}), \qquad u_i = v^\top \tanh(W_1 m_i + W_2 g_s + b), \qquad

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kilter.core.checks import one_of, whole
-from kilter.seq2seq.sets import SetModule, cleared
+from kilter.core.configured import Configured
+from kilter.seq2seq.sets import cleared
 
 Form = Literal["pyg", "strict"]
 
 
-class ProcessBlock(SetModule):
+class ProcessBlock(Configured):
     r"""Read a memory of items several times, with queries that an LSTM makes of what was read before.
 
     $$q_t, c_t = \mathrm{LSTM}(q^*_{t-1}, c_{t-1}), \qquad a_{i,t} = \mathrm{softmax}_i(m_i \cdot q_t), \qquad

@@ -66,7 +66,9 @@ class SentenceProjection(nn.Module):
         return f"width={self.width}, out_width={self.out_width}"
 
 
-def check_states(name: str, states: Tensor, mask: Tensor | None, width: int | None = None) -> None:
+def check_states(
+    name: str, states: Tensor, mask: Tensor | None, width: int | None = None, mask_name: str = "mask"
+) -> None:
     """Check states `(N, L, d)` and which of them are of tokens; values on the CPU only.
 
     Raises:
@@ -79,8 +81,8 @@ def check_states(name: str, states: Tensor, mask: Tensor | None, width: int | No
     if not states.shape[1]:
         raise ValueError(f"{name} has no tokens, got shape {tuple(states.shape)}; leave such a batch out")
     if mask is not None:
-        mask_fits("mask", mask, states.shape[:2], name)
+        mask_fits(mask_name, mask, states.shape[:2], name)
         if readable(mask) and (at := first(~mask.any(1))):
-            raise ValueError(f"row {at[0]}: mask is False at every token of {name}; leave the pair out")
+            raise ValueError(f"row {at[0]}: {mask_name} is False at every token of {name}; leave the pair out")
         states = states if states.detach().sum().isfinite() else states.masked_fill(~mask[..., None], 0)
     finite(name, states, mend="lower the learning rate, or look at that text")

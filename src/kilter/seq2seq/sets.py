@@ -1,24 +1,9 @@
 """Is it a batch of sets, with something in each? What the modules for sets ask of items, masks and pointers."""
 
-import inspect
-from typing import Any
-
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from kilter.core.checks import finite, first, floating, integer, mask_fits, readable, shaped, within
-
-
-class SetModule(nn.Module):
-    """A module for sets that says its options, which it stores under the names of its constructor's arguments."""
-
-    def config(self) -> dict[str, Any]:
-        """Constructor arguments that rebuild this module, but for its weights."""
-        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
-
-    def extra_repr(self) -> str:
-        """Options in the printed form of the module."""
-        return ", ".join(f"{name}={value!r}" for name, value in self.config().items())
 
 
 def cleared(

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 from tyro.conf import arg
 
@@ -17,9 +17,6 @@ from kilter.lab.locks import one_at_a_time
 from kilter.lab.options import above, at_least
 from kilter.lab.recipe import SHARE, Advance, Judged, Metric, Picture, Provenance, Recipe
 from kilter.lab.tuning import Tuning
-
-if TYPE_CHECKING:
-    pass
 
 _TRAINED_WITH = ("steps", "batch_size", "learning_rate", "device", "precision", "save_steps")
 _ACROSS = (
