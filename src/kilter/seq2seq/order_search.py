@@ -7,7 +7,7 @@ Drawing from left to right is not drawing by p(order), which the paper calls it:
 import math
 from collections.abc import Callable
 from itertools import permutations
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Int
@@ -189,15 +189,8 @@ class _Model:
         After a prefix that cannot be, which `may_end`, there may be nothing left.
         """
         found = self.step_log_probs(prefix)
-        if not isinstance(found, Tensor) or not found.is_floating_point():
-            got = found.dtype if isinstance(found, Tensor) else type(found).__name__
-            raise TypeError(f"step_log_probs must give a floating point tensor, got {got}")
-        if found.shape != (self.rows, self.elements):
-            raise ValueError(
-                f"step_log_probs gives shape {tuple(found.shape)} after {prefix.shape[1]} elements; "
-                f"{(self.rows, self.elements)} is needed, a log-probability for each element of each set"
-            )
-        found = found.float() if found.dtype in (torch.float16, torch.bfloat16) else found
+        shape = self.rows, self.elements
+        found = self._floating(found, "step_log_probs", shape, f"after {prefix.shape[1]} elements", "element")
         left = found.scatter(1, prefix.to(found.device), -math.inf)
         if readable(found):
             self._check(found.detach(), left.detach(), prefix.shape[1], may_end)
@@ -223,6 +216,28 @@ class _Model:
 
     def scores(self, orders: Tensor) -> Tensor:
         """Log p of each of some orders, for each set: `(B, m)`; what they begin with alike is asked once."""
+        at_once = getattr(self.step_log_probs, "of_orders", None)
+        found = self._step_by_step(orders) if at_once is None else self._whole(at_once(orders), len(orders))
+        if readable(found) and bool((lost := (found == -math.inf).all(1)).any()):
+            raise ValueError(
+                f"row {int(lost.nonzero()[0])}: step_log_probs gives none of the orders any probability; look at what "
+                "is masked there"
+            )
+        return found
+
+    def _whole(self, found: Any, orders: int) -> Tensor:
+        """What the model says of whole orders, checked."""
+        of = "step_log_probs.of_orders"
+        found = self._floating(found, of, (self.rows, orders), f"of {orders} orders", "order")
+        wrong = found.isnan() | (found > self.elements * _ROUNDING)
+        if readable(found) and wrong.any():
+            row, at = wrong.nonzero()[0].tolist()
+            raise ValueError(
+                f"row {row}: {of} gives {float(found[row, at]):g} for order {at}; give log-probabilities, at most 0"
+            )
+        return found
+
+    def _step_by_step(self, orders: Tensor) -> Tensor:
         found = torch.zeros((), device=self.device)
         for step in range(self.elements):
             prefixes, which = orders[:1, :0], orders.new_zeros(len(orders))
@@ -230,12 +245,20 @@ class _Model:
                 prefixes, which = orders[:, :step].unique(dim=0, return_inverse=True)
             said = torch.stack([self.next(one.expand(self.rows, step), may_end=True)[0] for one in prefixes], 1)
             found = found + said[:, which.to(said.device), orders[:, step].to(said.device)]
-        if readable(found) and bool((lost := (found == -math.inf).all(1)).any()):
-            raise ValueError(
-                f"row {int(lost.nonzero()[0])}: step_log_probs gives none of the orders any probability; look at what "
-                "is masked there"
-            )
         return found
+
+    @staticmethod
+    def _floating(found: Any, name: str, shape: tuple[int, int], when: str, each: str) -> Tensor:
+        """What the model gave: log-probabilities of that shape, in float32 at least."""
+        if not isinstance(found, Tensor) or not found.is_floating_point():
+            got = found.dtype if isinstance(found, Tensor) else type(found).__name__
+            raise TypeError(f"{name} must give a floating point tensor, got {got}")
+        if found.shape != shape:
+            raise ValueError(
+                f"{name} gives shape {tuple(found.shape)} {when}; {shape} is needed, a log-probability for each {each} "
+                "of each set"
+            )
+        return found.float() if found.dtype in (torch.float16, torch.bfloat16) else found
 
     def _check(self, found: Tensor, left: Tensor, step: int, may_end: bool) -> None:
         wrong = found.isnan() | (found > _ROUNDING)
