@@ -1,7 +1,8 @@
 """In which order shall a model write a set? It learns from orders that it finds likely itself, and so settles on one.
 
 Paper: O. Vinyals, S. Bengio, M. Kudlur, "Order Matters: Sequence to Sequence for Sets", 2015, arXiv 1511.06391, 5.2.
-Drawing from left to right is not drawing by p(order), which the paper calls it: how far apart they are is in `stats`.
+Drawing from left to right is not drawing by p(order), which the paper calls it, and settles on no order where elements
+differ in how likely they are: `OrderSearch` says why.
 """
 
 import math
@@ -42,11 +43,17 @@ class OrderSearch(Configured):
     happen to prefer. This is the mean over the orders of log p, our reading of "replacing the max by a sum".
 
     Samplers: `ancestral` goes from left to right, each element as likely as the model says among those that are left
-    (the paper's). `exact` draws in proportion to p of the whole order, scoring all of them, so of up to 6 elements.
+    (how the paper says it draws). `exact` draws in proportion to p of the whole order (what it says is drawn), scoring
+    all of them, so of up to 6 elements; its steps climb the likelihood of the set, $\log \sum_\pi p(Y_\pi)$.
     `importance` draws 8 orders from left to right and keeps one by p over what it was drawn by, which is nearer to
     `exact` and costs 8 times `ancestral`. `greedy` takes the likeliest element of those left, and collapses; `uniform`
     draws without the model. Among given `candidates` all but `uniform` score whole orders: `greedy` takes the
     likeliest, the others draw in proportion to p.
+
+    Take `exact` where you can. Each element is in every order, so how frequent it is by itself cancels in p of whole
+    orders; from left to right it does not, frequent elements are drawn first, and the model learns to await them there.
+    On groups of words `exact` settled on the order of the text and `ancestral` on none. A model that scores whole
+    orders at once makes it fast: `step_log_probs.of_orders`, see `draw`.
 
     Stats: `order_entropy`, nats, how spread over the batch is which element comes at each step, a mean over the steps:
     0 where all rows have one order, log n where all are alike. `left_mass`, the mean of log p over q, where q is how
@@ -121,7 +128,8 @@ class OrderSearch(Configured):
 
         Args:
             step_log_probs: `(prefix (B, s)) -> (B, n)`, log-probabilities of each element coming next after those whose
-                numbers are in the prefix; what it says of elements in the prefix is not drawn.
+                numbers are in the prefix; what it says of elements in the prefix is not drawn. Where it also has a
+                method `of_orders`, `(orders (m, n)) -> (B, m)`, log p of whole orders is asked there, all at once.
             num_elements: n, of each set.
             batch_size: B, sets.
             generator: of the draws; None is torch's own.
@@ -131,8 +139,8 @@ class OrderSearch(Configured):
             TypeError: counts that are not whole; candidates that are not integers; what step_log_probs gives is not
                 floating point.
             ValueError: counts below 1; candidates of another shape, that are no order of all elements, or twice the
-                same; more elements than `exact` can enumerate; what step_log_probs gives has another shape, or on the
-                CPU NaN, a value above 0, or nothing but -inf at the elements that are left.
+                same; more elements than `exact` can enumerate; what step_log_probs or its `of_orders` gives has another
+                shape, or on the CPU NaN, a value above 0, or nothing but -inf at what is left.
 
         Example:
             >>> even = lambda prefix: torch.full((len(prefix), 3), 1 / 3).log()
