@@ -12,6 +12,7 @@ import pytest
 import kilter.commands
 from kilter.cli import commands, main
 from kilter.core.paper import cards
+from kilter.lab.evidence import claims_of
 
 EVERY = [[name, "--help"] for name in commands()] + [
     ["--help"],
@@ -87,6 +88,28 @@ def test_list_and_show_speak_json(capsys: pytest.CaptureFixture) -> None:
     assert all({"lever", "paper", "verdict"} <= row.keys() for row in rows)
     assert main(["show", "align-with-purpose", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["slug"] == "align-with-purpose"
+
+
+def test_list_is_as_wide_as_the_terminal_and_not_tall(
+    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert len(lines) < 6 * len(cards())
+    assert all(any(line.startswith(f"{card.slug} · {card.lever} · ") for line in lines) for card in cards().values())
+
+
+def test_show_has_the_claims_of_the_paper_and_counts_our_own(capsys: pytest.CaptureFixture) -> None:
+    card = cards()["seqpe"]
+    assert main(["show", card.slug]) == 0
+    told = capsys.readouterr().out
+    assert [line for line in told.splitlines() if line.startswith("  claim")] == [
+        f"  claim    {claim.text}" for claim in card.claims
+    ]
+    ours = [line for line in claims_of(card) if line.claim not in {claim.text for claim in card.claims}]
+    assert f"  beside   {len(ours)} comparisons that only our runs make: " in told
 
 
 def test_show_prints_the_citation(capsys: pytest.CaptureFixture) -> None:

@@ -48,6 +48,15 @@ def test_it_repeats_and_ignores_scale_of_examples() -> None:
     assert 0 <= found.low <= found.mean <= found.high <= 2 / 3
 
 
+def test_one_example_has_no_interval() -> None:
+    one, two = np.array([[1.0, 4.0]]), np.array([[2.0, 4.0]])
+    beside = np.zeros((1, 2))  # not counted in this figure
+    for ours, theirs in ((one, two), (np.concatenate([one, beside]), np.concatenate([two, beside]))):
+        assert ratio_bootstrap(ours) == Interval(0.25, None, None)
+        assert ratio_bootstrap(ours, theirs) == Interval(-0.25, None, None)
+        assert ratio_interval(ours, theirs) == Interval(0.5, None, None)
+
+
 def test_paired_arms_have_the_same_examples() -> None:
     with pytest.raises(ValueError, match="paired arms must have the same examples, got 2 and 1"):
         ratio_bootstrap(np.ones((2, 2)), np.ones((1, 2)))

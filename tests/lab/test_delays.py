@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from kilter.lab.delays import delay_curves
+from kilter.lab.theme import PALETTE
 
 
 def test_it_says_what_it_shows() -> None:
@@ -14,7 +15,7 @@ def test_it_says_what_it_shows() -> None:
     assert "after: median 0 ms, 50 % early" in svg.replace("+0", "0")
     assert "silent" not in svg
     assert "<title>When words come, after the end of the word</title>" in svg
-    assert "var(--series-1)" in svg
+    assert f"stroke: {PALETTE['series-1'][0]}" in svg
     assert "#fe01" not in svg
 
 
@@ -27,7 +28,8 @@ def test_it_stays_small_and_repeats() -> None:
 
 def test_many_models_have_a_line_of_their_own() -> None:
     svg = delay_curves({f"model {place}": [float(place)] for place in range(7)}, "the end")
-    styles = re.findall(r"stroke: (var\(--(?:series-\d|baseline)\))[^\"]*", svg)
+    named = "|".join(light for name, (light, _) in PALETTE.items() if name.startswith(("series", "baseline")))
+    styles = re.findall(rf"stroke: ({named})[^\"]*", svg)
     assert len(set(styles)) == 5
 
 

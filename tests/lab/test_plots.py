@@ -58,6 +58,11 @@ def noise(seconds=1.0):
     return np.random.default_rng(0).normal(0, 0.1, round(RATE * seconds)).astype(np.float32)
 
 
+def drawn(svg: str) -> str:
+    """What is drawn, without the style sheet."""
+    return svg.partition("</style>")[2]
+
+
 def texts(svg):
     return [element.text for element in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
 
@@ -179,5 +184,15 @@ def test_arms_of_one_series_are_joined_and_labelled_by_their_strength() -> None:
     svg = tradeoff({**SUMMARY, "arms": {"ctc": SUMMARY["arms"]["ctc"], **several}})
     assert {"AWP 1", "2", "3"} <= set(texts(svg))
     assert "AWP 2" not in texts(svg)
-    colours = set(re.findall(r"var\(--series-\d\)", svg))
-    assert colours == {"var(--series-1)"}
+    colours = {name for name, (light, _) in PALETTE.items() if name.startswith("series") and f": {light}" in drawn(svg)}
+    assert colours == {"series-1"}
+
+
+@pytest.mark.parametrize("name", sorted(PALETTE))
+def test_colours_are_there_without_css_variables_and_follow_the_theme_with_them(name: str) -> None:
+    svg, light = tradeoff(SUMMARY), PALETTE[name][0]
+    assert "var(" not in drawn(svg)
+    names = [other for other, (same, _) in PALETTE.items() if same == light]  # two may be one in the light
+    rules = [f'[style*="fill: {light}"]{{fill:var(--{other})!important}}' for other in names]
+    assert sum(rule in svg.partition("@supports")[2] for rule in rules) == 1
+    assert len({PALETTE[other] for other in names}) == 1

@@ -3,15 +3,17 @@
 import pytest
 
 from kilter.lab.metrics import Metric
-from kilter.lab.progress import TELL, bars
+from kilter.lab.progress import TELL, bars, told
 
 METRICS = {"wer": Metric("Word error rate", "%", digits=1), "delay": Metric("Delay", "ms", digits=1)}
 PIECES = [("ctc", 0), ("ctc", 1)]
 
 
 def finish() -> None:
+    told("runs/ctc: reading the data")
     with bars(PIECES) as bar:
         for n, piece in enumerate(PIECES):
+            bar[piece].advance(0, 10)
             bar[piece].advance(3, 10)
             bar[piece].done({"wer": 12.5 + n, "delay": 80.0}, METRICS)
 
@@ -20,7 +22,10 @@ def test_a_file_gets_a_line_for_each_piece(capsys: pytest.CaptureFixture[str], m
     monkeypatch.delenv(TELL, raising=False)
     finish()
     assert capsys.readouterr().err.splitlines() == [
+        "runs/ctc: reading the data",
+        "ctc, seed 0, has begun, 10 steps",
         "ctc, seed 0, 1 of 2 done: wer 12.5 %, delay 80.0 ms",
+        "ctc, seed 1, has begun, 10 steps",
         "ctc, seed 1, 2 of 2 done: wer 13.5 %, delay 80.0 ms",
     ]
 
@@ -39,6 +44,6 @@ def test_a_piece_beside_others_tells_and_draws_nothing(
 ) -> None:
     monkeypatch.setenv(TELL, "1")
     finish()
-    told = capsys.readouterr()
-    assert told.out.splitlines() == [f"{TELL} 3 10 steps"] * 2
-    assert told.err == ""
+    found = capsys.readouterr()
+    assert found.out.splitlines() == [f"{TELL} 0 10 steps", f"{TELL} 3 10 steps"] * 2
+    assert found.err == ""

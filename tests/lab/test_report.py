@@ -274,6 +274,15 @@ def test_synthetic_data_are_said_in_page_and_terminal(run, page):
     assert said in printed(table(load_summary(run)))
 
 
+def test_a_smoke_run_has_no_verdicts(run, page):
+    claim = summary_of_a_run()["verdicts"][0]["claim"]
+    assert claim in page
+    resummarise(run, preset="smoke")
+    page = write_report(run).read_text("utf-8")
+    assert claim not in page
+    assert "No verdicts: the preset smoke only tries whether all runs" in page
+
+
 def test_a_run_without_its_baseline_has_no_before(run):
     summary = summary_of_a_run()
     resummarise(

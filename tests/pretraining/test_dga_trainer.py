@@ -248,8 +248,21 @@ def test_an_order_that_is_lost_is_said(tmp_path: Path) -> None:
         ).train()
 
 
+@pytest.mark.parametrize("other", [dga, lambda: MixtureCallback(mixture())])
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_second_mixture_is_refused(tmp_path: Path, other: Any, shared: bool) -> None:
+    first, second = dga(), other()
+    if shared:
+        second.mixture = first.mixture
+    kind = type(second).__name__
+    with pytest.raises(ValueError, match=f"has a DynamicGradientAlignment already.*leave out the {kind} or the other"):
+        trainer(tmp_path, [first, second]).train()
+    trainer(tmp_path, [first], max_steps=5, save_strategy="no").train()
+    trainer(tmp_path, [first], max_steps=5, save_strategy="no").train()  # another training, with the same mixture
+
+
 def test_names_and_mixture(own_messages: None) -> None:
-    with pytest.raises(ValueError, match="names are 1, and mixture has 3 domains"):
+    with pytest.raises(ValueError, match="mixture has 3 domains, and there are 1 names"):
         MixtureCallback(mixture(), names=["one"])
     with pytest.raises(ValueError, match="names must differ, got 'a', 'b', 'a'"):
         MixtureCallback(mixture(), names=["a", "b", "a"])

@@ -124,6 +124,19 @@ class TestOwnTexts:
         with pytest.raises(ValueError, match="domain a: all of its lines are in the text that is judged on"):
             sources.own([], {"a": files["a"]}, [], [files["t"]], most=0)
 
+    def test_a_target_that_is_learnt_from_is_refused_or_said(self, tmp_path: Path) -> None:
+        (tmp_path / "t.txt").write_text(prose(60, 1), encoding="utf-8")
+        (tmp_path / "a.txt").write_text(prose(60, 1) + prose(60, 2), encoding="utf-8")
+        same, more = f"{tmp_path}/t.txt", f"{tmp_path}/a.txt"
+        with pytest.raises(ValueError, match=r"--target .*t.txt: domain b is the same"):
+            sources.own((), {"a": more, "b": f"{tmp_path}/./t.txt"}, (same,), (), most=0)
+        with pytest.raises(ValueError, match=r"--target .*t.txt: --train is the same"):
+            sources.own((same,), {}, (same,), (), most=0)
+        assert (
+            "Lines of the target that are learnt from too: "
+            in sources.own((), {"a": more}, (same,), (), most=0).provenance.note
+        )
+
     def test_without_a_target_a_fifth_of_each_domain_is_held_out(self, tmp_path: Path) -> None:
         files = write(tmp_path, a=prose(100, 1))
         found = sources.own([files["a"]], {}, [], [], most=0)

@@ -22,13 +22,13 @@ class List:
     """print JSON"""
 
     def __call__(self) -> int:
-        """Print the table."""
+        """Print what was asked for."""
         rows = _claims() if self.claims else _methods()
         if self.json:
             print_json(rows)
             return 0
         _print_claims(rows) if self.claims else _print_methods(rows)
-        print("\nkilter show METHOD tells more; kilter run METHOD --help lists its options.")
+        print("\n" * self.claims + "kilter show METHOD tells more; kilter run METHOD --help lists its options.")
         return 0
 
 
@@ -54,14 +54,15 @@ def _claims() -> list[dict[str, str]]:
 
 
 def _print_methods(rows: list[dict[str, str]]) -> None:
+    """A method a paragraph, as of the claims: a table of five columns is tall and narrow where the terminal is."""
     from rich.console import Console
-    from rich.table import Column, Table
+    from rich.padding import Padding
+    from rich.text import Text
 
-    method = Column("method", no_wrap=True)
-    table = Table(method, "lever", "what for", "paper", "verdict", box=None, header_style="bold", pad_edge=False)
+    console = Console()
     for row in rows:
-        table.add_row(*row.values())
-    Console().print(table)
+        console.print(Text.assemble((row["method"], "bold"), f" · {row['lever']} · {row['paper']}"))
+        console.print(Padding(Text(f"{row['purpose']}\nverdict: {row['verdict']}\n"), (0, 0, 0, 2)))
 
 
 def _print_claims(rows: list[dict[str, str]]) -> None:

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Mapping
 from dataclasses import fields
 from importlib import import_module
+from inspect import cleandoc
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -146,7 +147,7 @@ def _about(recipe_class: Any, tasks: Mapping[str, Any]) -> str:
         chosen = f"--task {{{','.join(tasks)}}} chooses what is trained for and judged on, and with it the options; "
     presets, slug = ", ".join(recipe_class.presets), recipe_class.paper.slug
     return (
-        f"{recipe_class.__doc__}\n\nAlso: {chosen}--preset {{{presets}}} sets the defaults shown here; --config "
-        f"FILE.yaml reads options, flags win; --record writes evidence/{slug}.json (for another preset than full, "
-        f"{slug}-PRESET.json).\n\n{EXIT_CODES}"
+        f"{cleandoc(recipe_class.__doc__ or '')}\n\n"
+        f"Also: {chosen}--preset {{{presets}}} sets the defaults shown here; --config FILE.yaml reads options, flags "
+        f"win; --record writes evidence/{slug}.json (for another preset than full, {slug}-PRESET.json).\n\n{EXIT_CODES}"
     )

@@ -1,5 +1,6 @@
 """kilter show: one method: paper, names, claims, evidence; --bibtex for the citation."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -41,7 +42,7 @@ class Show:
             print_json(told)
             return 0
         print("\n".join(_about(card)))
-        print("\n".join(_claims(claims_of(card))))
+        print("\n".join(_claims(card, claims_of(card))))
         for name, record in found.items():
             print("\n".join(_measured(name, record, changed(record))))
         if not found:
@@ -56,10 +57,12 @@ def _about(card: Paper) -> Iterator[str]:
     yield f"  lever    {card.lever}\n  names    {', '.join(card.names)}"
 
 
-def _claims(lines: "list[Line]") -> Iterator[str]:
-    """Each claim once, and below it what was found of it wherever it was tried."""
-    last = None
+def _claims(card: Paper, lines: "list[Line]") -> Iterator[str]:
+    """Each claim of the paper once, below it what was found of it wherever it was tried; our own are counted."""
+    last, papers = None, {claim.text for claim in card.claims}
     for line in lines:
+        if line.claim not in papers:
+            continue
         if line.claim != last:
             yield f"\n  claim    {line.claim}" + (f" (published: {line.published})" if line.published else "")
         last = line.claim
@@ -67,14 +70,22 @@ def _claims(lines: "list[Line]") -> Iterator[str]:
             yield f"  verdict  on {line.where}: {line.verdict}: {line.ours}"
         else:
             yield f"  verdict  not tried: {line.reason or 'no evidence yet'}"
+    if ours := Counter(line.verdict for line in lines if line.claim not in papers):
+        found = ", ".join(f"{count} {verdict}" for verdict, count in ours.most_common())
+        yield f"\n  beside   {ours.total()} comparisons that only our runs make: {found}; kilter list --claims has all"
 
 
 def _measured(name: str, record: Mapping[str, Any], changed: list[str] | None) -> Iterator[str]:
     data = record["data"]
-    since = "not known" if changed is None else ", ".join(changed) or "nothing of method, recipe and task"
+    since = "not known" if changed is None else _counted(changed) or "nothing of method, recipe and task"
     yield f"\n  evidence {name}.json, of {record['created'][:10]}\n  measured {record['command']}"
     yield f"  commit   {record['commit'] or 'not recorded'}\n  changed  {since}"
     yield f"  data     {data['title']}\n  digest   {data['digest'] or 'not recorded'}"
+
+
+def _counted(files: list[str]) -> str:
+    """Which files, where they are few."""
+    return f"{len(files)} files of method, recipe and task; --json names them" if len(files) > 3 else ", ".join(files)
 
 
 COMMAND = Show

@@ -65,11 +65,15 @@ def ratio_bootstrap(
     Raises:
         ValueError: totals of another shape or without examples, or arms of different examples.
 
+    Of a single example that counts there is no interval: every resample of it is the same.
+
     Example:
         >>> ratio_bootstrap(np.array([[1.0, 4.0], [1.0, 4.0]]), scale=100.0).mean
         25.0
         >>> ratio_bootstrap(np.array([[0.0, 1.0], [0.0, 3.0]]), exp=True)
         Interval(mean=1.0, low=1.0, high=1.0)
+        >>> ratio_bootstrap(np.array([[1.0, 2.0]]))
+        Interval(mean=0.5, low=None, high=None)
 
     Reference: Bisani and Ney, "Bootstrap estimates for confidence intervals in ASR", ICASSP 2004.
     """
@@ -84,6 +88,8 @@ def ratio_bootstrap(
     centre, spread = ratio(totals.sum(0)), ratio(picks @ totals)
     if against is not None:
         centre, spread = centre - ratio(against.sum(0)), spread - ratio(picks @ against)
+    if np.count_nonzero(totals[:, 1]) < 2:
+        return Interval(float(centre), None, None)
     low, high = np.nanquantile(spread, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(centre), float(low), float(high))
 
@@ -111,8 +117,11 @@ def ratio_interval(ours: np.ndarray, theirs: np.ndarray, *, draws: int = 2000, s
         with np.errstate(invalid="ignore", divide="ignore"):
             return (a[..., 0] / a[..., 1]) / (b[..., 0] / b[..., 1])
 
+    centre = float(ratio(ours.sum(0), theirs.sum(0)))
+    if np.count_nonzero(ours[:, 1]) < 2:  # every resample is the same
+        return Interval(centre, None, None)
     low, high = np.nanquantile(ratio(picks @ ours, picks @ theirs), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(ratio(ours.sum(0), theirs.sum(0))), float(low), float(high))
+    return Interval(centre, float(low), float(high))
 
 
 @lru_cache(maxsize=1)

@@ -1,6 +1,7 @@
 """Progress of long work: one bar, or one for each piece of a run, or lines for a parent that draws the bars."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -20,13 +21,16 @@ class Bar:
     """The progress of one piece of work."""
 
     def __init__(self, progress: Any, task: Any, *, lines: bool = False) -> None:
-        self._progress, self._task, self._lines = progress, task, lines
+        self._progress, self._task, self._lines, self._begun = progress, task, lines, False
 
     def advance(self, done: int, total: int, unit: str = "steps") -> None:
         """Move to `done` of `total` units, e.g. steps of training or inputs."""
         if TELL in os.environ:
             print(TELL, done, total, unit, flush=True)
         self._progress.update(self._task, completed=done, total=total, unit=f"of {total} {unit}")
+        if not self._begun:
+            self._begun = True
+            self._say(f"has begun, {total} {unit}")
 
     def hear(self, line: str) -> None:
         """Move to what a piece of work in another process tells."""
@@ -35,15 +39,19 @@ class Bar:
             self.advance(int(done), int(total), unit)
 
     def done(self, figures: Mapping[str, float], metrics: Mapping[str, Metric]) -> None:
-        """Fill the bar and show the first two figures; into a file, a line for what is done."""
+        """Fill the bar and show the first two figures."""
         shown = [(name, metric, figures[name]) for name, metric in metrics.items() if name in figures][:2]
         text = ", ".join(f"{name} {fixed(value, one.digits)} {one.unit}".strip() for name, one, value in shown)
         total = self._progress.tasks[self._task].total or 1
         self._progress.update(self._task, completed=total, total=total, figures=text)
+        count, ready = len(self._progress.tasks), sum(task.finished for task in self._progress.tasks)
+        self._say(f"{ready} of {count} done: {text}")
+
+    def _say(self, what: str) -> None:
+        """A line for a file, which shows no bars."""
         if self._lines:
-            count, ready = len(self._progress.tasks), sum(task.finished for task in self._progress.tasks)
-            what = self._progress.tasks[self._task].description
-            self._progress.console.print(f"{what}, {ready} of {count} done: {text}", highlight=False, soft_wrap=True)
+            name = self._progress.tasks[self._task].description
+            self._progress.console.print(f"{name}, {what}", highlight=False, soft_wrap=True)
 
 
 @contextmanager
@@ -73,6 +81,12 @@ def bars(pieces: Sequence[Piece], spoken: Callable[[str], str] = str) -> Iterato
         named = {(arm, seed): f"{spoken(arm)}, seed {seed}" for arm, seed in pieces}
         tasks = {one: progress.add_task(said, total=None, unit="", figures="") for one, said in named.items()}
         yield {one: Bar(progress, task, lines=not (quiet or seen)) for one, task in tasks.items()}
+
+
+def told(what: str) -> None:
+    """A line on standard error before there are bars, since what then happens can take long."""
+    if MAIN_PROCESS and TELL not in os.environ:
+        print(what, file=sys.stderr, flush=True)
 
 
 def quiet_hosts() -> None:

@@ -26,6 +26,7 @@ Estimate = Mapping[str, Any]  # {"mean", "low", "high"}: numbers, or None where 
 AUDIO_TYPES = {".wav": "audio/wav", ".flac": "audio/flac", ".ogg": "audio/ogg", ".mp3": "audio/mpeg"}
 SYNTHETIC = "The data in this run are synthetic."
 MARKS = {"holds": "✓", "holds in direction": "↗", "not seen here": "○", "contradicted": "✕"}
+SMOKE = "No verdicts: the preset smoke only tries whether all runs, and is too small to say anything of a claim."
 NO_FIGURES = "This page is made from recorded evidence, which keeps numbers only; the command above draws the figures."
 HEADLINES = 4  # metrics that get a card at the top of the page; the table has all
 WHO = ("method", "title", "paper", "purpose", "preset")
@@ -68,6 +69,8 @@ def load_summary(run: Path) -> Summary:
         summary = {"figures": [], **summary, "notes": [*summary.get("notes", ()), NO_FIGURES]}
     if missing := [key for key in (*WHO, *HOW, *WHAT) if key not in summary]:
         raise ValueError(f"{path}: no {', '.join(missing)}; the same `kilter run` again rewrites it")
+    if summary["preset"] == "smoke" and summary["verdicts"]:
+        summary = {**summary, "verdicts": [], "notes": [SMOKE, *summary["notes"]]}
     return summary
 
 

@@ -32,7 +32,7 @@ from kilter.lab.folder import (
     take_up_guests,
 )
 from kilter.lab.options import check_bounds
-from kilter.lab.progress import TELL, Bar, Piece, bars, quiet_hosts
+from kilter.lab.progress import TELL, Bar, Piece, bars, quiet_hosts, told
 from kilter.lab.recipe import Picture, Provenance, Recipe
 from kilter.lab.summary import Arms, summarise
 
@@ -52,6 +52,7 @@ def run(recipe: Recipe, command: str) -> Path:
     card = made_with(recipe)
     recipe.out = out  # where the recipe finds its pieces again
     check_folder(out, recipe)
+    told(f"{out}: reading the data")
     _set_up(recipe)
     data = recipe.build_data()
     check_data(out / "data.json", data)

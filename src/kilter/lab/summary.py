@@ -47,7 +47,7 @@ class Arms:
         count = max(map(len, self.figures.values()), default=0)
         if self._by_examples:
             return f"95 % bootstrap over inputs{f', {count} seeds pooled' if count > 1 else ' of one seed'}"
-        return f"95 % t interval over {count} seeds" if count > 1 else "95 % bootstrap over utterances of one seed"
+        return f"95 % t interval over {count} seeds" if count > 1 else "95 % bootstrap over inputs of one seed"
 
     def values(self, arm: str) -> dict[str, dict[str, Any]]:
         """Mean and interval of every metric of an arm."""
@@ -60,7 +60,7 @@ class Arms:
         return {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}
 
     def differences(self, arm: str) -> dict[str, dict[str, Any]]:
-        """Arm minus baseline, paired by seed (or by utterance when there is one seed)."""
+        """Arm minus baseline, paired by seed (or by input when there is one seed)."""
         if self.baseline not in self.figures or arm == self.baseline:
             return {}
         return {name: asdict(found) for name in self.metrics if (found := self.difference(arm, name)) is not None}

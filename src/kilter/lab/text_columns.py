@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from kilter.lab.layout import wrap
-from kilter.lab.theme import theme_css
+from kilter.lab.theme import PALETTE, theme_css
 
 _SIZE, _LINE, _GAP, _WIDTH = 11, 15, 24, 900
 _LEAST = 160
@@ -35,10 +35,7 @@ def text_columns(prompt: str, columns: Mapping[str, Sequence[str]]) -> str:
         parts += found
         bottom = max(bottom, end)
     said = "; ".join(f"{name}: {' / '.join(texts)}" for name, texts in columns.items())
-    style = (
-        f"svg{{background:var(--page)}}text{{font:{_SIZE}px system-ui,sans-serif}}.ink{{fill:var(--ink)}}"
-        f".name{{fill:var(--ink);font-weight:650}}.old{{fill:var(--muted)}}.new{{fill:var(--series-1)}}"
-    )
+    style = f"svg{{background:var(--page)}}text{{font:{_SIZE}px system-ui,sans-serif}}.name{{font-weight:650}}"
     return (
         f'<svg role="img" xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{bottom + 10:.0f}" '
         f'viewBox="0 0 {_WIDTH} {bottom + 10:.0f}">\n <title>{escape(prompt)}</title>\n <desc>{escape(said)}</desc>\n'
@@ -64,7 +61,7 @@ def _column(x: float, y: float, width: float, name: str, texts: Sequence[str]) -
 
 
 def _word(word: str, new: bool) -> str:
-    return f'<tspan class="new" fill="var(--series-1)">{escape(word)}</tspan>' if new else escape(word)
+    return f'<tspan class="new" style="fill: {PALETTE["series-1"][0]}">{escape(word)}</tspan>' if new else escape(word)
 
 
 _FILL = {"ink": "ink", "name": "ink", "old": "muted"}
@@ -72,5 +69,5 @@ _FILL = {"ink": "ink", "name": "ink", "old": "muted"}
 
 def _text(x: float, y: float, content: str, kind: str) -> str:
     weight = ' font-weight="650"' if kind == "name" else ""
-    look = f'class="{kind}" font-size="{_SIZE}" fill="var(--{_FILL[kind]})"{weight}'
+    look = f'class="{kind}" font-size="{_SIZE}" style="fill: {PALETTE[_FILL[kind]][0]}"{weight}'
     return f'<text x="{x:.1f}" y="{y:.1f}" {look}>{content}</text>'

@@ -1,7 +1,8 @@
 """The house style of figures: they follow the reader's light or dark theme, in a page or on their own.
 
 Matplotlib draws them; the house style and the colours are ours.
-Departure from plain matplotlib: the stand-in colours it draws with become CSS variables in the saved SVG.
+Departure from plain matplotlib: the stand-in colours it draws with become the light ones in the saved SVG, so that a
+viewer without CSS variables shows it rightly, and its style sheet makes each the reader's.
 """
 
 import re
@@ -40,9 +41,19 @@ _STAND_IN = {name: f"#fe01{place:02x}" for place, name in enumerate(PALETTE)}
 def theme_css() -> str:
     """The palette as CSS variables: light by default and in print, dark where the reader's system is dark."""
     light, dark = (";".join(f"--{name}:{pair[i]}" for name, pair in PALETTE.items()) for i in (0, 1))
-    rim = "text{paint-order:stroke;stroke:var(--page);stroke-width:2.5px}"  # no line runs through words
     dark = f"@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}image{{filter:brightness(1.5)}}}}"
-    return f":root{{{light}}}{dark}{rim}"
+    return f":root{{{light}}}{dark}{_followed()}"
+
+
+def _followed() -> str:
+    """What lets the light colours of a figure follow the theme; what does not know CSS variables passes over it."""
+    rules = "".join(
+        f'[style*="{what}: {light}"]{{{what}:var(--{name})!important}}'
+        for light, name in {light: name for name, (light, _) in PALETTE.items()}.items()
+        for what in ("fill", "stroke")
+    )
+    rim = "text{paint-order:stroke;stroke:var(--page);stroke-width:2.5px}"  # no line runs through words
+    return f"@supports(color:var(--ink)){{{rim}{rules}}}"
 
 
 def colour(name: str) -> str:
@@ -83,7 +94,7 @@ def to_svg(fig: "Figure", *, title: str, description: str) -> str:
     svg = re.sub(r" font-family: [^;\"]*;?", "", svg)  # the page's font, or the one in the style below
     svg = re.sub(r"image-rendering:[^\"]*", "", svg)  # let the browser smooth the spectrogram
     for name, stand_in in _STAND_IN.items():
-        svg = svg.replace(stand_in, f"var(--{name})")
+        svg = svg.replace(stand_in, PALETTE[name][0])
     svg = svg.replace("<svg ", '<svg role="img" ', 1)
     svg = svg.replace("</title>", f"</title>\n <desc>{escape(description)}</desc>", 1)
     alone = "svg{background:var(--page)}text{font-family:system-ui,sans-serif}"

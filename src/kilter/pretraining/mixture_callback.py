@@ -51,7 +51,7 @@ class MixtureCallback:
 
     Raises:
         TypeError, ValueError: no mixture, other names than domains, `every` below 1. When training begins: a data set
-            of another size than the mixture, or one that cannot be indexed.
+            of another size than the mixture, or one that cannot be indexed; a second such callback.
 
     Example:
         >>> callback = MixtureCallback(DomainMixture([3, 5]), names=["books", "pages"])
@@ -70,7 +70,7 @@ class MixtureCallback:
         self.names = [*map(str, range(len(mixture.sizes)))] if names is None else [*names]
         if len(self.names) != len(mixture.sizes):
             raise ValueError(
-                f"names are {len(self.names)}, and mixture has {len(mixture.sizes)} domains; give one each"
+                f"mixture has {len(mixture.sizes)} domains, and there are {len(self.names)} names; give one each"
             )
         if len({*self.names}) != len(self.names):
             raise ValueError(f"names must differ, got {', '.join(map(repr, self.names[:8]))}; give each its own")
@@ -106,6 +106,11 @@ class MixtureCallback:
 
     def on_train_begin(self, args: Any, state: Any, control: Any, *, train_dataloader: Any, **kwargs: Any) -> None:
         """Put the mixture into the loader, and take up what a checkpoint has."""
+        if (other := vars(state).setdefault("_mixture", self)) is not self:  # no field, and so in no checkpoint
+            raise ValueError(
+                f"the Trainer has a {type(other).__name__} already, and batches come from one mixture; leave out the "
+                f"{type(self).__name__} or the other"
+            )
         _put(self.mixture, train_dataloader)
         if kept := state.stateful_callbacks.get(_KEY):
             self.load_state_dict(kept)

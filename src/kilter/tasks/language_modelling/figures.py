@@ -6,6 +6,7 @@ from typing import Any
 
 from kilter.lab.delays import DASHES, TINTS
 from kilter.lab.files import read_json
+from kilter.lab.numbers import fixed
 from kilter.lab.recipe import Picture
 from kilter.tasks.language_modelling.judging import lengths
 
@@ -103,7 +104,7 @@ def epochs_said(summary: Mapping[str, Any], run: Path) -> list[str]:
     for arm, one in summary["arms"].items():
         if (trail := trail_of(run, arm)) and len(epochs := trail[-1]["epochs"]) > 1:
             least, most = min(epochs, key=epochs.__getitem__), max(epochs, key=epochs.__getitem__)
-            said.append(f"{one['label']}: {most} {epochs[most]:.2g} times, {least} {epochs[least]:.2g}")
+            said.append(f"{one['label']}: {most} {fixed(epochs[most], 1)} times, {least} {fixed(epochs[least], 1)}")
     return [f"Domains passed through most and least, of the first seed: {'; '.join(said)}."] * bool(said)
 
 

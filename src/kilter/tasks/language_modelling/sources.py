@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import islice
+from pathlib import Path
 from typing import Literal
 
 from kilter.core.sources import by_name, check_reread
@@ -102,10 +103,20 @@ def own(
         most: characters of each domain at most; 0 for all.
 
     Raises:
-        ValueError: a source is not what it should be, holds too little, or is a pipe.
+        ValueError: a source is not what it should be, holds too little, is a pipe, or is target and learnt from.
     """
     from kilter.data.texts import without_lines
 
+    of_source = {
+        **{Path(source): "--train" for source in train},
+        **{Path(one): f"domain {d}" for d, one in domains.items()},
+    }
+    for source in target:
+        if (what := of_source.get(Path(source))) is not None:
+            raise ValueError(
+                f"--target {source}: {what} is the same, and the target is never learnt from; give other texts for one "
+                "of the two"
+            )
     learnt = {"train": _read("train", train, most)} if train else {}
     learnt |= {name: _read("domains", [source], most) for name, source in domains.items()}
     aims = _read("target", target, 0) if target else []
@@ -133,7 +144,15 @@ def own(
     digest = sha256(repr((sorted(learnt.items()), aims, test)).encode()).hexdigest()[:16]
     named = ", ".join([*train, *domains.values(), *target, *judged])
     count = sum(map(len, (text for texts in learnt.values() for text in texts)))
-    note = f"Lines not learnt from since they are in the text that is judged on: {left:,}." * bool(left)
+    _, both = without_lines(aims, [text for texts in learnt.values() for text in texts])
+    note = " ".join(
+        f"{what}: {lines:,}."
+        for what, lines in (
+            ("Lines not learnt from since they are in the text that is judged on", left),
+            ("Lines of the target that are learnt from too", both),
+        )
+        if lines
+    )
     title = f"your texts: {len(learnt)} domain{'s' * (len(learnt) != 1)}, {count:,} characters to learn from"
     return Texts(learnt, aims, test, (), Provenance(title, source=named, digest=digest, note=note))
 
