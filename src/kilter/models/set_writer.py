@@ -4,7 +4,7 @@ Paper: O. Vinyals, S. Bengio, M. Kudlur, "Order Matters: Sequence to sequence fo
 departure: the paper does not say how a place is foretold; here it comes before its symbol, among those not yet written.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from os import PathLike
 from typing import Any
 
@@ -101,7 +101,7 @@ class SetWriter(Configured):
         """
         rows = len(values)
         _, (hidden, cell) = self.lstm(self.drop(self.first.expand(rows, 1, -1)))
-        found, which = hidden.new_zeros(rows, 1), orders.new_zeros(len(orders))
+        found, which = torch.zeros(rows, 1, device=values.device), orders.new_zeros(len(orders))
         for step in range(self.places):
             begun, longer = orders[:, : step + 1].unique(dim=0, return_inverse=True)
             # Of each beginning the one that is shorter by a pair: any order that has both says which.
