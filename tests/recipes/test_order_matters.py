@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -200,11 +201,13 @@ class TestWords:
     def test_variants_of_the_search_are_what_they_say(self) -> None:
         recipe = OrderMattersWords(warmup_steps=7)
         recipe.prepare()
+        every = [[*order] for order in permutations(range(5))]
         for arm, sampler, steps, candidates in (
-            ("search", "ancestral", 7, None),
-            ("search+greedy", "greedy", 7, None),
-            ("search+cold", "ancestral", 0, None),
-            ("easy", "ancestral", 7, [[0, 1, 2, 3, 4], [4, 0, 2, 3, 1]]),
+            ("search", "exact", 7, every),
+            ("search+ancestral", "ancestral", 7, None),
+            ("search+greedy", "greedy", 7, every),
+            ("search+cold", "exact", 0, every),
+            ("easy", "exact", 7, [[0, 1, 2, 3, 4], [4, 0, 2, 3, 1]]),
         ):
             found: Any = recipe.mixture(arm).levers().objective(None)  # type: ignore[misc]
             assert (found.search.sampler, found.search.warmup_steps) == (sampler, steps)

@@ -98,6 +98,21 @@ class TestHowOftenEachIsDrawn:
         found = drawn(OrderSearch(warmup_steps=0), table)
         assert agrees(found, {order: p_of(table, order) for order in ORDERS})
 
+    def test_elements_that_say_nothing_of_each_other_have_no_order_and_ancestral_makes_one(self) -> None:
+        """Each place is as likely; the frequent symbol comes first from left to right, by whole orders it does not."""
+        symbols = torch.tensor([0.8, 0.15, 0.05], dtype=torch.float64)
+
+        def words(prefix: Tensor) -> Tensor:
+            said = (symbols / (3 - prefix.shape[1])).log().expand(len(prefix), 3)
+            return said.scatter(1, prefix, -math.inf)
+
+        def first(sampler: Any) -> float:
+            search = OrderSearch(sampler=sampler, warmup_steps=0)
+            return float((search.draw(words, 3, DRAWS, Generator().manual_seed(0))[:, 0] == 0).double().mean())
+
+        assert first("exact") == pytest.approx(1 / 3, abs=0.03)
+        assert first("ancestral") == pytest.approx(0.8, abs=0.03)
+
     def test_importance_is_nearer_to_p_than_ancestral_is(self, table: Table) -> None:
         p = torch.tensor([float(table.log_p(order).detach()) for order in ORDERS]).softmax(0)
 

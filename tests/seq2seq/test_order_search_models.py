@@ -136,3 +136,45 @@ class TestWriter:
         out = search(model.step_log_probs(rows[:9]), 3, 9, Generator().manual_seed(1))
         same = search.draw(model.step_log_probs(rows[:9]), 3, 9, Generator().manual_seed(1))
         assert_close(out.loss, -sum(model(rows[:9], same)).sum(1).mean())  # type: ignore[union-attr]
+
+    def test_whole_orders_are_scored_at_once_and_drawn_as_step_by_step(self) -> None:
+        torch.manual_seed(0)
+        model, values = SetWriter(4, 5, 6).double().eval(), torch.randint(5, (50, 4))
+        said, asked = model.step_log_probs(values), []
+
+        class Counted:
+            def __call__(self, prefix: Tensor) -> Tensor:
+                asked.append(prefix)
+                return said(prefix)
+
+            def of_orders(self, orders: Tensor) -> Tensor:
+                return said.of_orders(orders)
+
+        some = torch.tensor([[3, 1, 0, 2], [0, 1, 2, 3], [3, 1, 2, 0]])
+        for candidates in (None, some):
+            search = OrderSearch(sampler="exact", warmup_steps=0)
+            found = search.draw(Counted(), 4, 50, Generator().manual_seed(0), candidates)
+            assert not asked
+            steps = search.draw(lambda prefix: said(prefix), 4, 50, Generator().manual_seed(0), candidates)
+            assert torch.equal(found, steps)
+
+    @pytest.mark.parametrize(
+        ("given", "error", "message"),
+        [
+            (torch.zeros(2, 5), ValueError, r"of_orders gives shape \(2, 5\) of 6 orders; \(2, 6\) is needed"),
+            (torch.zeros(2, 6).long(), TypeError, "of_orders must give a floating point tensor, got torch.int64"),
+            (torch.full((2, 6), math.nan), ValueError, "row 0: .*of_orders gives nan for order 0"),
+            (torch.eye(2, 6), ValueError, "row 0: .*of_orders gives 1 for order 0"),
+            (torch.zeros(2, 6).log(), ValueError, "row 0: .*none of the orders any probability"),
+        ],
+    )
+    def test_whole_orders_of_no_use(self, given: Tensor, error: type[Exception], message: str) -> None:
+        class Whole:
+            def __call__(self, prefix: Tensor) -> Tensor:
+                return even(prefix)
+
+            def of_orders(self, orders: Tensor) -> Tensor:
+                return given
+
+        with pytest.raises(error, match=message):
+            OrderSearch(sampler="exact", warmup_steps=0).draw(Whole(), 3, 2)

@@ -103,6 +103,13 @@ class TestModel:
             assert step(order[:, :2])[:, [0, 2]].isinf().all()
         assert torch.allclose(found, places + symbols, atol=1e-9)
 
+    def test_orders_that_begin_alike_are_each_what_they_are_alone(self) -> None:
+        every = torch.tensor([*permutations(range(3))])
+        with torch.no_grad():
+            for orders in (every, every[[4, 0, 5]], every[2:3]):
+                alone = [sum(self.model(self.every, one.expand(8, -1))).sum(1) for one in orders]  # type: ignore[union-attr]
+                assert torch.allclose(self.model.log_probs_of(self.every, orders), torch.stack(alone, 1), atol=1e-9)
+
     def test_the_preferred_order_has_each_place_once_and_does_not_look_ahead(self) -> None:
         """Sets that begin alike in it go on at the same place."""
         found = self.model.preferred(self.every)

@@ -4,7 +4,7 @@ Paper: O. Vinyals, S. Bengio, M. Kudlur, "Order Matters: Sequence to sequence fo
 departure: the paper does not say how a place is foretold; here it comes before its symbol, among those not yet written.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from os import PathLike
 from typing import Any
 
@@ -16,6 +16,9 @@ from torch.nn import functional as F
 from kilter.core.checks import whole
 from kilter.core.configured import Configured
 from kilter.models.saved_modules import load_module, save_module
+
+_AT_ONCE = 512
+"""Rows of log-probabilities of all symbols that a processor computes at once: they stay in its cache."""
 
 
 class SetWriter(Configured):
@@ -69,20 +72,52 @@ class SetWriter(Configured):
         free = now.cumsum(1) - now == 0
         return self._place_log_probs(states, free).gather(2, order[..., None])[..., 0], said
 
-    def step_log_probs(self, values: Int[Tensor, "batch places"]) -> Callable[[Tensor], Tensor]:
-        """Of these sets, what `kilter.seq2seq.OrderSearch` asks for: `(prefix (B, s)) -> (B, n)`.
+    def step_log_probs(self, values: Int[Tensor, "batch places"]) -> "NextPlaces":
+        """Of these sets, what `kilter.seq2seq.OrderSearch` asks for: `(prefix (B, s)) -> (B, n)`; see `NextPlaces`."""
+        return NextPlaces(self, values)
 
-        That is how likely each place comes next, with the symbol that it has; -inf for those in the prefix.
+    def next_log_probs(
+        self, values: Int[Tensor, "batch places"], prefix: Int[Tensor, "batch steps"]
+    ) -> Float[Tensor, "batch places"]:
+        """How likely each place comes next, with the symbol that it has; -inf for those in the prefix."""
+        state = self._states(values, prefix)[:, -1:]
+        free = torch.ones_like(values, dtype=torch.bool).scatter(1, prefix, False)
+        left = free.long().argsort(1, descending=True)[:, : self.places - prefix.shape[1]]
+        places = self._place_log_probs(state[:, 0], free)
+        symbols = self._symbol_log_probs(state.expand(-1, left.shape[1], -1), left, values.gather(1, left))
+        return torch.full_like(places, -torch.inf).scatter(1, left, places.gather(1, left) + symbols)
+
+    def log_probs_of(
+        self, values: Int[Tensor, "batch places"], orders: Int[Tensor, "orders places"]
+    ) -> Float[Tensor, "batch orders"]:
+        """Log-probability of each set in each of these orders; what they begin with alike is computed once.
+
+        All 120 orders of 5 places are 325 pairs, where `forward` writes 600.
+
+        Example:
+            >>> model = SetWriter(3, 10, dim=8)
+            >>> model.log_probs_of(torch.tensor([[4, 0, 9]]), torch.tensor([[2, 0, 1], [2, 1, 0]])).shape
+            torch.Size([1, 2])
         """
-
-        def after(prefix: Int[Tensor, "batch steps"]) -> Float[Tensor, "batch places"]:
-            state = self._states(values, prefix)[:, -1:]
-            free = torch.ones_like(values, dtype=torch.bool).scatter(1, prefix, False)
-            every = torch.arange(self.places, device=values.device).expand_as(values)
-            said = self._symbol_log_probs(state.expand(-1, self.places, -1), every, values)
-            return self._place_log_probs(state[:, 0], free) + said
-
-        return after
+        rows = len(values)
+        _, (hidden, cell) = self.lstm(self.drop(self.first.expand(rows, 1, -1)))
+        found, which = torch.zeros(rows, 1, device=values.device), orders.new_zeros(len(orders))
+        for step in range(self.places):
+            begun, longer = orders[:, : step + 1].unique(dim=0, return_inverse=True)
+            # Of each beginning the one that is shorter by a pair: any order that has both says which.
+            before = torch.zeros_like(begun[:, 0]).scatter(0, longer, which)
+            last, which = begun[:, -1], longer
+            hidden, cell = (one.view(rows, -1, self.dim)[:, before] for one in (hidden, cell))
+            free = torch.ones(len(begun), self.places, dtype=torch.bool, device=values.device)
+            free = free.scatter(1, begun[:, :-1], False)
+            said = self.drop(hidden)
+            places = self._place_log_probs(said, free).gather(2, last.expand(rows, -1)[..., None])[..., 0]
+            symbols = values[:, last]
+            found = found[:, before] + places + self._symbol_log_probs(said, last.expand(rows, -1), symbols)
+            if step + 1 < self.places:
+                pairs = self.drop(self.place(last) + self.symbol(symbols)).flatten(0, 1)[:, None]
+                _, (hidden, cell) = self.lstm(pairs, (hidden.flatten(0, 1)[None], cell.flatten(0, 1)[None]))
+        return found[:, which]
 
     @torch.no_grad()
     def preferred(self, values: Int[Tensor, "batch places"]) -> Int[Tensor, "batch places"]:
@@ -119,14 +154,38 @@ class SetWriter(Configured):
 
     def _symbol_log_probs(self, states: Tensor, places: Tensor, symbols: Tensor) -> Tensor:
         at = self.at_place(torch.cat([states, self.place(places)], -1)).tanh()
-        logits = self.of_symbols(self.drop(at)).float()
-        return -F.cross_entropy(logits.flatten(0, 1), symbols.flatten(), reduction="none").view(symbols.shape)
+        rows, symbols_of = self.drop(at).flatten(0, 1), symbols.flatten()
+        each = _AT_ONCE if at.device.type == "cpu" else len(rows)
+        said = [
+            -F.cross_entropy(self.of_symbols(some).float(), those, reduction="none")
+            for some, those in zip(rows.split(each), symbols_of.split(each), strict=True)
+        ]
+        return torch.cat(said).view(symbols.shape)
+
+
+class NextPlaces:
+    """What a writer says of some sets, as `kilter.seq2seq.OrderSearch` asks for it, of a step or of whole orders.
+
+    Example:
+        >>> said = SetWriter(3, 10, dim=8).step_log_probs(torch.tensor([[4, 0, 9]]))
+        >>> said(torch.tensor([[2]])).isinf()
+        tensor([[False, False,  True]])
+    """
+
+    def __init__(self, model: SetWriter, values: Int[Tensor, "batch places"]) -> None:
+        self.model, self.values = model, values
+
+    def __call__(self, prefix: Int[Tensor, "batch steps"]) -> Float[Tensor, "batch places"]:
+        """How likely each place comes next, with the symbol that it has; -inf for those in the prefix."""
+        return self.model.next_log_probs(self.values, prefix)
+
+    def of_orders(self, orders: Int[Tensor, "orders places"]) -> Float[Tensor, "batch orders"]:
+        """See `SetWriter.log_probs_of`."""
+        return self.model.log_probs_of(self.values, orders)
 
 
 def log_sum_over(
     model: SetWriter, values: Int[Tensor, "batch places"], orders: Sequence[Sequence[int]]
 ) -> Float[Tensor, " batch"]:
     """Log-probability of each set, whatever the order among these: the sum over them of all that is in `SetWriter`."""
-    rows, every = len(values), torch.tensor(orders, device=values.device)
-    places, symbols = model(values.repeat_interleave(len(every), 0), every.repeat(rows, 1))
-    return (places + symbols).sum(1).view(rows, -1).logsumexp(1)
+    return model.log_probs_of(values, torch.tensor(orders, device=values.device)).logsumexp(1)

@@ -1,13 +1,14 @@
 """In which order shall a model write a set? It learns from orders that it finds likely itself, and so settles on one.
 
 Paper: O. Vinyals, S. Bengio, M. Kudlur, "Order Matters: Sequence to Sequence for Sets", 2015, arXiv 1511.06391, 5.2.
-Drawing from left to right is not drawing by p(order), which the paper calls it: how far apart they are is in `stats`.
+Drawing from left to right is not drawing by p(order), which the paper calls it, and settles on no order where elements
+differ in how likely they are: `OrderSearch` says why.
 """
 
 import math
 from collections.abc import Callable
 from itertools import permutations
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Int
@@ -42,11 +43,17 @@ class OrderSearch(Configured):
     happen to prefer. This is the mean over the orders of log p, our reading of "replacing the max by a sum".
 
     Samplers: `ancestral` goes from left to right, each element as likely as the model says among those that are left
-    (the paper's). `exact` draws in proportion to p of the whole order, scoring all of them, so of up to 6 elements.
+    (how the paper says it draws). `exact` draws in proportion to p of the whole order (what it says is drawn), scoring
+    all of them, so of up to 6 elements; its steps climb the likelihood of the set, $\log \sum_\pi p(Y_\pi)$.
     `importance` draws 8 orders from left to right and keeps one by p over what it was drawn by, which is nearer to
     `exact` and costs 8 times `ancestral`. `greedy` takes the likeliest element of those left, and collapses; `uniform`
     draws without the model. Among given `candidates` all but `uniform` score whole orders: `greedy` takes the
     likeliest, the others draw in proportion to p.
+
+    Take `exact` where you can. Each element is in every order, so how frequent it is by itself cancels in p of whole
+    orders; from left to right it does not, frequent elements are drawn first, and the model learns to await them there.
+    On groups of words `exact` settled on the order of the text and `ancestral` on none. A model that scores whole
+    orders at once makes it fast: `step_log_probs.of_orders`, see `draw`.
 
     Stats: `order_entropy`, nats, how spread over the batch is which element comes at each step, a mean over the steps:
     0 where all rows have one order, log n where all are alike. `left_mass`, the mean of log p over q, where q is how
@@ -121,7 +128,8 @@ class OrderSearch(Configured):
 
         Args:
             step_log_probs: `(prefix (B, s)) -> (B, n)`, log-probabilities of each element coming next after those whose
-                numbers are in the prefix; what it says of elements in the prefix is not drawn.
+                numbers are in the prefix; what it says of elements in the prefix is not drawn. Where it also has a
+                method `of_orders`, `(orders (m, n)) -> (B, m)`, log p of whole orders is asked there, all at once.
             num_elements: n, of each set.
             batch_size: B, sets.
             generator: of the draws; None is torch's own.
@@ -131,8 +139,8 @@ class OrderSearch(Configured):
             TypeError: counts that are not whole; candidates that are not integers; what step_log_probs gives is not
                 floating point.
             ValueError: counts below 1; candidates of another shape, that are no order of all elements, or twice the
-                same; more elements than `exact` can enumerate; what step_log_probs gives has another shape, or on the
-                CPU NaN, a value above 0, or nothing but -inf at the elements that are left.
+                same; more elements than `exact` can enumerate; what step_log_probs or its `of_orders` gives has another
+                shape, or on the CPU NaN, a value above 0, or nothing but -inf at what is left.
 
         Example:
             >>> even = lambda prefix: torch.full((len(prefix), 3), 1 / 3).log()
@@ -189,15 +197,8 @@ class _Model:
         After a prefix that cannot be, which `may_end`, there may be nothing left.
         """
         found = self.step_log_probs(prefix)
-        if not isinstance(found, Tensor) or not found.is_floating_point():
-            got = found.dtype if isinstance(found, Tensor) else type(found).__name__
-            raise TypeError(f"step_log_probs must give a floating point tensor, got {got}")
-        if found.shape != (self.rows, self.elements):
-            raise ValueError(
-                f"step_log_probs gives shape {tuple(found.shape)} after {prefix.shape[1]} elements; "
-                f"{(self.rows, self.elements)} is needed, a log-probability for each element of each set"
-            )
-        found = found.float() if found.dtype in (torch.float16, torch.bfloat16) else found
+        shape = self.rows, self.elements
+        found = self._floating(found, "step_log_probs", shape, f"after {prefix.shape[1]} elements", "element")
         left = found.scatter(1, prefix.to(found.device), -math.inf)
         if readable(found):
             self._check(found.detach(), left.detach(), prefix.shape[1], may_end)
@@ -223,6 +224,28 @@ class _Model:
 
     def scores(self, orders: Tensor) -> Tensor:
         """Log p of each of some orders, for each set: `(B, m)`; what they begin with alike is asked once."""
+        at_once = getattr(self.step_log_probs, "of_orders", None)
+        found = self._step_by_step(orders) if at_once is None else self._whole(at_once(orders), len(orders))
+        if readable(found) and bool((lost := (found == -math.inf).all(1)).any()):
+            raise ValueError(
+                f"row {int(lost.nonzero()[0])}: step_log_probs gives none of the orders any probability; look at what "
+                "is masked there"
+            )
+        return found
+
+    def _whole(self, found: Any, orders: int) -> Tensor:
+        """What the model says of whole orders, checked."""
+        of = "step_log_probs.of_orders"
+        found = self._floating(found, of, (self.rows, orders), f"of {orders} orders", "order")
+        wrong = found.isnan() | (found > self.elements * _ROUNDING)
+        if readable(found) and wrong.any():
+            row, at = wrong.nonzero()[0].tolist()
+            raise ValueError(
+                f"row {row}: {of} gives {float(found[row, at]):g} for order {at}; give log-probabilities, at most 0"
+            )
+        return found
+
+    def _step_by_step(self, orders: Tensor) -> Tensor:
         found = torch.zeros((), device=self.device)
         for step in range(self.elements):
             prefixes, which = orders[:1, :0], orders.new_zeros(len(orders))
@@ -230,12 +253,20 @@ class _Model:
                 prefixes, which = orders[:, :step].unique(dim=0, return_inverse=True)
             said = torch.stack([self.next(one.expand(self.rows, step), may_end=True)[0] for one in prefixes], 1)
             found = found + said[:, which.to(said.device), orders[:, step].to(said.device)]
-        if readable(found) and bool((lost := (found == -math.inf).all(1)).any()):
-            raise ValueError(
-                f"row {int(lost.nonzero()[0])}: step_log_probs gives none of the orders any probability; look at what "
-                "is masked there"
-            )
         return found
+
+    @staticmethod
+    def _floating(found: Any, name: str, shape: tuple[int, int], when: str, each: str) -> Tensor:
+        """What the model gave: log-probabilities of that shape, in float32 at least."""
+        if not isinstance(found, Tensor) or not found.is_floating_point():
+            got = found.dtype if isinstance(found, Tensor) else type(found).__name__
+            raise TypeError(f"{name} must give a floating point tensor, got {got}")
+        if found.shape != shape:
+            raise ValueError(
+                f"{name} gives shape {tuple(found.shape)} {when}; {shape} is needed, a log-probability for each {each} "
+                "of each set"
+            )
+        return found.float() if found.dtype in (torch.float16, torch.bfloat16) else found
 
     def _check(self, found: Tensor, left: Tensor, step: int, may_end: bool) -> None:
         wrong = found.isnan() | (found > _ROUNDING)

@@ -2,14 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from typing import Annotated, Any, ClassVar
 
 from kilter.core.paper import Claim, cards
 from kilter.lab.arms import Levers, Term
 from kilter.lab.options import NOT_NEGATIVE
 from kilter.tasks.set_likelihood import WordGroups
+from kilter.tasks.set_likelihood.words import GROUP
 
-_ALL = ("scrambled", "natural", "reversed", "uniform", "easy", "search", "search+greedy", "search+cold")
+_VARIANTS = ("search+ancestral", "search+greedy", "search+cold")
+_ALL = ("scrambled", "natural", "reversed", "uniform", "easy", "search", *_VARIANTS)
 
 
 @dataclass(kw_only=True)
@@ -17,7 +20,8 @@ class OrderMattersWords(WordGroups):
     """Let a model find out in which order the elements of a set are best written, while it learns to write them.
 
     For a number of steps orders are drawn alike; after that each set's order is drawn as likely as the model finds it,
-    and the model learns that order. Here the elements are five words, each with its place.
+    and the model learns that order. Here the elements are five words, each with its place. All 120 orders are scored to
+    draw one; drawn from left to right instead (+ancestral), frequent words come first and the model settles on nothing.
 
     Without --train the words are those of three novels, with --train of your texts.
 
@@ -33,10 +37,11 @@ class OrderMattersWords(WordGroups):
     """steps in which orders are drawn alike, before the search (published: 1000)"""
 
     paper = cards()["order-matters"]
-    _FULL: ClassVar[Mapping[str, Any]] = {"arms": _ALL, "steps": 3000, "seeds": 3, "jobs": 2}
+    _SIZES: ClassVar[Mapping[str, Any]] = {"vocabulary": 1000, "learning_rate": 4e-3, "warmup_steps": 500}
+    _FULL: ClassVar[Mapping[str, Any]] = {"arms": _ALL, "seeds": 3, "jobs": 2, **_SIZES}
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {"arms": ("scrambled", "natural", "easy", "search"), "warmup_steps": 3, **WordGroups.smoke},
-        "demo": {"arms": ("scrambled", "natural", "search"), "warmup_steps": 500, "steps": 1000, "jobs": 2},
+        "demo": {"arms": ("scrambled", "natural", "search"), "steps": 1000, "jobs": 2, **_SIZES, "warmup_steps": 300},
         "full": _FULL,
         "words": _FULL,  # under this name it is kept as evidence beside sorting
         "published": {
@@ -48,25 +53,32 @@ class OrderMattersWords(WordGroups):
             "save_steps": 1000,
             "seeds": 3,
         },
-        "own": {"arms": ("natural", "search")},  # what --train means
+        "own": {"arms": ("natural", "search"), **_SIZES},  # what --train means
     }
 
     def brings(self) -> Mapping[str, Term]:
         """The search over all orders, and over two."""
-        variants = {"greedy": ", the likeliest order", "cold": ", at once"}
+        variants = {
+            "ancestral": ", drawn from left to right",
+            "greedy": ", the likeliest order",
+            "cold": ", at once",
+        }
         return {
             "search": Term("Search over 120 orders", self._searched, variants=variants),
             "easy": Term("Search over two orders", self._easy),
         }
 
-    def _searched(self, strength: float | None, *, greedy: bool = False, cold: bool = False) -> Levers:
-        how: Any = {"sampler": "greedy"} if greedy else {}
+    def _searched(
+        self, strength: float | None, *, ancestral: bool = False, greedy: bool = False, cold: bool = False
+    ) -> Levers:
+        every = None if ancestral else [*permutations(range(GROUP))]  # among candidates, whole orders are scored
+        how: Any = {"sampler": "greedy" if greedy else "ancestral" if ancestral else "exact"}
         how |= {"warmup_steps": 0} if cold else {}
-        return Levers(objective=lambda model: self._search(None, **how), beside=False)
+        return Levers(objective=lambda model: self._search(every, **how), beside=False)
 
     def _easy(self, strength: float | None) -> Levers:
         two = [self.orders()[name][1] for name in ("natural", "scrambled")]
-        return Levers(objective=lambda model: self._search(two), beside=False)
+        return Levers(objective=lambda model: self._search(two, sampler="exact"), beside=False)
 
     def _search(self, candidates: Any, **how: Any) -> Any:
         from kilter.recipes.order_matters.among import SearchAmong
