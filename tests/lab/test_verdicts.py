@@ -47,6 +47,16 @@ def test_a_label_is_cut_where_no_other_begins_so() -> None:
     )
 
 
+def test_what_both_have_in_common_is_said_where_others_have_it_not() -> None:
+    stars = {"last": "Head last", "first": "Head first", "few-last": "Head last, few", "few-first": "Head first, few"}
+    assert sentence(Claim("wer", "lower", "few-last", "few-first"), METRICS, stars) == (
+        "Head first beats head last at word error rate (few)"
+    )
+    assert sentence(Claim("wer", "lower", "last", "first"), METRICS, stars) == (
+        "Head first beats head last at word error rate"
+    )
+
+
 def test_sizes_and_guards_stand_in_the_sentence() -> None:
     claim = Claim("wer", "lower", "ctc", "awp", by=1.5, guard=("oracle", 0.25))
     assert sentence(claim, METRICS, LABELS) == (

@@ -71,6 +71,7 @@ def sentence(claim: Claim, metrics: Mapping[str, Metric], labels: Mapping[str, s
     else:
         size = f" by at least {_size(claim.by, metric)}" if claim.by else ""
         text = f"{after} beats {theirs}{',' * (', ' in theirs)}{size} at {what}"
+    text += _both(claim.arm, claim.baseline, labels)
     if claim.guard:
         guard = metrics[claim.guard[0]]
         text += f", with a {_inside(guard.label)} no more than {claim.guard[1]:g} {_points(guard)} worse"
@@ -117,11 +118,25 @@ def _name(arm: str, other: str, labels: Mapping[str, str]) -> str:
     It is not needed where it is the other arm's too, or where no other arm of the run begins so.
     """
     label = labels[arm]
-    head, tail = _head(label), label.partition(", ")[2]
+    head = _head(label)
     if head == _head(labels[other]):
         return label
-    shared = bool(tail) and tail == labels[other].partition(", ")[2]
-    return head if shared or [_head(one) for one in labels.values()].count(head) == 1 else label
+    return head if _tail(label) == _tail(labels[other]) != "" or _only(head, labels) else label
+
+
+def _both(arm: str, baseline: str, labels: Mapping[str, str]) -> str:
+    """What two arms have in common, in brackets, where others of the run begin as each of them does without it."""
+    heads, tail = [_head(labels[one]) for one in (arm, baseline)], _tail(labels[arm])
+    told = tail != _tail(labels[baseline]) or heads[0] == heads[1] or any(_only(head, labels) for head in heads)
+    return f" ({tail})" if tail and not told else ""
+
+
+def _only(head: str, labels: Mapping[str, str]) -> bool:
+    return [_head(one) for one in labels.values()].count(head) == 1
+
+
+def _tail(label: str) -> str:
+    return label.partition(", ")[2]
 
 
 def _head(label: str) -> str:
