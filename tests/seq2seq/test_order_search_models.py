@@ -158,6 +158,16 @@ class TestWriter:
             steps = search.draw(lambda prefix: said(prefix), 4, 50, Generator().manual_seed(0), candidates)
             assert torch.equal(found, steps)
 
+    def test_orders_are_drawn_without_dropout_and_learnt_with_it(self) -> None:
+        torch.manual_seed(0)
+        model, values = SetWriter(4, 5, 32, dropout=0.5).train(), torch.randint(5, (50, 4))
+        orders = torch.tensor([*permutations(range(4))])
+        said = model.step_log_probs(values)
+        with torch.no_grad():
+            assert torch.equal(said.of_orders(orders), said.of_orders(orders))
+            assert torch.equal(said(orders[:1, :2].expand(50, -1)), said(orders[:1, :2].expand(50, -1)))
+        assert not torch.equal(said(orders[:1, :2].expand(50, -1)), said(orders[:1, :2].expand(50, -1)))
+
     @pytest.mark.parametrize(
         ("given", "error", "message"),
         [

@@ -28,7 +28,7 @@ class SetWriter(Configured):
         places: n, the variables of a set.
         symbols: values that each can have.
         dim: width.
-        dropout: of what enters the LSTM and leaves it.
+        dropout: of what enters the LSTM and leaves it, in train mode where a graph is kept, so not as orders are drawn.
 
     Shape:
         - `values`: int `(B, n)`, the symbol of each place.
@@ -57,7 +57,6 @@ class SetWriter(Configured):
         self.symbol = nn.Embedding(symbols, dim)
         self.first = nn.Parameter(torch.zeros(dim))
         self.lstm = nn.LSTM(dim, dim, batch_first=True)
-        self.drop = nn.Dropout(dropout)
         self.next_place = nn.Linear(dim, places)
         self.at_place = nn.Linear(2 * dim, dim)
         self.of_symbols = nn.Linear(dim, symbols)
@@ -100,7 +99,7 @@ class SetWriter(Configured):
             torch.Size([1, 2])
         """
         rows = len(values)
-        _, (hidden, cell) = self.lstm(self.drop(self.first.expand(rows, 1, -1)))
+        _, (hidden, cell) = self.lstm(self._drop(self.first.expand(rows, 1, -1)))
         found, which = torch.zeros(rows, 1, device=values.device), orders.new_zeros(len(orders))
         for step in range(self.places):
             begun, longer = orders[:, : step + 1].unique(dim=0, return_inverse=True)
@@ -110,12 +109,12 @@ class SetWriter(Configured):
             hidden, cell = (one.view(rows, -1, self.dim)[:, before] for one in (hidden, cell))
             free = torch.ones(len(begun), self.places, dtype=torch.bool, device=values.device)
             free = free.scatter(1, begun[:, :-1], False)
-            said = self.drop(hidden)
+            said = self._drop(hidden)
             places = self._place_log_probs(said, free).gather(2, last.expand(rows, -1)[..., None])[..., 0]
             symbols = values[:, last]
             found = found[:, before] + places + self._symbol_log_probs(said, last.expand(rows, -1), symbols)
             if step + 1 < self.places:
-                pairs = self.drop(self.place(last) + self.symbol(symbols)).flatten(0, 1)[:, None]
+                pairs = self._drop(self.place(last) + self.symbol(symbols)).flatten(0, 1)[:, None]
                 _, (hidden, cell) = self.lstm(pairs, (hidden.flatten(0, 1)[None], cell.flatten(0, 1)[None]))
         return found[:, which]
 
@@ -147,14 +146,18 @@ class SetWriter(Configured):
         """States `(B, s + 1, D)` before the first pair and after each."""
         pairs = self.place(order) + self.symbol(values.gather(1, order))
         given = torch.cat([self.first.expand(len(values), 1, -1), pairs], 1)
-        return self.drop(self.lstm(self.drop(given))[0])
+        return self._drop(self.lstm(self._drop(given))[0])
+
+    def _drop(self, states: Tensor) -> Tensor:
+        # Not without a graph: orders are drawn there, and by noise all of them would be drawn alike.
+        return F.dropout(states, self.dropout, self.training and torch.is_grad_enabled())
 
     def _place_log_probs(self, states: Tensor, free: Tensor) -> Tensor:
         return self.next_place(states).float().masked_fill(~free, -torch.inf).log_softmax(-1)
 
     def _symbol_log_probs(self, states: Tensor, places: Tensor, symbols: Tensor) -> Tensor:
         at = self.at_place(torch.cat([states, self.place(places)], -1)).tanh()
-        rows, symbols_of = self.drop(at).flatten(0, 1), symbols.flatten()
+        rows, symbols_of = self._drop(at).flatten(0, 1), symbols.flatten()
         each = _AT_ONCE if at.device.type == "cpu" else len(rows)
         said = [
             -F.cross_entropy(self.of_symbols(some).float(), those, reduction="none")

@@ -37,11 +37,17 @@ class OrderMattersWords(WordGroups):
     """steps in which orders are drawn alike, before the search (published: 1000)"""
 
     paper = cards()["order-matters"]
-    _SIZES: ClassVar[Mapping[str, Any]] = {"vocabulary": 1000, "learning_rate": 4e-3, "warmup_steps": 500}
+    _SIZES: ClassVar[Mapping[str, Any]] = {  # a search settles in many steps at a high rate, not in large batches
+        "vocabulary": 1000,
+        "learning_rate": 4e-3,
+        "batch_size": 32,
+        "steps": 3000,
+        "warmup_steps": 300,
+    }
     _FULL: ClassVar[Mapping[str, Any]] = {"arms": _ALL, "seeds": 3, "jobs": 2, **_SIZES}
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {"arms": ("scrambled", "natural", "easy", "search"), "warmup_steps": 3, **WordGroups.smoke},
-        "demo": {"arms": ("scrambled", "natural", "search"), "steps": 1000, "jobs": 2, **_SIZES, "warmup_steps": 300},
+        "demo": {"arms": ("scrambled", "natural", "search"), "jobs": 2, **_SIZES, "steps": 1500, "warmup_steps": 150},
         "full": _FULL,
         "words": _FULL,  # under this name it is kept as evidence beside sorting
         "published": {
