@@ -204,7 +204,10 @@ def test_training_under_autocast_and_checkpointing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"label_smoothing_factor": 0.1}, "label_smoothing_factor=0.1 makes the Trainer keep the labels back"), ({"late": True}, "built before")],
+    [
+        ({"label_smoothing_factor": 0.1}, "label_smoothing_factor=0.1 makes the Trainer keep the labels back"),
+        ({"late": True}, "built before"),
+    ],
 )
 def test_trainers_that_it_cannot_go_with(options: Any, words: str, tmp_path: Path) -> None:
     model = model_of("bart")

@@ -39,8 +39,8 @@ def imposter(
 
     Raises:
         TypeError: `hidden` not floating point, `labels` not integer, an `output` that cannot be called.
-        ValueError: shapes that do not fit, ε negative or NaN, an `output` without gradient; on the CPU also labels outside the vocabulary, a row of
-            ignored labels, NaN and infinity.
+        ValueError: shapes that do not fit, ε negative or NaN, an `output` without gradient; on the CPU also labels
+            outside the vocabulary, a row of ignored labels, NaN and infinity.
 
     Example:
         >>> layer = torch.nn.Linear(2, 2, bias=False)
