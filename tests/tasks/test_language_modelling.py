@@ -16,6 +16,7 @@ from kilter.core.paper import cards
 from kilter.data.texts import pieces, read_texts, without_lines
 from kilter.lab.arms import Levers, Term
 from kilter.lab.recipe import Provenance
+from kilter.lab.theme import PALETTE
 from kilter.tasks.language_modelling import LanguageModelling, Rows, judging, networks, sources
 from kilter.tasks.language_modelling.clusters import cluster
 from kilter.tasks.language_modelling.figures import curves_plot, dots_plot
@@ -398,8 +399,9 @@ class TestFigures:
 
     def test_each_arm_has_its_own_colour_and_line(self) -> None:
         svg = dots_plot({f"arm {place}": {"news": 1.0, "law": 1.0} for place in range(8)}, "epochs")
-        inks = {one for one in re.findall(r"fill: var\(--([^)]+)\)", svg) if one not in ("page", "panel", "grid")}
-        assert len(inks - {"muted"}) == 8
-        places = re.findall(r'<use xlink:href="#[^"]+" x="([\d.]+)" y="([\d.]+)" style="fill: var', svg)
+        named = {light: name for name, (light, _) in PALETTE.items()}
+        inks = {named[one] for one in re.findall(r"fill: (#\w+)", svg) if one in named}
+        assert len(inks - {"page", "panel", "grid", "muted"}) == 8
+        places = re.findall(r'<use xlink:href="#[^"]+" x="([\d.]+)" y="([\d.]+)" style="fill: #', svg)
         across = max((x for x, _ in places), key=[x for x, _ in places].count)
         assert len({y for x, y in places if x == across}) == 16 + 1  # and the tick below them

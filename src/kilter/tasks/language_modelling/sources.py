@@ -107,6 +107,8 @@ def own(
     """
     from kilter.data.texts import without_lines
 
+    learnt = {"train": _read("train", train, most)} if train else {}
+    learnt |= {name: _read("domains", [source], most) for name, source in domains.items()}
     of_source = {
         **{Path(source): "--train" for source in train},
         **{Path(one): f"domain {d}" for d, one in domains.items()},
@@ -117,8 +119,6 @@ def own(
                 f"--target {source}: {what} is the same, and the target is never learnt from; give other texts for one "
                 "of the two"
             )
-    learnt = {"train": _read("train", train, most)} if train else {}
-    learnt |= {name: _read("domains", [source], most) for name, source in domains.items()}
     aims = _read("target", target, 0) if target else []
     test = _read("eval", judged, 0) if judged else []
     if not test and aims:
