@@ -1,5 +1,6 @@
 """An objective attached to a stock encoder–decoder, in loops of one's own: what it adds, hides and gives back."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -212,7 +213,33 @@ def test_wrapped_models_are_looked_through() -> None:
     attach(nn.DataParallel(model), objective)
     wanted = objective(model_of("t5"), **given).loss
     assert torch.equal(model(**given).loss, wanted)
+    with pytest.raises(RuntimeError, match="or it is a copy: call align_seq2seq on that"):
+        copy.deepcopy(model)(**given)
     replica = object.__new__(type(model))  # what nn.DataParallel runs on each of several devices
     replica.__dict__ = model.__dict__.copy()
     with pytest.raises(RuntimeError, match=r"nn\.DataParallel"):
         replica(**given)
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing")  # which peft calls by its old name
+@pytest.mark.parametrize("layers", [["q", "v"], "all-linear"])
+def test_a_model_of_peft_made_afterwards_is_said(layers: Any) -> None:
+    peft = pytest.importorskip("peft")
+    settings = peft.LoraConfig(task_type="SEQ_2_SEQ_LM", r=2, target_modules=layers)
+    model, given = model_of("t5"), batch()
+    attach(model)
+    late = peft.get_peft_model(model, settings)
+    with pytest.raises(RuntimeError, match=r"Nearer were frozen after align_seq2seq.* call get_peft_model first"):
+        late(**given)
+    wrapped, objective = peft.get_peft_model(model_of("t5"), settings), Nearer()
+    attach(wrapped, objective)
+    wrapped(**given).loss.backward()
+    assert objective.project.weight.grad is not None
+
+
+def test_what_is_frozen_on_purpose_stays_so() -> None:
+    model, objective = model_of("t5"), Nearer()
+    objective.requires_grad_(False)
+    attach(model, objective)
+    model(**batch()).loss.backward()
+    assert objective.project.weight.grad is None

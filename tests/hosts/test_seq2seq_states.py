@@ -77,6 +77,10 @@ def test_what_has_no_source_or_no_output_layer_is_refused() -> None:
     tiny = hf.GPT2Config(vocab_size=VOCABULARY, n_embd=8, n_layer=1, n_head=2)
     with pytest.raises(TypeError, match="GPT2LMHeadModel, a causal model"):
         states_of(hf.GPT2LMHeadModel(tiny), **batch())
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 4}
+    masked = hf.BertForMaskedLM(hf.BertConfig(vocab_size=VOCABULARY, **sizes))
+    with pytest.raises(TypeError, match="BertForMaskedLM, no encoder-decoder"):
+        states_of(masked, **batch())
     with pytest.raises(TypeError, match="T5EncoderModel, no encoder-decoder"):
         states_of(hf.T5EncoderModel(model_of("t5").config), **batch())
     with pytest.raises(TypeError, match="T5Model has no such layer"):

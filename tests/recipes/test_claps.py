@@ -151,6 +151,7 @@ def test_bad_options(options: list[str], said: str, tmp_path: Path, capsys: pyte
         ("source,target\na,b\nc,\n", "line 3"),
         ("source,references\na,b\nc,[]\n", "line 3"),
         ("source,target\na,b\n", "are too few to hold some out"),
+        ("source,target\n" + "a,b\n" * 10, "its sources are too few to hold some out, 1"),
     ],
 )
 def test_bad_pairs(rows: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

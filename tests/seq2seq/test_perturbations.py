@@ -284,5 +284,11 @@ class TestBadInput:
             imposter(hidden, labels, lambda h: layer()(h).mean(1))
         with pytest.raises(ValueError, match=r"project\(hidden, mask\) must be shaped like source_vectors"):
             distant_target(hidden, source, None, layer(), lambda h, mask: h.mean(1)[:, :3])
+        with pytest.raises(ValueError, match="has no gradient with respect to its states"):
+            imposter(hidden, labels, lambda h: layer()(h).detach())
+        with pytest.raises(ValueError, match="has no gradient with respect to its states"):
+            distant_target(hidden, source, None, layer(), lambda h, mask: h.detach().mean(1))
+        with torch.inference_mode(), pytest.raises(ValueError, match=r"instead of torch\.inference_mode use"):
+            distant_target(hidden, source, None, layer(), project())
         with pytest.raises(TypeError, match="project must be a function"):
             distant_target(hidden, source, None, layer(), None)  # type: ignore[arg-type]

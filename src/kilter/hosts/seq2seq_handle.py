@@ -37,6 +37,7 @@ class AlignSeq2Seq(TrainerCallback):
         model.__dict__[_SCALED] = False
         self._caught = Caught(model)
         self._child = ObjectiveChild(model, objective, _weight(model).device)
+        self._learnt = [one for one in objective.parameters() if one.requires_grad]
         hook: Any = torch.compiler.disable(self._add)
         self._hook = model.register_forward_hook(hook, with_kwargs=True)
 
@@ -109,7 +110,13 @@ class AlignSeq2Seq(TrainerCallback):
         if model is not self.model:
             raise RuntimeError(
                 "the model runs as replicas of nn.DataParallel, which objectives cannot follow: start one process for "
-                "each GPU (torchrun), or show one GPU only (CUDA_VISIBLE_DEVICES=0)"
+                "each GPU (torchrun), or show one GPU only (CUDA_VISIBLE_DEVICES=0); or it is a copy: call "
+                "align_seq2seq on that, and copy what is not attached"
+            )
+        if not all(one.requires_grad for one in self._learnt):
+            raise RuntimeError(
+                f"parameters of {type(self.objective).__name__} were frozen after align_seq2seq, as peft does with all "
+                "that it finds in a model; call get_peft_model first, then align_seq2seq"
             )
         if given.get("labels") is None:
             raise ValueError(
@@ -129,6 +136,11 @@ class AlignSeq2Seq(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Start afresh, or take up what a checkpoint knows of the objective."""
+        if args.label_smoothing_factor:
+            raise ValueError(
+                f"label_smoothing_factor={args.label_smoothing_factor} makes the Trainer keep the labels back from the "
+                "model, and then there is no target to compare; leave it out, or call handle.detach()"
+            )
         self._in_trainer = True
         self._step = state.global_step
         self._forget()
@@ -218,9 +230,9 @@ def align_seq2seq(
     Raises:
         TypeError: no encoder–decoder (a causal model, e.g.), or no instance of a `ModelObjective` with `from_states`.
         ValueError: an option below 0, an objective whose `width` is not that of the model's states, an objective
-            attached already; in training, a batch without labels.
-        RuntimeError: in training, a Trainer that was built before this, or `start` or `ramp` without
-            `add_callback(handle)`.
+            attached already; in training, a batch without labels, or label smoothing, which keeps them back.
+        RuntimeError: in training, a Trainer that was built before this, a model of peft after it, `start` or `ramp`
+            without `add_callback(handle)`, a copy of the model.
 
     Example:
         >>> from transformers import T5Config, T5ForConditionalGeneration

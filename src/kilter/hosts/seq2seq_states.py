@@ -142,7 +142,7 @@ def seq2seq_model(model: Any) -> PreTrainedModel:
     if not isinstance(inner, PreTrainedModel):
         raise TypeError(f"{wanted}, got {name}")
     if not inner.config.is_encoder_decoder:
-        kind = "a causal model, which has no source" if "labels" in arguments(inner) else "no encoder-decoder"
+        kind = "a causal model, which has no source" if inner.can_generate() else "no encoder-decoder"
         raise TypeError(f"{wanted}, got {name}, {kind}; load one by AutoModelForSeq2SeqLM")
     layer = inner.get_output_embeddings()
     if layer is None or isinstance(layer, nn.Embedding):

@@ -39,8 +39,8 @@ def imposter(
 
     Raises:
         TypeError: `hidden` not floating point, `labels` not integer, an `output` that cannot be called.
-        ValueError: shapes that do not fit, ε negative or NaN; on the CPU also labels outside the vocabulary, a row of
-            ignored labels, NaN and infinity.
+        ValueError: shapes that do not fit, ε negative or NaN, an `output` without gradient; on the CPU also labels
+            outside the vocabulary, a row of ignored labels, NaN and infinity.
 
     Example:
         >>> layer = torch.nn.Linear(2, 2, bias=False)
@@ -100,8 +100,8 @@ def distant_target(
     Raises:
         TypeError: tensors that are not floating point, a mask that is not boolean, an `output` or a `project` that
             cannot be called.
-        ValueError: shapes that do not fit, a step negative or NaN, τ not above 0; on the CPU also a row without tokens,
-            NaN and infinity.
+        ValueError: shapes that do not fit, a step negative or NaN, τ not above 0, an `output` or a `project` without
+            gradient, as all are within `torch.inference_mode`; on the CPU also a row without tokens, NaN and infinity.
 
     Example:
         >>> output, project = torch.nn.Linear(4, 9), lambda states, mask: states.mean(1)

@@ -50,10 +50,20 @@ def stepped(states: Tensor, slope: Tensor, length: Tensor | float | int) -> Tens
 
 
 def slope_of(loss: Callable[[Tensor], Tensor], states: Tensor) -> Tensor:
-    """The gradient of a loss with respect to states alone, whether gradients are on or off."""
+    """The gradient of a loss with respect to states alone, whether gradients are on or off.
+
+    Raises:
+        ValueError: what is called has no gradient.
+    """
     with torch.enable_grad():
         leaf = states.detach().requires_grad_()
-        return torch.autograd.grad(loss(leaf), leaf)[0]
+        value = loss(leaf)
+        if not value.requires_grad:
+            raise ValueError(
+                "output or project has no gradient with respect to its states: leave out what cuts it off (detach, "
+                "no_grad), and instead of torch.inference_mode use torch.no_grad"
+            )
+        return torch.autograd.grad(value, leaf)[0]
 
 
 def unless_still(slope: Tensor, there: Tensor, here: Tensor) -> Tensor:

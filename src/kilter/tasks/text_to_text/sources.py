@@ -42,6 +42,8 @@ def own(train: str, judged_on: str | None, test: int) -> Pairs:
             raise ValueError(f"{train}: {len(learnt)} pairs are too few to hold some out; give more, or --eval")
         kept = {one.source for one in judged}
         learnt = [one for one in learnt if one.source not in kept]
+        if not learnt:
+            raise ValueError(f"{train}: its sources are too few to hold some out, {len(kept)}; give more, or --eval")
     else:
         judged = read_text_pairs(judged_on)
     digest = sha256(repr([(one.source, one.references) for one in (*learnt, *judged)]).encode()).hexdigest()[:16]
