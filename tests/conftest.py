@@ -1,5 +1,6 @@
 """Shared by all tests: the devices there are, the shape checks off for a moment, repeatable hypothesis, digits."""
 
+import gc
 import os
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -34,6 +35,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test that asks for `device` runs on each."""
     if "device" in metafunc.fixturenames:
         metafunc.parametrize("device", devices())
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: trainers collect garbage when they end, and need not look at all of it again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -137,9 +137,11 @@ class TestSort:
         assert not summary["verdicts"]
         assert any("ordered by age, which is among the 2 columns" in note for note in summary["notes"])
         assert any('Sorter.load("arms/process-5/seed-0/model")' in note for note in summary["notes"])
-        assert any("Columns that are not read: name." in note for note in summary["notes"])
+        assert any("Columns that are not read, for not all" in note and "name." in note for note in summary["notes"])
+        assert any("masked in every arm" in note for note in summary["notes"])
         sorter = Sorter.load(tmp_path / "run" / "arms" / "process-5" / "seed-0" / "model")
         assert (sorter.columns, sorter.by) == (("age", "size"), "age")
+        assert sorted(sorter.order([{"age": age, "size": 1} for age in (3, 1, 2)])) == [0, 1, 2]
         capsys.readouterr()
         (tmp_path / "r.jsonl").write_text(rows.replace('"age": 21', '"age": "?"'), encoding="utf-8")
         assert main([*given[:-1], str(tmp_path / "other")]) == 1

@@ -2,11 +2,12 @@
 
 import math
 from itertools import permutations
+from typing import Any
 
 import pytest
 import torch
 from scipy.stats import chisquare
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 from torch.testing import assert_close
 
 from kilter.data.star_models import Star
@@ -188,3 +189,47 @@ class TestWriter:
 
         with pytest.raises(error, match=message):
             OrderSearch(sampler="exact", warmup_steps=0).draw(Whole(), 3, 2)
+
+
+class Told(nn.Module):
+    """A model of four elements: what comes next hangs on which have been."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.said = nn.Linear(4, 4)
+
+    def forward(self, prefix: Tensor) -> Tensor:
+        return self.said(torch.zeros(len(prefix), 4).scatter(1, prefix, 1.0)).log_softmax(1)
+
+
+@pytest.mark.compile
+class TestCompiled:
+    @pytest.mark.parametrize("sampler", ["ancestral", "greedy", "uniform", "importance"])
+    def test_without_a_count_it_is_one_graph(self, sampler: Any) -> None:
+        torch.compiler.reset()
+        model, search = Told(), OrderSearch(sampler=sampler).eval()
+        compiled = torch.compile(search, backend="aot_eager", fullgraph=True)
+        losses, grads = [], []
+        for one in (search, compiled):
+            torch.manual_seed(1)
+            out = one(model, 4, 8)
+            losses.append(out.loss)
+            grads.append(torch.autograd.grad(out.loss, [*model.parameters()]))
+        assert_close(losses[1], losses[0])
+        assert_close(grads[1], grads[0])
+
+    @pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch asks it of what crosses a graph break
+    @pytest.mark.parametrize("sampler", ["ancestral", "exact"])
+    @pytest.mark.parametrize("candidates", [None, torch.tensor([[0, 1, 2, 3], [3, 2, 1, 0]])])
+    def test_in_train_mode_it_counts_and_draws_the_same(self, sampler: Any, candidates: Tensor | None) -> None:
+        torch.compiler.reset()
+        model, (plain, search) = Told(), (OrderSearch(sampler=sampler, warmup_steps=1) for _ in range(2))
+        compiled = torch.compile(search, backend="aot_eager")
+        for seed in range(3):
+            expected, found = (
+                one(model, 4, 8, generator=Generator().manual_seed(seed), candidates=candidates)
+                for one in (plain, compiled)
+            )
+            assert_close(found.loss, expected.loss)
+        assert int(search.steps_taken) == 3

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -102,7 +103,9 @@ class TestSources:
         found = own(records(tmp_path), None, "price", (), 3)
         assert found.train.columns == ("weight", "price")
         assert (len(found.train.rows), len(found.test.rows)) == (16, 4)  # type: ignore[arg-type]
-        assert found.provenance.note == "Columns that are not read: name."
+        assert found.provenance.note == "Columns that are not read, for not all of their values are numbers: name."
+        named = own(records(tmp_path), None, "price", ("price",), 3)
+        assert named.provenance.note == "Columns that are not read: name, weight."
         assert not found.provenance.synthetic
         lines = "".join(json.dumps({"a": place, "b": str(place)}) + "\n" for place in range(12))
         (tmp_path / "r.jsonl").write_text(lines)
@@ -117,6 +120,34 @@ class TestSources:
         with pytest.raises(ValueError, match="line 5: column 'price' must be a number"):
             own(source, None, "weight", ("price",), 3)
         assert own(source, None, "weight", (), 3).train.columns == ("weight",)
+
+    def test_columns_are_those_of_all_rows(self, tmp_path: Path) -> None:
+        lines = [{"a": place} | ({"b": place} if place else {}) for place in range(12)]
+        (tmp_path / "r.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines))
+        assert own(str(tmp_path / "r.jsonl"), None, "a", (), 2).provenance.note.endswith("numbers: b.")
+        with pytest.raises(ValueError, match=r"r.jsonl, line 1: column 'b' must be a number, got None"):
+            own(str(tmp_path / "r.jsonl"), None, "b", (), 2)
+
+    @pytest.mark.parametrize(("start", "step"), [(20_250_000_000, 1), (1e300, 1e298), (0, 1e-200)])
+    def test_numbers_that_are_long_large_or_small_are_told_apart(
+        self, tmp_path: Path, start: float, step: float
+    ) -> None:
+        """Times in seconds and numbers of a register do not fit float32."""
+        with (tmp_path / "r.csv").open("w") as handle:
+            handle.write("time\n" + "".join(f"{start + place * step!r}\n" for place in range(20)))
+        split = own(str(tmp_path / "r.csv"), None, "time", (), 4)
+        items, keys = split.train.draw(9, 16, torch.Generator().manual_seed(0))
+        seen = fresh(DeepSets(1, 8), split.train).scaled(items)[..., 0]
+        assert seen.dtype == torch.float32
+        assert torch.equal(seen.argsort(1), keys.argsort(1))
+        assert (seen.sort(1).values.diff(dim=1) > 0.1).all()
+        assert seen.std().item() == pytest.approx(1, abs=0.1)
+
+    def test_a_column_with_one_number_in_all_rows_cannot_be_sorted_by(self, tmp_path: Path) -> None:
+        rows = "".join(f"{place},{3 if place % 5 < 4 else place % 2}\n" for place in range(20))
+        (tmp_path / "r.csv").write_text("a,b\n" + rows)
+        with pytest.raises(ValueError, match=r"r.csv: column 'b' is 3 in every record"):
+            own(str(tmp_path / "r.csv"), None, "b", (), 2)
 
     def test_what_is_not_there_or_too_little_is_refused(self, tmp_path: Path) -> None:
         source = records(tmp_path)
@@ -165,6 +196,10 @@ class TestNetworks:
         sorter = Sorter(DeepSets(1, 8), ("a",), "a", (0.0,), (1.0,))
         with pytest.raises(ValueError, match="record 1: column 'a' must be a number, got None"):
             sorter.order([{"a": 1}, {"b": 1}])
+        for value in (math.nan, "?", True, 10**400):
+            with pytest.raises(ValueError, match="record 1: column 'a' must be a number, got"):
+                sorter.order([{"a": 1}, {"a": value}])
+        assert sorter.order([{"a": "2.5"}, {"a": 1}]) == sorter.order([{"a": 2.5}, {"a": 1}])  # as a csv has it
         with pytest.raises(ValueError, match="records: there is none"):
             sorter.order([])
         with pytest.raises(ValueError, match="holds no model of records that is whole"):

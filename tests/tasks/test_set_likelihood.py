@@ -175,6 +175,33 @@ class TestStars:
         assert 0 < first["star_excess"] < last["star_excess"]
         assert first["star_nll"] - first["star_excess"] == pytest.approx(last["star_nll"] - last["star_excess"])
 
+    def test_what_is_judged_on_does_not_change_what_is_learnt(self) -> None:
+        """A model may be judged again on more sets; those that it has learnt from are still others."""
+        given = {**StarVariables.smoke, "samples": 40}
+        found = [Stars(preset="smoke", **{**given, **more}) for more in ({}, {"test_sets": 60}, {"samples": 20})]
+        first, more, fewer = (one.sets(0) for one in found)
+        assert torch.equal(first.train, more.train)
+        assert torch.equal(first.test, fewer.test)
+        assert torch.equal(first.dev, more.dev)
+        assert torch.equal(found[0]._star.others, found[1]._star.others)
+        assert not torch.equal(first.train[:30], first.test)
+        assert not torch.equal(first.train, found[0].sets(1).train)
+
+    def test_of_any_order_weights_are_chosen_in_the_order_that_is_judged(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[Any] = []
+
+        def seen(model: Any, values: Any, order: Any) -> Any:
+            asked.append(order)
+            return nats(model, values, order)
+
+        monkeypatch.setattr("kilter.tasks.set_likelihood.learning.nats", seen)
+        given: dict[str, Any] = {**StarVariables.smoke, "steps": 2}
+        run(Stars(preset="smoke", device="cpu", **given, arms=("uniform",), out=tmp_path / "run"), "")
+        assert len(asked) == 2
+        assert {*asked} == {(1, 2, 3, 0)}
+
     def test_samples_and_peak_are_words_in_an_arm(self, tmp_path: Path) -> None:
         recipe = Stars(preset="smoke", **StarVariables.smoke)
         recipe.prepare()

@@ -8,6 +8,7 @@ error. Standard library only.
 import csv
 import io
 import json
+import math
 import re
 import reprlib
 from collections.abc import Iterable, Iterator
@@ -258,6 +259,22 @@ def check_id(value: Any, where: str) -> None:
         return
     if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) < float("inf"):
         raise ValueError(f"{where}: column 'id' must be a text or a number, got {shown(value)}; or leave it out")
+
+
+def number(value: Any) -> float | None:
+    """A finite number, also where a text says it, as all do in a csv; None for anything else.
+
+    Example:
+        >>> number("3.5"), number(2), number("nan"), number(True)
+        (3.5, 2.0, None, None)
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        found = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return found if math.isfinite(found) else None
 
 
 _REPR = reprlib.Repr()

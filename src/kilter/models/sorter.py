@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from kilter.core.tables import shown
+from kilter.core.tables import number, shown
 from kilter.models.saved_modules import load_module, save_module
 from kilter.models.set_encoders import DeepSets, SetTransformer
 from kilter.seq2seq import PointerNetwork, ReadProcessWrite
@@ -46,7 +46,7 @@ class Sorter:
         """Places of the records in the order that the network writes; sure to be each once if it masks those visited.
 
         Args:
-            records: a set, about as large as those that it learnt from.
+            records: a set, about as large as those that it learnt from; numbers, or texts of them as a csv has them.
 
         Raises:
             ValueError: there is no record, or one lacks a number that is read.
@@ -55,18 +55,19 @@ class Sorter:
             raise ValueError("records: there is none; give the records of a set")
         rows = []
         for place, record in enumerate(records):
-            row = [record.get(name) for name in self.columns]
-            for name, value in zip(self.columns, row, strict=True):
-                if isinstance(value, bool) or not isinstance(value, int | float):
-                    raise ValueError(f"record {place}: column {name!r} must be a number, got {shown(value)}")
+            row = [number(record.get(name)) for name in self.columns]
+            if None in row:
+                name = self.columns[row.index(None)]
+                raise ValueError(f"record {place}: column {name!r} must be a number, got {shown(record.get(name))}")
             rows.append(row)
         device = next(self.network.parameters()).device
-        items = self.scaled(torch.tensor(rows, dtype=torch.float32))[None].to(device)
+        items = self.scaled(torch.tensor(rows, dtype=torch.float64))[None].to(device)
         return self.network.eval().decode(items)[0].tolist()
 
     def scaled(self, values: Float[Tensor, "*sets columns"]) -> Float[Tensor, "*sets columns"]:
-        """Columns as the network reads them."""
-        return (values - torch.tensor(self.mean)) / torch.tensor(self.spread)
+        """Columns as the network reads them; what differs little beside its size, as times do, is still told apart."""
+        mean, spread = (torch.tensor(one, dtype=torch.float64) for one in (self.mean, self.spread))
+        return ((values.double() - mean) / spread).float()
 
     def save(self, folder: str | PathLike[str]) -> None:
         """Write `config.json` and `model.safetensors`, each of which is whole or not there."""

@@ -59,6 +59,9 @@ class OrderSearch(Configured):
     0 where all rows have one order, log n where all are alike. `left_mass`, the mean of log p over q, where q is how
     likely `ancestral` draws that order: 0 where the model gives nothing to what it has already written.
 
+    Under `torch.compile` a draw in train mode breaks the graph, where the count of draws is read, and so does looking
+    for orders that begin alike (`exact` and `candidates`, unless `of_orders` scores them); all else is compiled.
+
     Args:
         sampler: how orders are drawn after the first draws.
         warmup_steps: draws in train mode that are uniform; their count, `steps_taken`, is a buffer.
@@ -320,5 +323,5 @@ def _pick(log_weights: Tensor, generator: Generator | None, greedy: bool = False
 
 def _entropy(order: Tensor) -> Tensor:
     """Of which element comes at each step over the rows of a batch, nats, a mean over the steps."""
-    share = torch.nn.functional.one_hot(order).float().mean(0)
+    share = torch.nn.functional.one_hot(order, order.shape[1]).float().mean(0)
     return torch.special.entr(share).sum(1).mean()

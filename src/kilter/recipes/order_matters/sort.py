@@ -42,9 +42,10 @@ class OrderMattersSort(Ordering):
     with kilter.models.sorter.Sorter.load. --task star and --task words are about the order in which a set is written.
 
     Presets: smoke is a test of seconds, demo three arms in minutes, full all arms, three seeds;
-    records: records of patients sorted by one of their measurements, three arms;
+    records: records of patients sorted by one of their measurements, four arms;
     published: as many steps as in the paper;
-    own (by default with --train): the pointer network against processing in five steps.
+    own (by default with --train): the pointer network against processing in five steps, where both write every item
+    once.
     """
 
     task: str = "sort"
@@ -68,7 +69,7 @@ class OrderMattersSort(Ordering):
             "jobs": 2,
         },
         "published": {"arms": _ALL, "steps": 10_000, "seeds": 3, "save_steps": 1000},
-        "own": {"arms": ("pointer-network", "process-5")},  # what --train means
+        "own": {"arms": ("pointer-network", "process-5"), "mask_visited": True},  # what --train means
     }
 
     def brings(self) -> Mapping[str, Term]:

@@ -3,7 +3,6 @@
 An item is a record as its numbers, that by which sets are ordered among them; a set is drawn anew for each use.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from kilter.core.errors import suggest
 from kilter.core.sources import check_reread
-from kilter.core.tables import shown
+from kilter.core.tables import number, shown
 from kilter.data.tables import load_table
 from kilter.data.text_rows import read_rows
 from kilter.lab.recipe import Provenance
@@ -56,8 +55,11 @@ class Records:
         """Mean and spread of each column, as the network is to see it; drawn numbers are seen as they are."""
         if self.rows is None:
             return (0.0,), (1.0,)
-        spread = self.rows.std(0, correction=0)
-        return tuple(self.rows.mean(0).tolist()), tuple(torch.where(spread > 0, spread, 1).tolist())
+        mean = self.rows.mean(0)
+        most = (self.rows - mean).abs().amax(0)
+        most = torch.where(most > 0, most, 1)  # so that no square is too large or too small
+        spread = most * ((self.rows - mean) / most).std(0, correction=0)
+        return tuple(mean.tolist()), tuple(torch.where(spread > 0, spread, 1).tolist())
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def table(name: str, by: str | None, least: int) -> Split:
     """
     found = load_table(name)
     columns = (*found.names, TARGET)
-    rows = torch.cat([found.features, found.targets[:, None]], 1)
+    rows = torch.cat([found.features, found.targets[:, None]], 1).double()
     _check_column(by := TARGET if by is None else by, columns, f"table {name}")
     train, test = _held_out(rows, least, f"table {name}")
     title = f"{name}, a table of scikit-learn: {len(rows):,} records of {len(columns)} numbers"
@@ -108,14 +110,15 @@ def own(train: str, judged_on: str | None, by: str, asked: Sequence[str], least:
 
     Raises:
         ValueError: no such source or column, a value that is no number in a column that was asked for, whose row is
-            named, or too few records.
+            named, one number in all of `by`, or too few records.
     """
     names = [option for option, source in (("train", train), ("eval", judged_on)) if source is not None]
     for option, source in zip(names, (train, judged_on), strict=False):
         check_reread("records", **{option: source})
     seen = _read(train, by)
     wanted = (*dict.fromkeys((*asked, by)),) if asked else None
-    columns = wanted or tuple(name for name in seen[0][1] if name == by or _all_numbers(seen, name))
+    known = _names(seen)
+    columns = wanted or tuple(name for name in known if name == by or _all_numbers(seen, name))
     rows = _numbers(seen, columns, train)
     if judged_on is None:
         learnt, judged = _held_out(rows, least, train)
@@ -123,8 +126,11 @@ def own(train: str, judged_on: str | None, by: str, asked: Sequence[str], least:
         learnt, judged = rows, _numbers(_read(judged_on, by), columns, judged_on)
         for source, part in ((train, learnt), (judged_on, judged)):
             _check_enough(part, least, source)
-    left = [name for name in seen[0][1] if name not in columns]
-    note = f"Columns that are not read: {', '.join(map(str, left))}." if left else ""
+    for source, part in ((train, learnt), (judged_on or train, judged)):
+        _check_differ(part[:, columns.index(by)], by, source)
+    left = [name for name in known if name not in columns]
+    why = "" if asked else ", for not all of their values are numbers"
+    note = f"Columns that are not read{why}: {', '.join(map(str, left))}." if left else ""
     title = f"your records: {len(learnt):,} to learn from, {len(judged):,} to judge on, {len(columns)} columns"
     source = ", ".join(filter(None, (train, judged_on)))
     credit = Provenance(title, source=source, digest=_digest(learnt, judged), note=note)
@@ -136,36 +142,30 @@ Row = tuple[str, Mapping[str, Any]]
 
 def _read(source: str, by: str) -> list[Row]:
     rows: list[Row] = [*read_rows(source, {by: (by,)}, what="records")]
-    _check_column(by, [*rows[0][1]], source)
+    _check_column(by, _names(rows), source)
     return rows
+
+
+def _names(rows: Sequence[Row]) -> list[str]:
+    """Columns that any row has."""
+    return [*dict.fromkeys(name for _, row in rows for name in row)]
 
 
 def _numbers(rows: Sequence[Row], columns: Sequence[str], source: str) -> Float[Tensor, "rows columns"]:
     for name in columns:
-        _check_column(name, [*rows[0][1]], source)
+        _check_column(name, _names(rows), source)
     found = []
     for where, row in rows:
-        values = [_number(row.get(name)) for name in columns]
+        values = [number(row.get(name)) for name in columns]
         if None in values:
             name = columns[values.index(None)]
             raise ValueError(f"{where}: column {name!r} must be a number, got {shown(row.get(name))}; mend the row")
         found.append(values)
-    return torch.tensor(found)
-
-
-def _number(value: Any) -> float | None:
-    """A finite number, also where a text says it; None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        found = float(value)
-    except ValueError:
-        return None
-    return found if math.isfinite(found) else None
+    return torch.tensor(found, dtype=torch.float64)  # times and numbers of a register are too long for float32
 
 
 def _all_numbers(rows: Sequence[Row], name: str) -> bool:
-    return all(_number(row.get(name)) is not None for _, row in rows)
+    return all(number(row.get(name)) is not None for _, row in rows)
 
 
 def _check_column(name: str, columns: Sequence[str], source: str) -> None:
@@ -187,6 +187,14 @@ def _check_enough(rows: Float[Tensor, "rows columns"], least: int, source: str) 
         raise ValueError(
             f"{source}: has {len(rows)} records for sets of {least}, learnt from or judged on; give more, or lower "
             "--sizes"
+        )
+
+
+def _check_differ(keys: Float[Tensor, " rows"], by: str, source: str) -> None:
+    if bool((keys == keys[0]).all()):
+        raise ValueError(
+            f"{source}: column {by!r} is {keys[0]:g} in every record learnt from or judged on; order by one that "
+            "differs"
         )
 
 

@@ -224,7 +224,9 @@ class Ordering(Tuning):
                 f"Records are ordered by {records.by}, which is among the {len(records.columns)} columns that a "
                 "network reads: it learns which one matters, and to sort by it."
             )
-        if any("masked" in arm.split("+") for arm in summary["arms"]):
+        if self.mask_visited:
+            found.append("Visited items are masked in every arm: an item is written once for certain.")
+        elif any("masked" in arm.split("+") for arm in summary["arms"]):
             found.append(
                 "Where visited items are masked, an item is written once for certain; without masks, as in the paper, "
                 "a network has to learn that too. Compare masked arms with each other."

@@ -52,6 +52,7 @@ def train_writer(
     search: nn.Module | None,
     folder: Path,
     *,
+    judged_in: Sequence[int] | None,
     seed: int,
     advance: Advance,
     **how: Any,
@@ -60,16 +61,16 @@ def train_writer(
 
     Args:
         model: changed in place.
-        sets: of which batches are drawn; what is kept is what does best on `dev`.
+        sets: of which batches are drawn; what is kept is what does best on `dev`, as it is judged.
         order: in which sets are written; None for another one each time.
         search: finds orders instead.
         folder: for what a killed training goes on from, until the caller removes it.
+        judged_in: the order in which it is judged; None for the one that the model prefers.
         seed: of the draws.
         advance: told of every step.
         how: of `kilter.lab.training.arguments`.
     """
     places = sets.train.shape[1]
-    searched = search is not None
 
     def draw(count: int, generator: torch.Generator) -> dict[str, Tensor]:
         values = sets.train[torch.randint(len(sets.train), (count,), generator=generator)]
@@ -78,7 +79,7 @@ def train_writer(
         return {"values": values, "order": torch.rand(count, places, generator=generator).argsort(1)}
 
     def cost() -> float:
-        return float(nats(model, sets.dev, None if searched else order)[0].mean())
+        return float(nats(model, sets.dev, judged_in)[0].mean())
 
     train_on_draws(_Learner(model, search), draw, folder, seed=seed, advance=advance, cost=cost, **how)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from random import Random
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from kilter.data.star_models import Star
@@ -92,16 +93,19 @@ class StarVariables(SetLikelihood):
 
         from kilter.tasks.set_likelihood.learning import Sets
 
-        generator = torch.Generator().manual_seed(seed)
-        self._star = Star.drawn(self.variables, self.symbols, self.peak, generator)
-        test, dev, train = (self._star.draw(many, generator) for many in (self.test_sets, 1000, self.samples))
+        def of(part: str) -> torch.Generator:  # of its own, so that no count changes what else is drawn
+            return torch.Generator().manual_seed(Random(f"{seed} {part}").getrandbits(63))
+
+        self._star = Star.drawn(self.variables, self.symbols, self.peak, of("star"))
+        counts = {"train": self.samples, "dev": 1000, "test": self.test_sets}
+        train, dev, test = (self._star.draw(count, of(part)) for part, count in counts.items())
         return Sets(train, dev, test, self.symbols)
 
     def judged(self, model: Any, order: Order | None, sets: "Sets") -> Judged:
         """Nats of each set, and how many of them are not the star's own."""
         from kilter.tasks.set_likelihood.learning import nats
 
-        found, orders = nats(model, sets.test, self.written(order))
+        found, orders = nats(model, sets.test, order)
         own, count = self._star.nats(sets.test), sets.test.shape[1]
         rows = [
             {
@@ -114,9 +118,10 @@ class StarVariables(SetLikelihood):
         whole = found.numel() * count
         return Judged({"star_nll": float(found.sum()) / whole, "star_excess": float((found - own).sum()) / whole}, rows)
 
-    def written(self, order: Order | None) -> Order | None:
-        """The order in which sets are judged; where any was learnt, the head comes last, as in the baseline."""
-        return self.orders()[self.baseline][1] if order is None and self.order == "uniform" else order
+    def judged_in(self, *, searched: bool) -> Order | None:
+        """Where any order was learnt the head comes last, as in the baseline."""
+        order = super().judged_in(searched=searched)
+        return self.orders()[self.baseline][1] if order is None and not searched else order
 
     def notes(self, summary: Mapping[str, Any]) -> Sequence[str]:
         """What the figures are, and are not, whatever was compared."""

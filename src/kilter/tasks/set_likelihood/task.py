@@ -89,6 +89,10 @@ class SetLikelihood(Tuning):
         others = {name: label for name, (label, _) in self.orders().items() if name != self.baseline}
         return {name: Term(label, lever(name), role=self.role_of(name)) for name, label in others.items()}
 
+    def judged_in(self, *, searched: bool) -> Order | None:
+        """The order in which the model of a run is judged and its weights are chosen; None for what it prefers."""
+        return None if searched else self.orders()[self.order][1]
+
     def role_of(self, order: str) -> Any:
         """What an arm of that order is in tables."""
         return "context"
@@ -123,6 +127,7 @@ class SetLikelihood(Tuning):
         model = SetWriter(sets.train.shape[1], sets.symbols, self.dim, dropout=self.dropout)
         search = None if levers.objective is None else levers.objective(model)
         how: Any = {name: getattr(self, name) for name in _TRAINED_WITH}
+        how["judged_in"] = self.judged_in(searched=search is not None)
         work = folder.with_name("checkpoints")
         order = self.orders()[self.order][1]
         learning.train_writer(model, sets, order, search, work, seed=seed, advance=advance, **how)
@@ -138,7 +143,7 @@ class SetLikelihood(Tuning):
 
         levers = self.mixture(arm).levers()
         changed = self.changed_by(levers)
-        order = None if levers.objective is not None else self.orders()[changed.order][1]
+        order = changed.judged_in(searched=levers.objective is not None)
         return changed.judged(SetWriter.load(model, self.device), order, changed.sets(seed))
 
     def preferred(self, summary: Mapping[str, Any]) -> list[str]:
