@@ -109,12 +109,9 @@ def own(
 
     learnt = {"train": _read("train", train, most)} if train else {}
     learnt |= {name: _read("domains", [source], most) for name, source in domains.items()}
-    of_source = {
-        **{Path(source): "--train" for source in train},
-        **{Path(one): f"domain {d}" for d, one in domains.items()},
-    }
+    known = {Path(one): "--train" for one in train} | {Path(one): f"domain {name}" for name, one in domains.items()}
     for source in target:
-        if (what := of_source.get(Path(source))) is not None:
+        if (what := known.get(Path(source))) is not None:
             raise ValueError(
                 f"--target {source}: {what} is the same, and the target is never learnt from; give other texts for one "
                 "of the two"
