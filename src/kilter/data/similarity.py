@@ -5,7 +5,6 @@ a year are one set, whatever their subject, and make one score, which is SentEva
 the files: rows that were never labelled (2015, 2016) are left out, as in the shared tasks.
 """
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,11 +133,8 @@ def _score(row: dict[str, Any], where: str) -> float:
             f"{where}: needs a number in column 'score' (or {', '.join(SCORE[1:])}), has columns {has:.200}"
         )
     name, value = found
-    try:
-        score = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        score = math.nan
-    if not math.isfinite(score):
+    score = tables.number(value)
+    if score is None:
         raise ValueError(f"{where}: column {name!r} must hold a number, got {tables.shown(value)}; or remove the row")
     return score
 
