@@ -147,6 +147,7 @@ class TestSort:
         assert main([*given[:-1], str(tmp_path / "other")]) == 1
         assert re.search(r"r\.jsonl, line 4: column 'age' must be a number, got '\?'", capsys.readouterr().err)
 
+    @pytest.mark.slow
     def test_a_table_of_scikit_learn_is_sorted(self, tmp_path: Path) -> None:
         given = {**TINY, "arms": ("process-5",), "table": "diabetes", "by": "bmi"}
         out = run(OrderMattersSort(**given, out=tmp_path / "run"), "")

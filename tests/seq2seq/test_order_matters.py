@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Generator, Tensor
 from torch.nn import functional as F
@@ -34,6 +34,7 @@ def drawn(*shape: int, seed: int = 1) -> Tensor:
 @given(
     items=st.integers(1, 7), steps=st.integers(0, 4), glimpses=st.integers(0, 1), visited=st.booleans(), data=st.data()
 )
+@settings(max_examples=30)
 def test_1_stored_otherwise_it_writes_the_same(
     items: int, steps: int, glimpses: int, visited: bool, data: st.DataObject
 ) -> None:
@@ -86,6 +87,7 @@ def test_it_is_an_encoder_and_a_writer(kind: type[Model], masked: bool) -> None:
 
 
 @pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.slow
 def test_it_learns_to_sort(kind: type[Model]) -> None:
     torch.manual_seed(0)
     model, numbers = kind(1, 24), Generator().manual_seed(0)

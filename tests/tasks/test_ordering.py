@@ -218,6 +218,7 @@ class TestNetworks:
             assert right == (sorted(order) == [0, 1, 2] and [row[place] for place in order] == sorted(row))
         assert 0 < found.float().mean() < 0.5
 
+    @pytest.mark.slow
     def test_two_numbers_are_sorted_after_a_little_training(self, tmp_path: Path) -> None:
         torch.manual_seed(0)
         split = numbers()

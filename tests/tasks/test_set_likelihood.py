@@ -156,6 +156,7 @@ class TestStars:
         seen, expected = torch.bincount(drawn, minlength=8), 20_000 * (-star.nats(every)).exp()
         assert ((seen - expected) ** 2 / expected).sum() < 24.3  # chi-square of 7, one in a thousand
 
+    @pytest.mark.slow
     def test_head_first_is_learnt_better_from_few_samples(self, tmp_path: Path) -> None:
         given: dict[str, Any] = {
             **StarVariables.smoke,
