@@ -82,7 +82,7 @@ class TestSort:
         notes = read_json(sort / "summary.json")["notes"]
         (ten,) = [note for note in notes if "sets of 10" in note]
         assert "pointer network 8 and 28, 0 steps 7 and 30, 1 step 14 and 44, 5 steps 17 and 57" in ten
-        assert any("same order of networks at a lower level" in note for note in notes)
+        assert any("read how arms differ, not how high they stand" in note for note in notes)
         assert not read_json(sort / "summary.json")["data"]["synthetic"]
 
     def test_the_network_is_kept_as_weights_and_json_and_its_card_loads_it(self, sort: Path) -> None:
@@ -100,6 +100,24 @@ class TestSort:
         killed(tmp_path / "run", OrderMattersSort, {**TINY, "arms": ("process-5",)}, at=3)
         file = "arms/process-5/seed-0/model/model.safetensors"
         assert (tmp_path / "run" / file).read_bytes() == (sort / file).read_bytes()
+
+    def test_sizes_apart_have_networks_of_their_own_and_a_kill_costs_no_size_twice(self, tmp_path: Path) -> None:
+        given = {**TINY, "arms": ("process-5",), "apart": True}
+        whole = run(OrderMattersSort(**given, out=tmp_path / "whole"), "")
+        killed(tmp_path / "killed", OrderMattersSort, given, at=4)
+        networks = [whole / "arms" / "process-5" / "seed-0" / "model" / f"size-{size}" for size in (2, 3)]
+        assert [[one.name for one in sorted(network.parent.iterdir())] for network in networks] == 2 * [
+            ["size-2", "size-3"]
+        ]
+        two, three = (Sorter.load(network).network.state_dict() for network in networks)
+        assert any(not torch.equal(value, three[name]) for name, value in two.items())
+        for network in networks:
+            again = Sorter.load(tmp_path / "killed" / network.relative_to(whole)).network.state_dict()
+            assert all(
+                torch.equal(value, again[name]) for name, value in Sorter.load(network).network.state_dict().items()
+            )
+        assert figures(whole, "process-5") == figures(tmp_path / "killed", "process-5")
+        assert {"exact_2", "exact_3"} == {*figures(whole, "process-5")}
 
     def test_a_training_killed_before_it_is_saved_is_not_done_again(
         self, sort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -70,6 +70,8 @@ class Ordering(Tuning):
     """records of scikit-learn instead: breast_cancer, diabetes, digits, iris or wine"""
     sizes: tuple[int, ...] = (5, 10, 15)
     """items of the sets that are learnt from and judged on, of each size alike"""
+    apart: bool = False
+    """a network of its own for each size, which learns much faster, rather than one for all of them"""
     dim: Annotated[int, at_least(8)] = 128
     """width of the networks"""
     glimpses: Annotated[int, at_least(0)] = 1
@@ -79,7 +81,7 @@ class Ordering(Tuning):
     test_sets: Annotated[int, at_least(1)] = 2000
     """sets of each size to judge on"""
     steps: Annotated[int, at_least(1)] = 1000
-    """optimiser steps of every arm"""
+    """optimiser steps of every network"""
     batch_size: Annotated[int, at_least(1)] = 128
     """sets in a batch, all of one size"""
     learning_rate: Annotated[float, above(0)] = 1e-3
@@ -172,11 +174,21 @@ class Ordering(Tuning):
         levers = self.mixture(arm).levers()
         model = folder / "model"
         with one_at_a_time(model):
-            if not (model / "README.md").exists():
-                self.changed_by(levers)._fit(arm, levers, seed, model, advance)
+            networks = self._networks(model)
+            for place, (kept, sizes) in enumerate(networks.items()):
+
+                def moved(done: int, total: int, before: int = place) -> None:
+                    advance(before * total + done, len(networks) * total)
+
+                if not (kept / "README.md").exists():
+                    self.changed_by(levers)._fit(arm, levers, seed, kept, sizes, moved)
         return model
 
-    def _fit(self, arm: str, levers: Levers, seed: int, folder: Path, advance: Advance) -> None:
+    def _networks(self, model: Path) -> Mapping[Path, Sequence[int]]:
+        """Where each network of an arm is kept, and the sizes that it learns."""
+        return {model / f"size-{size}": (size,) for size in sorted(self.sizes)} if self.apart else {model: self.sizes}
+
+    def _fit(self, arm: str, levers: Levers, seed: int, folder: Path, sizes: Sequence[int], advance: Advance) -> None:
         import torch
 
         from kilter.lab.card import write_model_card
@@ -187,7 +199,7 @@ class Ordering(Tuning):
         sorter = networks.fresh((levers.module or _baseline)(shape), self._split.train)
         how: Any = {name: getattr(self, name) for name in _TRAINED_WITH}
         work = folder.with_name("checkpoints")
-        networks.train_sorter(sorter, self._split.train, work, sizes=self.sizes, seed=seed, advance=advance, **how)
+        networks.train_sorter(sorter, self._split.train, work, sizes=sizes, seed=seed, advance=advance, **how)
         sorter.save(folder)
         write_model_card(folder, self, arm, self._split.provenance, library="kilter")
         shutil.rmtree(work, ignore_errors=True)
@@ -200,10 +212,11 @@ class Ordering(Tuning):
         from kilter.models.sorter import Sorter
         from kilter.tasks.ordering import networks
 
-        sorter: Sorter = Sorter.load(model, self.device)
+        sorters = [(Sorter.load(kept, self.device), sizes) for kept, sizes in self._networks(model).items()]
         rows = [
             row
-            for size in sorted(self.sizes)
+            for sorter, sizes in sorters
+            for size in sorted(sizes)
             for row in networks.judge(sorter, self._split.test, metric_of(size), self.test_sets, size, _TEST_SEED)
         ]
         return Judged(ratios(rows), rows)
@@ -213,10 +226,14 @@ class Ordering(Tuning):
     def notes(self, summary: Mapping[str, Any]) -> Sequence[str]:
         """What the figures are, and are not, whatever was compared."""
         sizes = ", ".join(map(str, self.sizes))
+        what = (
+            "Every arm has a network for each size, which learns it"
+            if self.apart
+            else f"Every arm is one network that learns sets of {sizes} items"
+        )
         found = [
-            f"Every arm is one network that learns sets of {sizes} items in {self.steps:,} batches of "
-            f"{self.batch_size}, for one seed the same sets in the same order. A set counts where every item is in its "
-            "place; equal items may stand either way.",
+            f"{what} in {self.steps:,} batches of {self.batch_size}, for one seed the same sets in the same order. A "
+            "set counts where every item is in its place; equal items may stand either way.",
         ]
         if self.train_data or self.table:
             records = self._split.train
