@@ -89,7 +89,7 @@ def reward_transform(
     up = decoder in ("best_of", "plain") or (decoder != "worst_of" and procedure(decoder, n).raises)
     if kind == "poly":
         power = 1 if decoder == "plain" else 2 * n - 1
-        return u**power if up else normalize - (1 - u) ** power
+        return u**power if up else int(normalize) - (1 - u) ** power
     if not normalize:
         return (rate * u).exp() if up else -(-rate * u).exp()
     part = torch.expm1(-rate * u) / math.expm1(-rate)

@@ -49,9 +49,7 @@ def tilt(phi: Float[Tensor, "*lead points"], beta: float | int) -> Float[Tensor,
     return mass / total(mass)[..., None]
 
 
-def win_rate(
-    density: Float[Tensor, "*lead points"], decoder: Decoder = "plain", n: int = 4
-) -> Float[Tensor, "*lead"]:
+def win_rate(density: Float[Tensor, "*lead points"], decoder: Decoder = "plain", n: int = 4) -> Float[Tensor, "*lead"]:
     r"""How often a policy wins against the base, both behind one decoder; ties count ½.
 
     $$W = 1 - \int_0^1 G(F(u))\,g(u)\,du$$
