@@ -65,8 +65,8 @@ def finite_win_rate(
 
     Raises:
         TypeError: tensors that are not floating point, `n` that is no whole number, g that gives no tensor.
-        ValueError: shapes that differ, no answer, an unknown decoder, `n` below 1, g that is no density; on the CPU also
-            masses that are negative, NaN or do not sum to 1, and NaN in `rewards`.
+        ValueError: shapes that differ, no answer, an unknown decoder, `n` below 1, g that is no density; on the CPU
+            also masses that are negative, NaN or do not sum to 1, and NaN in `rewards`.
 
     Example:
         >>> base, better = torch.tensor([0.5, 0.5]), torch.tensor([0.2, 0.8])
@@ -127,7 +127,7 @@ def finite_fixed_point(
     Example:
         >>> found = finite_fixed_point(torch.full((3,), 1 / 3), torch.tensor([0.0, 1.0, 1.0]), "best_of", 2, beta=0.5)
         >>> found.policy, bool(found.converged)
-        (tensor([0.1801, 0.4100, 0.4100], dtype=torch.float64), True)
+        (tensor([0.2373, 0.3814, 0.3814], dtype=torch.float64), True)
 
     Reference: Balashankar et al., ICML 2025.
     """

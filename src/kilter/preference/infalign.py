@@ -1,4 +1,4 @@
-"""InfAlign: a reward that is right for the decoder behind which the tuned policy will stand, or by which it is attacked.
+"""InfAlign: a reward that is right for the decoder that the tuned policy will stand behind, or be attacked by.
 
 Paper: A. Balashankar et al., "InfAlign: Inference-aware language model alignment", ICML 2025, arXiv 2412.19792.
 Departure: transforms run from 0 to 1, so that beta keeps its meaning. The parts stand in files of their own.
@@ -25,7 +25,7 @@ PAPER = Paper(
     ),
     year=2025,
     venue="International Conference on Machine Learning (ICML), PMLR 267",
-    url="https://proceedings.mlr.press/v267/balashankar25a.html",
+    url="https://arxiv.org/abs/2412.19792",
     lever="objective",
     purpose="a language model tuned for the decoder that it will stand behind, or be attacked by",
     names=(
@@ -40,16 +40,15 @@ PAPER = Paper(
         Claim(
             text="behind best-of-4, a reward made for it wins more against the base than the plain reward does",
             published="3 to 8 points of inference-time win rate",
-            metric="best_of",
+            metric="win_best",
             better="higher",
             baseline="raw",
             arm="exp",
             by=3.0,
-            guard=("plain_loss", 5.0),  # the win rate without a decoder may fall by that
         ),
         Claim(
             text="without a decoder, calibration alone wins more than the plain reward does",
-            metric="plain",
+            metric="win_plain",
             better="higher",
             baseline="raw",
             arm="identity",
@@ -57,10 +56,10 @@ PAPER = Paper(
         Claim(
             text="against an attacker who keeps the worst of several draws, too, a reward made for it wins more",
             published="3 to 8 points of inference-time win rate",
-            metric="worst_of",
+            metric="win_worst",
             better="higher",
             baseline="raw",
-            arm="exp-worst",
+            arm="exp",
             by=3.0,
         ),
         Claim(

@@ -1,6 +1,6 @@
 """The offline way to the same policy: a regression on calibrated rewards, which samples nothing while it trains.
 
-Paper: S. Matrenok et al., "Quantile Reward Policy Optimization", 2025, arXiv 2507.08068, with the transforms of InfAlign.
+Paper: S. Matrenok et al., "Quantile Reward Policy Optimization", 2025, arXiv 2507.08068; transforms are InfAlign's.
 Departure: log Z is exact for every transform; theirs approximates that of the plain quantile (`compat`).
 """
 
@@ -21,7 +21,7 @@ from kilter.preference.transform_curves import log_partition
 class QuantileRewardRegression(Objective):
     r"""The log-ratio of policy and base is fitted to where the optimum has it.
 
-    $$\mathcal L = \frac1B \sum_i \Big(\Phi(u_i) - \beta \log Z - \beta \log \frac{\pi(y_i|x_i)}{\pi_0(y_i|x_i)}\Big)^2$$
+    $$\mathcal L = \frac1B \sum_i \Big(\Phi(u_i) - \beta \log Z - \beta \log \frac{\pi}{\pi_0}(y_i|x_i)\Big)^2$$
 
     It is 0 at the policy that training with reward Φ and KL penalty β ends at. Answers may come from anywhere, the base
     model among it: draw them once, calibrate them, and train on them as on any data.
@@ -41,8 +41,8 @@ class QuantileRewardRegression(Objective):
         - `policy_log_probs`: float `(B,)`, sums over the tokens of an answer; it alone has a gradient.
         - `base_log_probs`: float `(B,)`, the same of the base model.
         - `calibrated_rewards`: float `(B,)` within 0..1; see `calibrate`.
-        - returns `LossOutput`: part `regression`; stats `log_ratio`, the mean of log π/π₀, and `target`, the mean of what
-          it is fitted to, both in nats.
+        - returns `LossOutput`: part `regression`; stats `log_ratio`, the mean of log π/π₀, and `target`, that of what it
+          is fitted to, both in nats.
 
     Raises:
         TypeError: tensors that are not floating point, an option of another type.
@@ -129,6 +129,6 @@ class QuantileRewardRegression(Objective):
         if readable(calibrated_rewards) and (at := first(~((calibrated_rewards >= 0) & (calibrated_rewards <= 1)))):
             value = float(calibrated_rewards[tuple(at)])
             raise ValueError(
-                f"row {at[0]}: calibrated_rewards is {value:.4g}, not within 0..1; calibrate the rewards, and leave out "
-                "answers that have none"
+                f"row {at[0]}: calibrated_rewards is {value:.4g}, not within 0..1; calibrate the rewards, and leave "
+                "out answers that have none"
             )

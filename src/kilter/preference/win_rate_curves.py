@@ -126,6 +126,7 @@ def _density(density: Any) -> Float[Tensor, "*lead points"]:
     mass = total(density.detach())
     if at := first(((mass - 1).abs() > _OFF)[None]):
         raise ValueError(
-            f"density integrates to {float(mass[tuple(at[1:])]):.4g} over 0..1; divide it by that, or give tilt(phi, beta)"
+            f"density integrates to {float(mass[tuple(at[1:])]):.4g} over 0..1; divide it by that, or use "
+            "tilt(phi, beta)"
         )
     return density
