@@ -180,7 +180,8 @@ class TestTransforms:
     def test_the_fixed_point_between_its_points(self, decoder: Any) -> None:
         coarse, fine = (fixed_point(decoder, 4, 0.2, grid=points).phi for points in (4001, 8001))
         assert_close(
-            reward_transform(torch.linspace(0, 1, 4001).double(), "fixed_point", decoder=decoder, beta=0.2), coarse
+            reward_transform(torch.linspace(0, 1, 4001, dtype=torch.float64), "fixed_point", decoder=decoder, beta=0.2),
+            coarse,
         )
         found = reward_transform(
             torch.linspace(0, 1, 8001, dtype=torch.float64), "fixed_point", decoder=decoder, beta=0.2

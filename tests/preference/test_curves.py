@@ -227,6 +227,9 @@ class TestTheFixedPoint:
         assert found.iterations <= 5
         assert not fixed_point("best_of", 4, 0.1, max_iter=1, grid=101).converged
 
+    def test_a_peak_that_the_grid_does_not_see_is_none_that_converged(self) -> None:
+        assert not fixed_point("best_of", 4, 1e-3, grid=401, tol=1e-6).converged
+
     def test_fewer_points_give_nearly_the_same(self) -> None:
         found = fixed_point("best_of", 4, 0.1, grid=401)
         assert found.win_rate == pytest.approx(best("best_of", 4, 0.1).win_rate, abs=1e-5)
