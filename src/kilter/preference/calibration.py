@@ -65,7 +65,8 @@ def calibrate(
             f"row {at[0]}: reference has {int(known[tuple(at)])} rewards that are not NaN, and needs {power}; "
             "draw more of the base model, or leave the prompt out"
         )
-    levels, asked = reference.to(dtype).contiguous(), rewards.to(dtype).view(len(rewards), -1).contiguous()
+    levels, asked = reference.to(dtype).contiguous(), rewards.to(dtype)
+    asked = (asked[:, None] if asked.ndim == 1 else asked).contiguous()
     if presorted and readable(levels) and (at := first(levels[:, :-1] > levels[:, 1:])):
         raise ValueError(f"row {at[0]}: reference falls after place {at[1]}; leave presorted out")
     if asked.shape[1] <= _FEW and not presorted:
