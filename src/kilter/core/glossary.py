@@ -41,5 +41,8 @@ INPUTS = {
     "teacher_logits": "Float (batch, outputs) or (batch,), or None: what a cross-encoder says of each pair, before "
     "sigmoid or softmax",
     "labels": "Float (batch,) or None: class or score of each pair",
+    "policy_log_probs": "Float (batch,): log-probability of each answer under the model in training, over all tokens",
+    "base_log_probs": "Float (batch,): the same under the model that it began as",
+    "calibrated_rewards": "Float (batch,): share of the base model's answers to the same prompt that each answer beats",
     "generator": "torch.Generator or None: where random draws come from; None is torch's global stream",
 }

@@ -3,4 +3,26 @@
 Torch only: trl is loaded inside functions, its private names live in `kilter.hosts`.
 """
 
-__all__: list[str] = []
+from kilter.preference.calibration import calibrate
+from kilter.preference.finite_support import FiniteSolution, finite_fixed_point, finite_win_rate
+from kilter.preference.fixed_point import FixedPoint, fixed_point
+from kilter.preference.quantile_reward import QuantileRewardRegression
+from kilter.preference.reward_transform import reward_transform
+from kilter.preference.transform_curves import log_partition, win_rate_at_kl
+from kilter.preference.win_rate_curves import density_kl, tilt, win_rate
+
+__all__ = [
+    "FiniteSolution",
+    "FixedPoint",
+    "QuantileRewardRegression",
+    "calibrate",
+    "density_kl",
+    "finite_fixed_point",
+    "finite_win_rate",
+    "fixed_point",
+    "log_partition",
+    "reward_transform",
+    "tilt",
+    "win_rate",
+    "win_rate_at_kl",
+]
