@@ -6,6 +6,7 @@ Torch only: trl is loaded inside functions, its private names live in `kilter.ho
 from kilter.preference.calibration import calibrate
 from kilter.preference.finite_support import FiniteSolution, finite_fixed_point, finite_win_rate
 from kilter.preference.fixed_point import FixedPoint, fixed_point
+from kilter.preference.inference_aware_reward import inference_aware_reward
 from kilter.preference.quantile_reward import QuantileRewardRegression
 from kilter.preference.reward_transform import reward_transform
 from kilter.preference.transform_curves import log_partition, win_rate_at_kl
@@ -20,6 +21,7 @@ __all__ = [
     "finite_fixed_point",
     "finite_win_rate",
     "fixed_point",
+    "inference_aware_reward",
     "log_partition",
     "reward_transform",
     "tilt",
