@@ -10,8 +10,6 @@ import torch
 from kilter.lab.files import full_disk_said
 from kilter.models.text_model import TextModel
 
-_LAYERS = "layers_to_transform"
-
 
 def load(name: str, texts: Iterable[str], device: str, *, half: bool) -> TextModel:
     """smollm2, random (tiny, with a vocabulary from `texts`), or a folder, hub id or GGUF; padded on the left.
@@ -46,25 +44,34 @@ def ordinary(model: Any) -> Any:
     return plain.eval()
 
 
-def lora(model: Any, *, rank: int, last: int | None, seed: int) -> Any:
-    """The model with a LoRA of `rank` in the attention of its `last` blocks; of rank 0 the model itself, all of it tuned.
-
-    Raises:
-        ValueError: peft knows no projections of such a model.
-    """
+def lora(model: Any, *, rank: int, last: int | None) -> Any:
+    """Settings of a LoRA of `rank` in the attention of the model's `last` blocks; None of rank 0, where all is tuned."""
     if not rank:
-        return model.train()
-    from peft import LoraConfig, get_peft_model
+        return None
+    from peft import LoraConfig
 
     blocks = model.config.get_text_config().num_hidden_layers
-    some = {} if last is None or last >= blocks else {_LAYERS: [*range(blocks - last, blocks)]}
+    some: Any = {} if last is None or last >= blocks else {"layers_to_transform": [*range(blocks - last, blocks)]}
+    return LoraConfig(r=rank, lora_alpha=2 * rank, task_type="CAUSAL_LM", **some)
+
+
+def with_lora(model: Any, settings: Any, seed: int) -> Any:
+    """The model with a LoRA, in training mode.
+
+    Raises:
+        ValueError: peft knows no places for it in such a model.
+    """
+    if settings is None:
+        return model.train()
+    from peft import get_peft_model
+
     torch.manual_seed(seed)
     try:
-        return get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, task_type="CAUSAL_LM", **some)).train()
+        return get_peft_model(model, settings).train()
     except ValueError as error:
         raise ValueError(
-            f"lora={rank}: peft has no usual places for a LoRA in {type(model).__name__} ({str(error).splitlines()[0]}); "
-            "give --lora 0 to tune all weights"
+            f"lora: peft has no usual places for one in {type(model).__name__} ({str(error).splitlines()[0]}); give "
+            "--lora 0 to tune all weights"
         ) from error
 
 

@@ -94,15 +94,6 @@ def spread(items: Sequence[Item], count: int, seed: int = 0) -> list[Item]:
     return random.Random(seed).sample([*items], min(count, len(items)))
 
 
-def fitting(items: Iterable[Item], tokenizer: Any, most: int) -> list[Item]:
-    """Those whose prompt has at most so many tokens."""
-    from kilter.hosts.completions import prompt_ids
-
-    items = [*items]
-    lengths = map(len, prompt_ids(tokenizer, [item.prompt for item in items]))
-    return [item for item, length in zip(items, lengths, strict=True) if length <= most]
-
-
 def in_chat(item: Item) -> Item:
     """The same as messages of a user and an assistant."""
     chosen = None if item.chosen is None else [{"role": "assistant", "content": said(item.chosen).strip()}]
