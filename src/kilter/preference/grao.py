@@ -230,9 +230,9 @@ class GroupRelativeAlignment(Objective):
             bad = kept < 0
             found = found._replace(reference=torch.where(bad, found.reference.detach(), found.reference))
             kept = kept.clamp(min=0)
-        parts = _parts(found, kept, self.beta, self.lambda_)
-        named = dict(zip(("exploration", "imitation", "regulariser"), parts, strict=True))
-        return LossOutput(torch.stack(parts).sum(), named, stats)
+        exploration, imitation, regulariser = _parts(found, kept, self.beta, self.lambda_)
+        parts = {"exploration": exploration, "imitation": imitation, "regulariser": regulariser}
+        return LossOutput(exploration + imitation + regulariser, parts, stats)
 
     def reference_term(
         self,
