@@ -22,9 +22,6 @@ def _answer(row: Row, column: str, where: str) -> Any:
     if chat and isinstance(found, list) and found and found[0].get("role") == "assistant":
         return found
     wanted = "a text, or the messages of the assistant alone" if chat else "a text, as its prompt is"
-    got = (
-        f"messages that begin with the {found[0].get('role')}" if chat and isinstance(found, list) and found else found
-    )
     raise ValueError(f"{where}: column {column!r} must hold {wanted}, got {found!r}; mend the row, or leave it out")
 
 
