@@ -9,7 +9,9 @@ AXES = {
     "vocab": "token ids, blank included where there is one",
     "tokens": "positions of a target",
     "states": "tokens of the target a transducer may have emitted, 0 to all of them: one more than tokens",
-    "samples": "alignments drawn for one utterance",
+    "samples": "alignments drawn for one utterance, or answers for one prompt",
+    "prompts": "prompts, each with one reference answer",
+    "answer": "positions of a reference answer",
     "dim": "components of a vector that stands for a text",
     "experts": "copies of a part of a model, one for each domain",
     "layers": "of a model, those that have experts",
@@ -29,7 +31,8 @@ INPUTS = {
     "generated": "Float (batch, dim) or None: vectors of what a language model wrote after each prefix",
     "document": "Int (batch,) or None: number of the document each row comes from",
     "views": "Float (views, batch, dim): vectors of several views of each sentence",
-    "group": "Int (batch,) or None: number of the sentence each row is a view of; None takes every row for another",
+    "group": "Int (batch,) or None: number of the sentence each row is a view of, or of the prompt each row "
+    "answers; None takes every row for another, or as many for each prompt in order",
     "centre": "Float (batch, dim): vectors of sentences",
     "context": "Float (batch, dim): vectors of a sentence near each centre, from the same document",
     "language": "Int (batch,) or None: number of the language each row is in",
@@ -41,5 +44,11 @@ INPUTS = {
     "teacher_logits": "Float (batch, outputs) or (batch,), or None: what a cross-encoder says of each pair, before "
     "sigmoid or softmax",
     "labels": "Float (batch,) or None: class or score of each pair",
+    "sample_log_probs": "Float (batch, tokens): log-probabilities of the tokens of each sampled answer",
+    "sample_mask": "Bool or Int (batch, tokens): true, or 1, where a sample has a token",
+    "advantages": "Float (batch,): how much better each sample is than its group",
+    "reference_log_probs": "Float (prompts, answer): log-probabilities of the tokens of each reference answer",
+    "reference_mask": "Bool or Int (prompts, answer): true, or 1, where a reference has a token",
+    "reference_advantages": "Float (prompts,): how much better each reference is than its group",
     "generator": "torch.Generator or None: where random draws come from; None is torch's global stream",
 }

@@ -81,8 +81,8 @@ def draw(
     temperature: float = 1.0,
     batch_size: int = 8,
     seed: int = 0,
-) -> Iterator[list[list[Ids]]]:
-    r"""Answers $y_t \\sim \\mathrm{softmax}(z_t / \\tau)$ of each prompt, over the whole vocabulary.
+) -> Iterator[list[Ids]]:
+    r"""Answers $y_t \sim \mathrm{softmax}(z_t / \tau)$ of each prompt, over the whole vocabulary.
 
     Equal prompts get equal answers, whatever they share a batch with, but for the rounding of a model that pads.
 
@@ -97,7 +97,7 @@ def draw(
         seed: with the prompt it makes the stream.
 
     Yields:
-        For prompts in order, as many as share a batch: of each its `draws` answers, ids up to and with the end.
+        For each prompt its `draws` answers, ids up to and with the end.
     """
     each = max(1, batch_size // draws)
     for start in range(0, len(prompts), each):
@@ -107,7 +107,8 @@ def draw(
             _drawn(model, block, part, ends=ends, temperature=temperature)
             for part in streams.split(min(draws, batch_size), dim=1)
         ]
-        yield [[answer for part in parts for answer in part[place]] for place in range(len(block))]
+        for place in range(len(block)):
+            yield [answer for part in parts for answer in part[place]]
 
 
 def _stream(prompt: Ids, seed: int, draws: int, length: int) -> Tensor:
@@ -117,9 +118,7 @@ def _stream(prompt: Ids, seed: int, draws: int, length: int) -> Tensor:
     return torch.rand(draws, length, generator=generator, dtype=torch.float64)
 
 
-def _drawn(
-    model: Any, prompts: Sequence[Ids], uniform: Tensor, *, ends: Ids, temperature: float
-) -> list[list[Ids]]:
+def _drawn(model: Any, prompts: Sequence[Ids], uniform: Tensor, *, ends: Ids, temperature: float) -> list[list[Ids]]:
     """One batch: of each prompt as many answers as `uniform (prompts, answers, length)` has rows."""
     _, rows, length = uniform.shape
     longest, device = max(map(len, prompts)), unwrapped(model).device
@@ -129,7 +128,12 @@ def _drawn(
     flat = uniform.flatten(0, 1)
 
     def sample(
-        model: Any, input_ids: Tensor, logits_processor: Any, stopping_criteria: Any, generation_config: Any, **kwargs: Any
+        model: Any,
+        input_ids: Tensor,
+        logits_processor: Any,
+        stopping_criteria: Any,
+        generation_config: Any,
+        **kwargs: Any,
     ) -> Tensor:
         going = Continuations(model, input_ids, generation_config, kwargs)
         logits = going.prefill().repeat_interleave(rows, 0)
@@ -155,10 +159,9 @@ def _drawn(
             pad_token_id=ends[0] if ends else 0,
             custom_generate=sample,
         )
-    # what follows an end is noise that was drawn on while others were not done
-    after = torch.isin(found, end).long().cumsum(1) - torch.isin(found, end).long() > 0
-    lengths = (~after).sum(1).tolist()
-    answers = [row[:size] for row, size in zip(found.tolist(), lengths, strict=True)]
+    ended = torch.isin(found, end).long()
+    lengths = (ended.cumsum(1) - ended == 0).sum(1)  # what follows an end was drawn while others were not done
+    answers = [row[:size] for row, size in zip(found.tolist(), lengths.tolist(), strict=True)]
     return [answers[place : place + rows] for place in range(0, len(answers), rows)]
 
 

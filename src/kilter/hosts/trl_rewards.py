@@ -1,7 +1,7 @@
 """Ask a reward what TRL asks it: a function, an async one, or a sequence classifier with its tokenizer.
 
-Whatever it is becomes a plain function that takes columns by name and returns a number or None for each completion, so
-that one way of reading serves training, what is drawn beforehand, and judging. Loads neither trl nor transformers first.
+Whatever it is becomes a plain function that takes columns by name and returns a number or None for each completion: one
+way of reading for training, for what is drawn beforehand, and for judging. Loads trl never, transformers when needed.
 """
 
 import asyncio

@@ -3,4 +3,7 @@
 Torch only: trl is loaded inside functions, its private names live in `kilter.hosts`.
 """
 
-__all__: list[str] = []
+from kilter.preference.grao import GroupRelativeAlignment, effective_weights, group_relative_alignment
+from kilter.preference.group_advantages import group_advantages
+
+__all__ = ["GroupRelativeAlignment", "effective_weights", "group_advantages", "group_relative_alignment"]

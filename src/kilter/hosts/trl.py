@@ -1,0 +1,18 @@
+"""TRL: rewards that know what the base model gets, and groups that have a reference answer among them.
+
+Papers: InfAlign (Balashankar et al., ICML 2025), GRAO. No trainer is made here; the stock ones are given data, a reward
+or a handle.
+"""
+
+import trl
+
+from kilter.core.installed import hint, numbers
+from kilter.hosts.reference_rewards import add_reference_rewards
+
+__all__ = ["TESTED", "add_reference_rewards"]
+
+TESTED = ">=1.9,<1.17"
+
+_LEAST = TESTED.split(",")[0].removeprefix(">=")
+if numbers(trl.__version__) < numbers(_LEAST):
+    raise ImportError(f"kilter.hosts.trl needs trl {_LEAST} or newer, found {trl.__version__}: {hint('preference')}")
