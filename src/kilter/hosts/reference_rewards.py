@@ -3,15 +3,12 @@
 Balashankar et al., "InfAlign: Inference-aware language model alignment", ICML 2025. Drawn once, before training.
 """
 
-import inspect
 import json
 from collections.abc import Mapping, Sequence
-from functools import partial
 from hashlib import sha256
 from os import PathLike
 from typing import Any
 
-import torch
 from datasets import Dataset, List, Value
 from torch import nn
 from transformers.utils import logging
@@ -20,7 +17,7 @@ from kilter.core.errors import suggest
 from kilter.core.options import positive, whole
 from kilter.hosts.completions import Ids, draw, ends_of, is_chat, prompt_ids, written
 from kilter.hosts.reward_cache import RewardCache
-from kilter.hosts.trl_rewards import RewardFunction, Values, ask, check_takes, name_of, reward_function
+from kilter.hosts.trl_rewards import RewardFunction, Values, ask, check_takes, fingerprint, reward_function, told_apart
 from kilter.hosts.wrapped import unwrapped
 
 
@@ -97,7 +94,7 @@ def add_reference_rewards(
     ids = prompt_ids(tokenizer, prompts)
     ends = ends_of(model, tokenizer)
     how = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed, "ends": ends}
-    made = {"num_ref": num_ref, **how, "model": _weights(model), "reward": _reward(reward)}
+    made = {"num_ref": num_ref, **how, "model": fingerprint(model), "reward": told_apart(reward)}
     rows = [_digest(tokens, row) for tokens, row in zip(ids, dataset, strict=True)]
     kept = RewardCache(cache, made)
     found = kept.read()
@@ -138,22 +135,3 @@ def _digest(ids: Ids, row: Mapping[str, Any]) -> str:
     """Tells a row from others: what is drawn for it, and what the reward is given."""
     told = json.dumps([ids, row], sort_keys=True, default=lambda thing: type(thing).__name__)
     return sha256(told.encode()).hexdigest()[:16]
-
-
-def _weights(model: nn.Module) -> str:
-    """Tells a model from others, by the first of each of its weights; a whole reading would take long."""
-    some = [value.detach().reshape(-1)[:8].float().cpu() for value in model.state_dict().values()]
-    return sha256(torch.cat(some).numpy().tobytes()).hexdigest()[:16]
-
-
-def _reward(reward: Any) -> str:
-    """Tells a reward from others: a classifier by its weights, a function by its code."""
-    if isinstance(reward, nn.Module):
-        return f"{name_of(reward)} {_weights(reward)}"
-    while isinstance(reward, partial):
-        reward = reward.func
-    try:
-        code = inspect.getsource(reward if inspect.isroutine(reward) else type(reward))
-    except (OSError, TypeError):  # typed in, or built in
-        code = ""
-    return f"{name_of(reward)} {sha256(code.encode()).hexdigest()[:16]}"

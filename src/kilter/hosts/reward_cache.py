@@ -28,7 +28,7 @@ class RewardCache:
         self.made = dict(made)
 
     def read(self) -> dict[str, list[float | None]]:
-        """Rewards by what tells a row from others, of what an earlier call left; a line that a kill cut short is taken away.
+        """Rewards by row, of what an earlier call left; a line that a kill cut short is taken away.
 
         Raises:
             ValueError: the file is a folder or another's, or was made with other settings.
@@ -37,7 +37,7 @@ class RewardCache:
             return {}
         if self.file.is_dir():
             raise ValueError(f"cache: {self.file} is a folder; name a file")
-        if not self.file.exists():
+        if not self.file.exists() or not self.file.stat().st_size:
             write_whole(self.file, json.dumps(self.made) + "\n")
             return {}
         first, *lines, cut = self.file.read_bytes().split(b"\n")

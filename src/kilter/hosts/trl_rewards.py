@@ -10,6 +10,7 @@ import inspect
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from typing import Any
 
 import torch
@@ -81,14 +82,19 @@ def reward_function(reward: Any, processing_class: Any = None) -> RewardFunction
         async def late(*, completions: Sequence[Any], **columns: Any) -> Values:
             return _values(name, await asked(completions=completions, **columns), len(completions))
 
-        late.__name__ = late.__qualname__ = name
-        return late
+        return _called(late, name, reward)
 
     def at_once(*, completions: Sequence[Any], **columns: Any) -> Values:
         return _values(name, asked(completions=completions, **columns), len(completions))
 
-    at_once.__name__ = at_once.__qualname__ = name
-    return at_once
+    return _called(at_once, name, reward)
+
+
+def _called(function: Any, name: str, reward: Any) -> Any:
+    """The function under another's name; its signature and code are told of the reward's own."""
+    function.__name__ = function.__qualname__ = name
+    function.__wrapped__ = reward
+    return function
 
 
 def ask(
@@ -133,7 +139,7 @@ def check_takes(reward: Any, columns: Sequence[str]) -> None:
     Raises:
         TypeError: it takes other arguments.
     """
-    if isinstance(reward, nn.Module):
+    if isinstance(inspect.unwrap(reward), nn.Module):
         return
     try:
         signature = inspect.signature(reward)
@@ -147,6 +153,26 @@ def check_takes(reward: Any, columns: Sequence[str]) -> None:
             f"reward {name_of(reward)} takes {signature}, and is given {', '.join(names)} by name, as TRL does "
             f"({error}); let it end in **columns"
         ) from error
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Tells a model from others, by the first of each of its weights: a whole reading would take long."""
+    some = [value.detach().reshape(-1)[:8].double().cpu() for value in model.state_dict().values()]
+    return sha256(torch.cat(some).numpy().tobytes()).hexdigest()[:16]
+
+
+def told_apart(reward: Any) -> str:
+    """Tells a reward from others: a classifier by its weights, a function by its own code."""
+    reward = inspect.unwrap(reward)
+    if isinstance(reward, nn.Module):
+        return f"{name_of(reward)} {fingerprint(reward)}"
+    while isinstance(reward, functools.partial):
+        reward = reward.func
+    try:
+        code = inspect.getsource(reward if inspect.isroutine(reward) else type(reward))
+    except (OSError, TypeError):  # typed in, or built in
+        code = ""
+    return f"{name_of(reward)} {sha256(code.encode()).hexdigest()[:16]}"
 
 
 def _log_nothing(*_: Any) -> None:
