@@ -1,23 +1,31 @@
 """What is said of a tuned model's answers: against those of the model as given, against references, and how far it went."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from kilter.evaluation.win_rate import win_rates
 from kilter.models.text_model import TextModel
-from kilter.tasks.preference.drawn import Answers
+from kilter.tasks.preference.drawn import Answers, scores
 from kilter.tasks.preference.likelihood import score_all
-from kilter.tasks.preference.sources import Item
+from kilter.tasks.preference.scorers import Scorer
+from kilter.tasks.preference.sources import Item, said
+from kilter.tasks.preference.training import reference_ids
+
+if TYPE_CHECKING:
+    from kilter.tasks.preference.task import PreferenceTuning
+
+Totals = Sequence[tuple[float, int]]
+_SHOWN = 4
+"""Answers to a prompt that are kept as texts."""
 
 DECODERS = {"best": "best_of", "worst": "worst_of", "plain": "plain"}
 """What stands behind the model, by the name of its metrics."""
 
 
-def win_totals(ours: Tensor, start: Tensor, n: int, judged: tuple[Tensor, Tensor] | None = None) -> dict[str, Any]:
+def win_shares(ours: Tensor, start: Tensor, n: int, judged: tuple[Tensor, Tensor] | None = None) -> dict[str, Any]:
     """Of each prompt the win rates against the answers of the model as given, by metric.
 
     Args:
@@ -34,7 +42,7 @@ def win_totals(ours: Tensor, start: Tensor, n: int, judged: tuple[Tensor, Tensor
     return found
 
 
-def reference_totals(ours: Tensor, references: Tensor, start: Tensor, group: int) -> dict[str, Any]:
+def reference_shares(ours: Tensor, references: Tensor, start: Tensor, group: int) -> dict[str, Any]:
     """Of each prompt how its answers stand against the reference answer and those of the model as given.
 
     Args:
@@ -53,41 +61,74 @@ def reference_totals(ours: Tensor, references: Tensor, start: Tensor, group: int
     }
 
 
-def kl_totals(
-    policy: TextModel, base: TextModel, answers: Answers, most: int, rows_at_once: int
-) -> tuple[np.ndarray, int]:
-    """Summed log-ratios of policy and base over its own answers (k1), by prompt, and of how many answers of each."""
+def divergences(policy: TextModel, base: TextModel, answers: Answers, most: int, rows_at_once: int) -> Totals:
+    """Of each prompt the summed log-ratios of policy and base over the policy's own answers (k1), and their number."""
     each = max(1, min(len(answers.answers[0]), -(-most // len(answers.prompts))))
     some = Answers(answers.prompts, [row[:each] for row in answers.answers], torch.empty(0))
     ratios = score_all(policy, *some.flat(), rows_at_once) - score_all(base, *some.flat(), rows_at_once)
-    return ratios.view(-1, each).sum(1).numpy(), each
+    return [(float(row.sum()), each) for row in ratios.view(-1, each)]
 
 
-def reference_nats(
-    text: TextModel, prompts: Sequence[list[int]], ids: Sequence[list[int]], rows_at_once: int
-) -> np.ndarray:
-    """Summed log-probability of each reference answer."""
-    return score_all(text, prompts, ids, rows_at_once).numpy()
+def totals(
+    task: "PreferenceTuning", text: TextModel, base: TextModel | None, items: Sequence[Item], ours: Answers, start: Answers
+) -> dict[str, Totals]:
+    """`(sum, count)` of each prompt, by metric.
+
+    Args:
+        task: its scorers and options.
+        text: the tuned model.
+        base: the model as given, None where it is the one that is judged.
+        items: prompts.
+        ours: the tuned model's answers.
+        start: those of the model as given.
+    """
+    reward, judge = task.scorers()
+    scored = [_whole(reward, text.tokenizer, items, one) for one in (ours, start)]
+    found = win_shares(scored[0], scored[1], task.n)
+    judged = scored
+    if judge is not None:
+        judged = [_whole(judge, text.tokenizer, items, one) for one in (ours, start)]
+        found |= win_shares(scored[0], scored[1], task.n, judged=(judged[0], judged[1]))
+    by_prompt: dict[str, Totals] = {}
+    if all(item.chosen is not None for item in items):
+        references = (judge or reward).of_references(text.tokenizer, items)
+        found |= reference_shares(judged[0], references, judged[1], task.group)
+        ids = reference_ids(text, items, task.max_new_tokens)
+        likely = score_all(text, ours.prompts, ids, task.answers_at_once).tolist()
+        by_prompt["reference_log_prob"] = [(nats, len(tokens)) for nats, tokens in zip(likely, ids, strict=True)]
+    by_prompt |= {name: [(float(value), 1) for value in values] for name, values in found.items()}
+    by_prompt["length"] = [(sum(map(len, row)), len(row)) for row in ours.answers]
+    if base is not None:
+        by_prompt["kl"] = divergences(text, base, ours, task.kl_samples, task.answers_at_once)
+    else:
+        by_prompt["kl"] = [(0.0, 1)] * len(items)
+    return by_prompt
 
 
-def rows_of(
-    items: Sequence[Item],
-    texts: Sequence[Sequence[str]],
-    references: Sequence[str] | None,
-    totals: dict[str, Sequence[tuple[float, float]]],
-) -> list[dict[str, Any]]:
-    """A row of each prompt: what was asked, some answers, and `(sum, count)` of each metric that it has."""
+def rows_of(tokenizer: Any, items: Sequence[Item], answers: Answers, by_prompt: dict[str, Totals]) -> list[dict[str, Any]]:
+    """A row of each prompt: what was asked, some answers and the reference, and the totals of its metrics."""
     return [
         {
             "input": item.asked,
-            "answers": [*texts[place]],
-            **({"reference": references[place]} if references is not None else {}),
-            "totals": {
-                name: [float(top), float(bottom)]
-                for name, values in totals.items()
-                for top, bottom in [values[place]]
-                if top == top
-            },
+            "answers": tokenizer.batch_decode(answers.answers[place][:_SHOWN], skip_special_tokens=True),
+            **({} if item.chosen is None else {"reference": said(item.chosen)}),
+            "totals": {name: [*values[place]] for name, values in by_prompt.items()},
         }
         for place, item in enumerate(items)
     ]
+
+
+def _whole(scorer: Scorer, tokenizer: Any, items: Sequence[Item], answers: Answers) -> Tensor:
+    """A score for every answer.
+
+    Raises:
+        ValueError: there is none for one of them.
+    """
+    found = scores(scorer, tokenizer, items, answers.answers)
+    if len(missing := found.isnan().nonzero()):
+        place, answer = missing[0].tolist()
+        raise ValueError(
+            f"{scorer.name}: gave no number for answer {answer + 1} to {items[place].asked!r:.60}; answers that are "
+            "judged need one each"
+        )
+    return found

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from kilter.hosts.completions import is_chat, written
 from kilter.hosts.trl_rewards import RewardFunction, ask, is_async, name_of, reward_function
+from kilter.models.rewards import load_reward
 from kilter.tasks.preference.sources import Item, said
 
 _AT_ONCE = 64
@@ -25,10 +26,12 @@ class Scorer:
     Attributes:
         name: by which the run was told of it.
         reward: what TRL takes.
+        digest: changes when the reward does.
     """
 
     name: str
     reward: Any
+    digest: str = ""
 
     @property
     def function(self) -> RewardFunction:
@@ -57,6 +60,16 @@ class Scorer:
         chosen: list[Any] = [item.chosen for item in items]
         ids = [tokenizer(said(text))["input_ids"] for text in chosen]
         return self.of_written(items, chosen, ids)
+
+
+def named(option: str, name: str, device: str) -> Scorer:
+    """A reward that `--reward` or `--judge` names.
+
+    Raises:
+        ValueError: see `kilter.models.rewards.load_reward`.
+    """
+    found = load_reward(option, name, device=device)
+    return Scorer(found.place, found.function, found.digest)
 
 
 def exact(completions: Sequence[Any], chosen: Sequence[Any], **_: Any) -> list[float]:

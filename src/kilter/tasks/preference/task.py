@@ -5,7 +5,7 @@ own prompts and reward. Nothing heavy is imported, so that `--help` answers at o
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from tyro.conf import arg
 
 from kilter.core.sources import check_reread
-from kilter.lab.arms import Levers, Mixture, Term
+from kilter.lab.arms import Levers, Term
 from kilter.lab.locks import one_at_a_time
 from kilter.lab.options import NOT_NEGATIVE, above, at_least
 from kilter.lab.recipe import SHARE, Advance, Judged, Metric, Picture, Provenance, Recipe
@@ -178,14 +178,6 @@ class PreferenceTuning(Tuning):
         learning = Learning(solver="sft")
         return {"sft": Term("SFT", lambda strength: Levers(objective=lambda task: learning), role="context")}
 
-    def mixture(self, arm: str) -> Mixture:
-        """What an arm is made of.
-
-        Raises:
-            ValueError: see `Tuning.mixture`; one that learns from answers where prompts have none.
-        """
-        return super().mixture(arm)
-
     def learning(self, arm: str) -> Learning | None:
         """How an arm learns; None for the model as given."""
         made = self.mixture(arm).levers().objective
@@ -206,7 +198,8 @@ class PreferenceTuning(Tuning):
             raise ValueError(f"{self.own}: every row needs an answer in column 'chosen' to learn from")
         self._train = sources.spread(self._all.train, self.train_prompts)
         self._test = sources.spread(self._all.test, self.test_prompts)
-        return self._all.provenance
+        digests = [one.digest for one in self.scorers() if one is not None and one.digest]
+        return replace(self._all.provenance, digest="+".join([self._all.provenance.digest, *digests]))
 
     def scorers(self) -> "tuple[Scorer, Scorer | None]":
         """The reward, and another one that judges, if there is one."""
@@ -214,10 +207,11 @@ class PreferenceTuning(Tuning):
 
         if not hasattr(self, "_scorers"):
             reward, judge = self.reward or self.judge, self.judge if self.reward else None
-            found = [scorers.named(name) if name else None for name in (reward, judge)]
-            if found[0] is None:
-                found = [*published.scorers(self.task)]
-            self._scorers: Any = (found[0], found[1])
+            if reward is None:
+                self._scorers: tuple[Scorer, Scorer | None] = published.scorers(self.task)
+            else:
+                own = scorers.named("reward" if self.reward else "judge", reward, self.device)
+                self._scorers = own, None if judge is None else scorers.named("judge", judge, self.device)
         return self._scorers
 
     def _load(self) -> "TextModel":

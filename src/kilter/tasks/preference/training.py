@@ -9,7 +9,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
-from kilter.hosts.completions import prompt_ids
+from kilter.hosts.completions import ends_of, prompt_ids
 from kilter.lab.files import read_json, write_json
 from kilter.lab.recipe import Advance
 from kilter.lab.training import arguments, fit
@@ -159,10 +159,22 @@ def references(text: TextModel, items: Sequence[Item], most: int) -> list[Row]:
 
 
 def reference_ids(text: TextModel, items: Sequence[Item], most: int) -> list[list[int]]:
-    """Token ids of the reference answers, with the end of an answer, cut to what a model may write."""
-    end = text.tokenizer.eos_token_id
-    plain = text.tokenizer([said(item.chosen or "") for item in items], add_special_tokens=False)["input_ids"]
-    return [[*ids, *([] if end is None else [end])][:most] for ids in plain]
+    """Token ids of the reference answers up to and with their end, cut to what a model may write."""
+    tokenizer, ends = text.tokenizer, ends_of(text.model, text.tokenizer)
+    found = []
+    for ids in tokenizer([_written(tokenizer, item) for item in items], add_special_tokens=False)["input_ids"]:
+        stop = next((at for at, token in enumerate(ids) if token in ends), None)
+        found.append((ids[: stop + 1] if stop is not None else [*ids, *ends[:1]])[:most])
+    return found
+
+
+def _written(tokenizer: Any, item: Item) -> str:
+    """The reference as a model would write it: of messages, what the template has after its generation prompt."""
+    if isinstance(item.prompt, str) or item.chosen is None:
+        return said(item.chosen or "")
+    before = tokenizer.apply_chat_template(item.prompt, add_generation_prompt=True, tokenize=False)
+    whole = tokenizer.apply_chat_template([*item.prompt, *item.chosen], tokenize=False)
+    return whole[len(before) :] if whole.startswith(before) else said(item.chosen)
 
 
 def _strength(text: TextModel, draws: Answers, kl: float, rows_at_once: int) -> float:
