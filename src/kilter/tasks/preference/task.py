@@ -132,6 +132,34 @@ class PreferenceTuning(Tuning):
         "pictures_of": 1,
     }
     """sizes of a preset that takes seconds"""
+    short: ClassVar[Mapping[str, Any]] = {
+        "task": "short-answers",
+        "prompt_words": 24,
+        "train_prompts": 300,
+        "test_prompts": 60,
+        "max_new_tokens": 4,
+        "samples": 16,
+        "kl_samples": 256,
+        "steps": 24,
+        "batch_size": 32,
+        "learning_rate": 2e-3,
+        "lora_layers": 10,
+        "half": True,
+        "save_steps": 12,
+    }
+    """sizes for tasks whose answers are a word: what a step costs is reading their prompts"""
+    requests: ClassVar[Mapping[str, Any]] = {
+        "task": "harmless",
+        "train_prompts": 200,
+        "max_new_tokens": 16,
+        "samples": 16,
+        "steps": 24,
+        "batch_size": 16,
+        "lora_layers": 10,
+        "half": True,
+        "save_steps": 12,
+    }
+    """sizes for requests, whose answers are cut after a few words"""
 
     def prepare(self) -> None:
         """Check that the options fit each other, before any work.
@@ -254,6 +282,14 @@ class PreferenceTuning(Tuning):
                 new_tokens=self.max_new_tokens,
                 rows_at_once=self.answers_at_once,
             )
+
+    def drawn_rewards(self) -> "Tensor":
+        """Rewards of the draws to the prompts learnt from, `(P, K)`, for the report of a finished run."""
+        from kilter.tasks.preference.drawn import scores
+
+        self._run = self.out or Path()
+        draws = self._drawn("train", self._train, self.draws, lambda *_, **__: None)
+        return scores(self.scorers()[0], self._tokenizer(), self._train, draws.answers)
 
     # Training -----------------------------------------------------------------------------------------------
 
