@@ -4,7 +4,7 @@ A killed drawing goes on with the same answers, since each prompt has a stream o
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,13 @@ class Answers:
         prompts: token ids of each prompt.
         answers: of each its answers, token ids up to and with the end.
         log_probs: `(P, S)`, summed, of the model that gave them; empty where they were not asked for.
+        scores: `(J, P, S)` of J scorers, NaN where one says nothing; likewise.
     """
 
     prompts: list[Ids]
     answers: list[list[Ids]]
-    log_probs: Tensor
+    log_probs: Tensor = field(default_factory=lambda: torch.empty(0))
+    scores: Tensor = field(default_factory=lambda: torch.empty(0))
 
     def flat(self) -> tuple[list[Ids], list[Ids]]:
         """Prompt and answer of each row, those of one prompt after each other."""
@@ -58,7 +60,7 @@ def sampled(
     for some in draw(text.model, prompts, draws=count, seed=seed, **how):
         found += some
         advance(len(found))
-    return Answers(prompts, found, torch.empty(0))
+    return Answers(prompts, found)
 
 
 def kept(
@@ -67,12 +69,13 @@ def kept(
     count: int,
     file: Path,
     settings: Mapping[str, Any],
+    scorers: Sequence[Scorer],
     *,
     at_once: int,
     advance: Callable[[int, int], None],
     **how: Any,
 ) -> Answers:
-    """The same with log-probabilities, out of a file if they are there.
+    """The same with log-probabilities and scores, out of a file if they are there.
 
     Args:
         load: gives the model, if something is left to draw.
@@ -80,33 +83,43 @@ def kept(
         count: answers of each.
         file: JSON lines, one for each prompt.
         settings: what else decides what they are.
+        scorers: of the answers.
         at_once: prompts after which the file is written.
         advance: told how many prompts are done, of how many.
         how: of `sampled`.
     """
-    rows = KeptRows(file, {**settings, "answers": count, **{name: how[name] for name in ("seed", "new_tokens")}})
+    settings = {**settings, "scorers": [[one.name, one.digest] for one in scorers], "answers": count}
+    rows = KeptRows(file, settings | {name: how[name] for name in ("seed", "new_tokens")})
     names = [str(item.prompt) for item in items]
     missing = [place for place, name in enumerate(names) if name not in rows.rows]
     for first in range(0, len(missing), at_once):
-        places = missing[first : first + at_once]
-        text = load()
-        found = sampled(text, [items[place] for place in places], count, **how)
-        likely = score_all(text, *found.flat(), how["rows_at_once"]).view(len(places), count)
+        text, places = load(), missing[first : first + at_once]
+        some = [items[place] for place in places]
+        found = sampled(text, some, count, **how)
+        likely = score_all(text, *found.flat(), how["rows_at_once"]).view(len(places), count).tolist()
+        each = [scores(one, text.tokenizer, some, found.answers).tolist() for one in scorers]
         rows.add(
-            {"id": names[place], "prompt": prompt, "answers": answers, "log_probs": row.tolist()}
-            for place, prompt, answers, row in zip(places, found.prompts, found.answers, likely, strict=True)
+            {
+                "id": names[place],
+                "prompt": found.prompts[at],
+                "answers": found.answers[at],
+                "log_probs": likely[at],
+                "scores": [one[at] for one in each],
+            }
+            for at, place in enumerate(places)
         )
         advance(len(names) - len(missing) + first + len(places), len(names))
     there = [rows.rows[name] for name in names]
+    columns = {name: [row[name] for row in there] for name in ("prompt", "answers", "log_probs", "scores")}
     return Answers(
-        [row["prompt"] for row in there],
-        [row["answers"] for row in there],
-        torch.tensor([row["log_probs"] for row in there], dtype=torch.float64),
+        columns["prompt"],
+        columns["answers"],
+        torch.tensor(columns["log_probs"], dtype=torch.float64),
+        torch.tensor(columns["scores"], dtype=torch.float64).transpose(0, 1),
     )
 
 
 def scores(scorer: Scorer, tokenizer: Any, items: Sequence[Item], answers: Sequence[Sequence[Ids]]) -> Tensor:
     """What a scorer says of each answer, `(P, S)`; NaN where it says nothing."""
-    counts = [len(some) for some in answers]
-    found = scorer.of(tokenizer, [item for item, some in zip(items, answers, strict=True) for _ in some], answers)
-    return found.view(len(items), counts[0])
+    rows = [(item, ids) for item, some in zip(items, answers, strict=True) for ids in some]
+    return scorer.of(tokenizer, [item for item, _ in rows], [ids for _, ids in rows]).view(len(items), -1)

@@ -64,7 +64,7 @@ def reference_shares(ours: Tensor, references: Tensor, start: Tensor, group: int
 def divergences(policy: TextModel, base: TextModel, answers: Answers, most: int, rows_at_once: int) -> Totals:
     """Of each prompt the summed log-ratios of policy and base over the policy's own answers (k1), and their number."""
     each = max(1, min(len(answers.answers[0]), -(-most // len(answers.prompts))))
-    some = Answers(answers.prompts, [row[:each] for row in answers.answers], torch.empty(0))
+    some = Answers(answers.prompts, [row[:each] for row in answers.answers])
     ratios = score_all(policy, *some.flat(), rows_at_once) - score_all(base, *some.flat(), rows_at_once)
     return [(float(row.sum()), each) for row in ratios.view(-1, each)]
 
@@ -83,12 +83,14 @@ def totals(
         start: those of the model as given.
     """
     reward, judge = task.scorers()
-    scored = [_whole(reward, text.tokenizer, items, one) for one in (ours, start)]
-    found = win_shares(scored[0], scored[1], task.n)
-    judged = scored
+    scored = [
+        tuple(_whole(one, items, got) for got in (scores(one, text.tokenizer, items, ours.answers), begun))
+        for one, begun in zip((reward, judge), start.scores, strict=False)
+        if one is not None
+    ]
+    found, judged = win_shares(*scored[0], task.n), scored[-1]
     if judge is not None:
-        judged = [_whole(judge, text.tokenizer, items, one) for one in (ours, start)]
-        found |= win_shares(scored[0], scored[1], task.n, judged=(judged[0], judged[1]))
+        found |= win_shares(*scored[0], task.n, judged=judged)
     by_prompt: dict[str, Totals] = {}
     if all(item.chosen is not None for item in items):
         references = (judge or reward).of_references(text.tokenizer, items)
@@ -118,13 +120,12 @@ def rows_of(tokenizer: Any, items: Sequence[Item], answers: Answers, by_prompt: 
     ]
 
 
-def _whole(scorer: Scorer, tokenizer: Any, items: Sequence[Item], answers: Answers) -> Tensor:
-    """A score for every answer.
+def _whole(scorer: Scorer, items: Sequence[Item], found: Tensor) -> Tensor:
+    """Scores `(P, S)`, if there is one for every answer.
 
     Raises:
         ValueError: there is none for one of them.
     """
-    found = scores(scorer, tokenizer, items, answers.answers)
     if len(missing := found.isnan().nonzero()):
         place, answer = missing[0].tolist()
         raise ValueError(

@@ -22,6 +22,8 @@ from kilter.models.names import check_model_name
 from kilter.tasks.preference.learning import Learning
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from kilter.models.text_model import TextModel
     from kilter.tasks.preference.drawn import Answers
     from kilter.tasks.preference.scorers import Scorer
@@ -276,6 +278,7 @@ class PreferenceTuning(Tuning):
                 count,
                 file,
                 {"model": self.model, "half": self.half},
+                [one for one in self.scorers() if one is not None],
                 at_once=8,
                 advance=partial(advance, unit="prompts"),
                 seed=_START,
@@ -285,11 +288,8 @@ class PreferenceTuning(Tuning):
 
     def drawn_rewards(self) -> "Tensor":
         """Rewards of the draws to the prompts learnt from, `(P, K)`, for the report of a finished run."""
-        from kilter.tasks.preference.drawn import scores
-
         self._run = self.out or Path()
-        draws = self._drawn("train", self._train, self.draws, lambda *_, **__: None)
-        return scores(self.scorers()[0], self._tokenizer(), self._train, draws.answers)
+        return self._drawn("train", self._train, self.draws, lambda *_, **__: None).scores[0]
 
     # Training -----------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from kilter.lab.recipe import Advance
 from kilter.lab.training import arguments, fit
 from kilter.models.text_model import TextModel
 from kilter.tasks.preference import networks
-from kilter.tasks.preference.drawn import Answers, scores
+from kilter.tasks.preference.drawn import Answers
 from kilter.tasks.preference.learning import Learning
 from kilter.tasks.preference.likelihood import score_all
 from kilter.tasks.preference.offline import Likelihood, OfflineTrainer, Row, rows_of
@@ -57,7 +57,7 @@ def train(
         advance: told of every step.
     """
     torch.manual_seed(seed)
-    rewards = None if draws is None else scores(scorer, text.tokenizer, items, draws.answers)
+    rewards = None if draws is None else draws.scores[0]
     beta = 0.0 if learning.beta is None else learning.beta(rewards)
     made = _settings(task, learning, beta, seed, folder / "checkpoints")
     added = networks.lora(text.model, rank=task.lora, last=task.lora_layers)
