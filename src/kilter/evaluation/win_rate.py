@@ -1,7 +1,7 @@
 r"""How often does best-of-N of one model beat best-of-N of another? Exact over all subsets of the samples at hand.
 
-Balashankar et al., "InfAlign: Inference-aware language model alignment", ICML 2025, judge by drawing N samples again and
-again. The departure: nothing is drawn; of each sample it is known in how many subsets of N it is the one chosen.
+Paper: Balashankar et al., "InfAlign: Inference-aware language model alignment", ICML 2025 (win rate at inference).
+The departure: N are not drawn again and again; of each sample it is counted in how many subsets it is the one chosen.
 """
 
 from collections.abc import Callable
@@ -64,7 +64,7 @@ def win_rates(
         >>> win_rates([[1.0, 3.0]], [[0.0, 2.0]], n=2, judged_ours=[[5.0, 1.0]], judged_theirs=[[0.0, 4.0]])
         array([0.])
 
-    Reference: Balashankar et al. 2025, section 4 for the win rate at inference.
+    Reference: Balashankar et al. 2025, who define the win rate at inference.
     """
     scores = {"ours": _matrix(ours, "ours"), "theirs": _matrix(theirs, "theirs")}
     if len(scores["ours"]) != len(scores["theirs"]):
@@ -117,7 +117,7 @@ def selection_weights(
         >>> selection_weights([[0.1, 0.9, 0.5]], decoder=lambda q: 2 * q)
         array([[0.1111, 0.5556, 0.3333]])
 
-    Reference: Balashankar et al. 2025, section 4, for calibrated procedures.
+    Reference: Balashankar et al. 2025, who define calibrated procedures.
     """
     return _weights(_matrix(rewards, "rewards"), decoder, n, "rewards")
 
