@@ -5,11 +5,12 @@ A scorer learnt from people's preferences, the exact answer, or the user's own f
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from kilter.data.scorers import SCORERS, scorer
 from kilter.hosts.completions import is_chat, written
 from kilter.hosts.trl_rewards import RewardFunction, ask, is_async, name_of, reward_function
 from kilter.models.rewards import load_reward
@@ -62,24 +63,16 @@ class Scorer:
         return self.of_written(items, chosen, ids)
 
 
-def named(option: str, name: str, device: str) -> Scorer:
-    """A reward that `--reward` or `--judge` names.
+def named(option: Literal["reward", "judge"], name: str, device: str = "cpu") -> Scorer:
+    """A reward that `--reward` or `--judge` names: one that comes with kilter, a function, or a classifier.
 
     Raises:
         ValueError: see `kilter.models.rewards.load_reward`.
     """
+    if name in SCORERS:
+        return Scorer(f"{name} ({option})" if name == "bradley-terry" else name, scorer(name, option))
     found = load_reward(option, name, device=device)
     return Scorer(found.place, found.function, found.digest)
-
-
-def exact(completions: Sequence[Any], chosen: Sequence[Any], **_: Any) -> list[float]:
-    """1 for the reference answer, word for word and nothing after it, else 0.
-
-    Example:
-        >>> exact([" True", " True and"], [" True", " True"])
-        [1.0, 0.0]
-    """
-    return [float(said(text).strip() == said(right).strip()) for text, right in zip(completions, chosen, strict=True)]
 
 
 def against_reference(scorer: Scorer) -> Callable[..., Any]:

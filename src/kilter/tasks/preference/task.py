@@ -50,7 +50,8 @@ class PreferenceTuning(Tuning):
     chat: bool = False
     """give each prompt as what a user says, in the model's own chat template"""
     reward: str | None = None
-    """what is learnt from: FILE.py:FUNCTION, MODULE:FUNCTION, a folder or hub id of a sequence classifier"""
+    """what is learnt from: FILE.py:FUNCTION, MODULE:FUNCTION, a folder or hub id of a sequence classifier, or vader,
+    bradley-terry, exact-match"""
     judge: str | None = None
     """what answers are judged by, likewise; learnt from, too, where --reward is not given"""
     train_prompts: Annotated[int, at_least(1)] = 64
@@ -115,6 +116,7 @@ class PreferenceTuning(Tuning):
         "all_fail": Metric("Groups of answers that all lose to the reference", "%", "lower", 1, SHARE),
         "reference_log_prob": Metric("Log-likelihood of a token of the reference", "nats", "higher", 3, (None, 0.0)),
         "kl": Metric("Divergence from the start", "nats", "lower", 3),
+        "strength": Metric("Strength at which the LoRA is left", "", "higher", 2, (0.0, None)),
         "length": Metric("Tokens of an answer", "", "higher", 1, (0.0, None)),
     }
     smoke: ClassVar[Mapping[str, Any]] = {
@@ -223,7 +225,7 @@ class PreferenceTuning(Tuning):
             how: Any = {"needs_answers": self.train_data is not None, "chat": self.chat}
             self._all: Material = sources.own(self.own, self.eval_data, **how)
         else:
-            self._all = published.material(self.task, words=self.prompt_words, chat=self.chat)
+            self._all = published.material(self.task, words=self.prompt_words, chat=self.chat, model=self.model)
         if self.needs_answers and not self._all.referenced:
             raise ValueError(f"{self.own}: every row needs an answer in column 'chosen' to learn from")
         self._train = sources.spread(self._all.train, self.train_prompts)
@@ -316,8 +318,7 @@ class PreferenceTuning(Tuning):
 
     def evaluate(self, arm: str, seed: int, model: Path) -> Judged:
         """Sample answers to the prompts judged on, and hold them against the start's and the references."""
-        from kilter.lab.totals import means
-        from kilter.tasks.preference import judging, networks
+        from kilter.tasks.preference import judging, networks, training
         from kilter.tasks.preference.drawn import sampled
 
         tuned = (model / "model").is_dir()
@@ -326,8 +327,11 @@ class PreferenceTuning(Tuning):
         answers = sampled(text, self._test, self.samples, seed=_FRESH + seed, **how)
         totals = judging.totals(self, text, self._base() if tuned else None, self._test, answers, self._start)
         rows = judging.rows_of(text.tokenizer, self._test, answers, totals)
-        percent = [name for name, metric in self.metrics.items() if metric.unit == "%"]
-        return Judged({**means(rows, percent)}, rows)
+        figures = {}
+        for name, values in totals.items():
+            top, bottom = (sum(column) for column in zip(*values, strict=True))
+            figures[name] = (100 if self.metrics[name].unit == "%" else 1) * top / bottom
+        return Judged(figures | training.numbers_of(model), rows)
 
     # The report ---------------------------------------------------------------------------------------------
 

@@ -201,9 +201,9 @@ def logged(history: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
     return [{name: float(value) for name, value in row.items() if isinstance(value, int | float)} for row in rows]
 
 
-def trail_of(model: Path) -> dict[str, Any]:
-    """What `train` wrote beside a model; nothing of the model as given."""
-    return read_json(model / TRAIL) if (model / TRAIL).exists() else {}
+def numbers_of(folder: Path) -> dict[str, float]:
+    """Of what `train` wrote beside a model, that which is a figure of the arm; nothing of the model as given."""
+    return {"strength": read_json(folder / TRAIL)["strength"]} if (folder / TRAIL).exists() else {}
 
 
 def clean(folder: Path) -> None:
