@@ -23,7 +23,18 @@ _PARTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "folded": ("GRAO folded into two weights", {"form": "folded"}),
     "clipped": ("GRAO, beaten references left alone", {"clip_negative_reference": True}),
 }
-_ALL = ("base", "sft", "grpo", "grpo-sft", "no-imitation", "no-exploration", "no-regulariser", "folded", "clipped", "grao")
+_ALL = (
+    "base",
+    "sft",
+    "grpo",
+    "grpo-sft",
+    "no-imitation",
+    "no-exploration",
+    "no-regulariser",
+    "folded",
+    "clipped",
+    "grao",
+)
 
 
 @dataclass(kw_only=True)
@@ -52,7 +63,11 @@ class GroupAlignmentRecipe(PreferenceTuning):
     needs_answers: ClassVar[bool] = True
     first: ClassVar[tuple[str, ...]] = ("grpo", "grao")
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "smoke": {"arms": ("base", "sft", "grpo", "no-exploration", "grao"), "task": "short-answers", **PreferenceTuning.smoke},
+        "smoke": {
+            "arms": ("base", "sft", "grpo", "no-exploration", "grao"),
+            "task": "short-answers",
+            **PreferenceTuning.smoke,
+        },
         "demo": {"arms": ("base", "sft", "grpo", "grao"), "jobs": 2, **PreferenceTuning.short, "steps": 16},
         "full": {"arms": _ALL, "seeds": 5, "jobs": 2, **PreferenceTuning.short},
         "harmless": {"arms": ("base", "sft", "grpo", "grao"), "seeds": 5, "jobs": 2, **PreferenceTuning.requests},
@@ -97,8 +112,9 @@ class GroupAlignmentRecipe(PreferenceTuning):
             *super().notes(summary),
             f"The regulariser only changes two weights: with {self.group} answers in a group each sample counts "
             f"{sample:g} and the reference {reference:g}; folded is the same training, so that arm shows what chance "
-            "does." if "folded" in summary["arms"] else
-            f"The regulariser only changes two weights: with {self.group} answers in a group each sample counts "
+            "does."
+            if "folded" in summary["arms"]
+            else f"The regulariser only changes two weights: with {self.group} answers in a group each sample counts "
             f"{sample:g} and the reference {reference:g}.",
         ]
 

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 METRICS = {"best_of": "win_best", "worst_of": "win_worst", "plain": "win_plain"}
 """What is measured of the decoder that a run is tuned for."""
 _POINTS, _BINS = 12, 10
-_AROUND = "Curves are exact where no two answers have one reward; points are measured, with 95 % t intervals over prompts."
+_AROUND = (
+    "Curves are exact where no two answers have one reward; points are measured, with 95 % t intervals over prompts."
+)
 _EVEN = "Of fresh answers of the model as given, among its other answers: without ties every bar has the dotted height."
 
 

@@ -52,7 +52,9 @@ def _line(rows: Sequence[Mapping[str, float]], name: str) -> list[tuple[float, f
 
 def _shares(rows: Sequence[Mapping[str, float]]) -> dict[str, list[tuple[float, float]]]:
     """The size of each part by the step, as a share of their sum."""
-    there = [(step, {name: abs(row[name]) for name in _SHARES}) for step, row in enumerate(rows, 1) if _SHARES[0] in row]
+    there = [
+        (step, {name: abs(row[name]) for name in _SHARES}) for step, row in enumerate(rows, 1) if _SHARES[0] in row
+    ]
     return {
         name.removeprefix("part_"): [(float(step), row[name] / (sum(row.values()) or 1)) for step, row in there]
         for name in _SHARES

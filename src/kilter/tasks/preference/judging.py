@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from kilter.evaluation.win_rate import win_rates
@@ -70,7 +69,12 @@ def divergences(policy: TextModel, base: TextModel, answers: Answers, most: int,
 
 
 def totals(
-    task: "PreferenceTuning", text: TextModel, base: TextModel | None, items: Sequence[Item], ours: Answers, start: Answers
+    task: "PreferenceTuning",
+    text: TextModel,
+    base: TextModel | None,
+    items: Sequence[Item],
+    ours: Answers,
+    start: Answers,
 ) -> dict[str, Totals]:
     """`(sum, count)` of each prompt, by metric.
 
@@ -107,7 +111,9 @@ def totals(
     return by_prompt
 
 
-def rows_of(tokenizer: Any, items: Sequence[Item], answers: Answers, by_prompt: dict[str, Totals]) -> list[dict[str, Any]]:
+def rows_of(
+    tokenizer: Any, items: Sequence[Item], answers: Answers, by_prompt: dict[str, Totals]
+) -> list[dict[str, Any]]:
     """A row of each prompt: what was asked, some answers and the reference, and the totals of its metrics."""
     return [
         {

@@ -50,7 +50,9 @@ class OfflineTrainer(Trainer):
         super().__init__(model, settings, train_dataset=data, data_collator=Collate(pad))  # type: ignore[arg-type]
         self._loss = loss
 
-    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
         """The loss of a batch."""
         out = self._loss(log_probs(model, inputs), inputs["base_log_probs"], inputs["values"])
         return (out.loss, {}) if return_outputs else out.loss

@@ -27,7 +27,9 @@ def material(task: Task, *, words: int, chat: bool, model: str) -> Material:
         ValueError: no prompt is that short.
     """
     train, test, found = _requests() if task == "harmless" else _short_tasks()
-    parts = [[in_chat(item) if chat else item for item in some if len(item.asked.split()) <= words] for some in (train, test)]
+    parts = [
+        [in_chat(item) if chat else item for item in some if len(item.asked.split()) <= words] for some in (train, test)
+    ]
     if not all(parts):
         raise ValueError(f"prompt_words={words}: too few prompts of {task} are that short; raise --prompt-words")
     note = credits_of(["smollm2"]) if model == "smollm2" else ""
@@ -59,4 +61,8 @@ def _short_tasks() -> tuple[Sequence[Item], Sequence[Item], Provenance]:
     asked = {one.question: one.answer for one in bbh_questions()}
     items = [Item(f"Q: {question}\nA:", f" {answer}") for question, answer in asked.items()]
     test = items[_EACH - 1 :: _EACH]
-    return [item for place, item in enumerate(items) if place % _EACH != _EACH - 1], test, Provenance(**locate_bbh().credit())
+    return (
+        [item for place, item in enumerate(items) if place % _EACH != _EACH - 1],
+        test,
+        Provenance(**locate_bbh().credit()),
+    )

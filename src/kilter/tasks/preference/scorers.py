@@ -41,7 +41,9 @@ class Scorer:
 
     def of(self, tokenizer: Any, items: Sequence[Item], answers: Sequence[Sequence[int]]) -> Tensor:
         """Scores `(N,)` of answers, given as token ids, in float64; NaN where there is none."""
-        texts = [written(tokenizer, [ids], chat=is_chat(item.prompt))[0] for item, ids in zip(items, answers, strict=True)]
+        texts = [
+            written(tokenizer, [ids], chat=is_chat(item.prompt))[0] for item, ids in zip(items, answers, strict=True)
+        ]
         return self.of_written(items, texts, answers)
 
     def of_written(self, items: Sequence[Item], texts: Sequence[Any], ids: Sequence[Sequence[int]]) -> Tensor:

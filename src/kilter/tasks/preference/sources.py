@@ -120,7 +120,11 @@ def _told(row: Any, column: str, where: str) -> Prompt:
     name, value = found
     if isinstance(value, str) and value.strip():
         return value
-    if isinstance(value, list) and value and all(isinstance(one, dict) and {"role", "content"} <= {*one} for one in value):
+    if (
+        isinstance(value, list)
+        and value
+        and all(isinstance(one, dict) and {"role", "content"} <= {*one} for one in value)
+    ):
         return value
     raise ValueError(
         f"{where}: column {name!r} must hold a text that is not empty, or a list of messages with role and content, "
