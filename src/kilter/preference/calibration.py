@@ -56,8 +56,8 @@ def calibrate(
     known = torch.isnan(reference).logical_not_().sum(-1, keepdim=True)
     if readable(reference) and (at := first(known < power)):
         raise ValueError(
-            f"row {at[0]}: reference has {int(known[tuple(at)])} rewards that are not NaN, and needs {power}; draw more "
-            "of the base model, or leave the prompt out"
+            f"row {at[0]}: reference has {int(known[tuple(at)])} rewards that are not NaN, and needs {power}; "
+            "draw more of the base model, or leave the prompt out"
         )
     levels = reference.to(dtype).contiguous()
     if not presorted:

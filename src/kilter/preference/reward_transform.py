@@ -1,4 +1,4 @@
-"""What a calibrated reward is turned into, so that the tuned policy is right for the decoder behind which it will stand.
+"""What a calibrated reward is turned into, so that the tuned policy is right for the decoder that it will stand behind.
 
 Paper: A. Balashankar et al., "InfAlign: Inference-aware language model alignment", ICML 2025, arXiv 2412.19792.
 Departures: exponentials run from 0 to 1, so that beta keeps its meaning; powers of u, the limit for large beta.
@@ -59,8 +59,8 @@ def reward_transform(
 
     Raises:
         TypeError: `u` is not floating point, an option of another type.
-        ValueError: an unknown kind or decoder, an option out of range, `fixed_point` without `beta` or where it does not
-            converge, `poly` of a density; on the CPU also u outside 0..1.
+        ValueError: an unknown kind or decoder, an option out of range, `fixed_point` without `beta` or where it does
+            not converge, `poly` of a density; on the CPU also u outside 0..1.
 
     Example:
         >>> u = torch.tensor([0.0, 0.5, 0.9, 1.0])
@@ -89,7 +89,7 @@ def reward_transform(
     up = decoder in ("best_of", "plain") or (decoder != "worst_of" and procedure(decoder, n).raises)
     if kind == "poly":
         power = 1 if decoder == "plain" else 2 * n - 1
-        return u**power if up else normalize - (1 - u) ** power
+        return u**power if up else int(normalize) - (1 - u) ** power
     if not normalize:
         return (rate * u).exp() if up else -(-rate * u).exp()
     part = torch.expm1(-rate * u) / math.expm1(-rate)

@@ -80,11 +80,12 @@ def log_partition(
     rate: float | int = 10.0,
     normalize: bool = True,
 ) -> float:
-    r"""log Z, the constant of the optimal policy, which no prompt changes where rewards do not tie.
+    r"""The constant log Z of the optimal policy, which no prompt changes where rewards do not tie.
 
     $$\log Z = \log \int_0^1 e^{\Phi(u) / \beta}\,du$$
 
-    Closed forms where there are some: $\log \beta(e^{1/\beta} - 1)$ of `identity`, $\log \frac{\beta}{1 + \beta}$ of `log`.
+    Closed forms where there are some: $\log \beta(e^{1/\beta} - 1)$ of `identity`,
+    $\log \frac{\beta}{1 + \beta}$ of `log`.
 
     Args:
         kind: the transform; see `reward_transform`.

@@ -1,4 +1,4 @@
-"""Numerics on a uniform grid of [0, 1]: integrals of the fourth order, interpolation, a grid that is finer at the ends."""
+"""Numerics on a uniform grid of [0, 1]: integrals of the fourth order, interpolation, and a grid finer at its ends."""
 
 import torch
 from jaxtyping import Float

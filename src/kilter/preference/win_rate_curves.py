@@ -49,9 +49,7 @@ def tilt(phi: Float[Tensor, "*lead points"], beta: float | int) -> Float[Tensor,
     return mass / total(mass)[..., None]
 
 
-def win_rate(
-    density: Float[Tensor, "*lead points"], decoder: Decoder = "plain", n: int = 4
-) -> Float[Tensor, "*lead"]:
+def win_rate(density: Float[Tensor, "*lead points"], decoder: Decoder = "plain", n: int = 4) -> Float[Tensor, "*lead"]:
     r"""How often a policy wins against the base, both behind one decoder; ties count ½.
 
     $$W = 1 - \int_0^1 G(F(u))\,g(u)\,du$$
@@ -128,6 +126,7 @@ def _density(density: Any) -> Float[Tensor, "*lead points"]:
     mass = total(density.detach())
     if at := first(((mass - 1).abs() > _OFF)[None]):
         raise ValueError(
-            f"density integrates to {float(mass[tuple(at[1:])]):.4g} over 0..1; divide it by that, or give tilt(phi, beta)"
+            f"density integrates to {float(mass[tuple(at[1:])]):.4g} over 0..1; divide it by that, or use "
+            "tilt(phi, beta)"
         )
     return density
