@@ -217,7 +217,7 @@ def wrong() -> Iterator[Any]:
     for name in ("num_ref", "max_new_tokens", "batch_size"):
         yield pytest.param({name: 0}, ValueError, f"{name} must be at least 1", id=name)
     yield pytest.param({"temperature": 0.0}, ValueError, "temperature must be positive", id="temperature")
-    yield pytest.param({"seed": 0.5}, TypeError, "seed must be a whole number", id="seed")
+    yield pytest.param({"seed": True}, TypeError, "seed must be a whole number", id="seed")
     yield pytest.param({"column": "tone"}, ValueError, "has a column 'tone' already", id="column")
     yield pytest.param({"column": ""}, TypeError, "column must be a name", id="no column")
     yield pytest.param({"reward": "a/model"}, TypeError, "reward must be a function", id="reward")
@@ -226,7 +226,7 @@ def wrong() -> Iterator[Any]:
     yield pytest.param({"data": [{"prompt": "a"}]}, TypeError, "dataset must be a datasets.Dataset", id="list")
 
 
-@pytest.mark.parametrize(("options", "error", "match"), wrong())
+@pytest.mark.parametrize(("options", "error", "match"), [*wrong()])
 def test_bad_input(written: tuple[Any, Any], options: Any, error: type[Exception], match: str) -> None:
     with pytest.raises(error, match=match):
         added(written, **options)
@@ -235,7 +235,7 @@ def test_bad_input(written: tuple[Any, Any], options: Any, error: type[Exception
 def test_bad_prompts(written: tuple[Any, Any]) -> None:
     from datasets import DatasetDict
 
-    model, tokenizer = written
+    _model, tokenizer = written
     with pytest.raises(ValueError, match=r"no column 'prompt'; did you mean 'prompts'\?"):
         added(written, rows().rename_column("prompt", "prompts"))
     with pytest.raises(TypeError, match="give one of its splits"):

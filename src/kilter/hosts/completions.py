@@ -78,7 +78,7 @@ def draw(
     draws: int,
     ends: Ids,
     max_new_tokens: int,
-    temperature: float = 1.0,
+    temperature: float | int = 1.0,
     batch_size: int = 8,
     seed: int = 0,
 ) -> Iterator[list[Ids]]:

@@ -29,7 +29,7 @@ def add_reference_rewards(
     *,
     num_ref: int = 100,
     max_new_tokens: int = 256,
-    temperature: float = 1.0,
+    temperature: float | int = 1.0,
     batch_size: int = 8,
     seed: int = 0,
     column: str = "reference_rewards",

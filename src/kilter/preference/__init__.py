@@ -8,6 +8,7 @@ from kilter.preference.finite_support import FiniteSolution, finite_fixed_point,
 from kilter.preference.fixed_point import FixedPoint, fixed_point
 from kilter.preference.grao import GroupRelativeAlignment, effective_weights, group_relative_alignment
 from kilter.preference.group_advantages import group_advantages
+from kilter.preference.inference_aware_reward import inference_aware_reward
 from kilter.preference.quantile_reward import QuantileRewardRegression
 from kilter.preference.reward_transform import reward_transform
 from kilter.preference.transform_curves import log_partition, win_rate_at_kl
@@ -26,6 +27,7 @@ __all__ = [
     "fixed_point",
     "group_advantages",
     "group_relative_alignment",
+    "inference_aware_reward",
     "log_partition",
     "reward_transform",
     "tilt",

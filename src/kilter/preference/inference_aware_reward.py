@@ -10,17 +10,19 @@ from typing import Any
 
 import torch
 
+from kilter.core.checks import one_of
 from kilter.preference.calibration import calibrate
-from kilter.preference.reward_transform import Decoding, Kind, reward_transform
+from kilter.preference.decoders import Decoder
+from kilter.preference.reward_transform import Transform, reward_transform
 
 Values = list[float | None]
 
 
 def inference_aware_reward(
     reward: Any,
-    transform: Kind = "exp",
+    transform: Transform = "exp",
     *,
-    decoder: Decoding = "best_of",
+    decoder: Decoder = "best_of",
     n: int = 4,
     rate: float | int = 10.0,
     beta: float | int | None = None,
@@ -76,6 +78,7 @@ def inference_aware_reward(
     from kilter.hosts.trl_rewards import reward_function
 
     shape: dict[str, Any] = {"decoder": decoder, "n": n, "rate": rate, "beta": beta, "normalize": normalize}
+    one_of("transform", transform, Transform)
     reward_transform(torch.tensor([0.5]), transform, **shape)  # what is wrong with an option is said now
     if not isinstance(reference, str) or not reference:
         raise TypeError(f"reference must be the name of a column, got {reference!r}")
