@@ -41,8 +41,7 @@ def download(
 ) -> None:
     """Fetch an archive and unpack the files named in `checksums` into `folder`.
 
-    Of `names` each pair is a file's name in the archive, with folders where it takes them to tell it, and the one it has
-    here.
+    Of `names` each pair is a file's name in the archive, with its folders where others are called the same, and ours.
 
     Raises:
         Unavailable: Nobody answers at `url`, or not with the archive.

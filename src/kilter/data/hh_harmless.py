@@ -85,16 +85,15 @@ def hh_pairs(*, folder: str | Path | None = None) -> list[PreferencePair]:
         FileNotFoundError: The pairs are not here and cannot be fetched.
     """
     file = Path(folder or locate_hh().path) / FILE
-    found = []
-    number = 0
+    found = list[PreferencePair]()
     try:
         with gzip.open(file, "rt", encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
+            for line in lines:
                 row = json.loads(line)
                 found.append(split_pair(row["chosen"], row["rejected"]))
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         again = "delete the folder and run `kilter fetch hh-harmless`"
-        raise ValueError(f"{file}, line {number}: no pair of dialogues ({error!r}); {again}") from error
+        raise ValueError(f"{file}, line {len(found) + 1}: no pair of dialogues ({error!r}); {again}") from error
     return found
 
 
@@ -109,7 +108,7 @@ def split_pair(chosen: str, rejected: str) -> PreferencePair:
         >>> pair.prompt, pair.chosen, pair.rejected
         ([{'role': 'user', 'content': 'Rain?'}], 'No.', 'Go away.')
     """
-    shared = commonprefix([chosen, rejected]).rfind(_ANSWERS)
+    shared = commonprefix([chosen, rejected]).rfind(_ANSWERS)  # noqa: RUF071 - letters are meant
     prompt = list[Message]()
     for role, text in _turns(chosen[: max(shared, 0)]):
         if prompt and prompt[-1]["role"] == role:

@@ -5,6 +5,7 @@ from functools import cache
 from typing import Any, Literal
 
 from kilter.core import options
+from kilter.data.assets import ASSETS
 from kilter.data.bbh import exact_match
 from kilter.data.hh_harmless import Parts, PreferencePair, hh_pairs, hh_parts
 from kilter.data.vader import vader
@@ -33,6 +34,25 @@ def scorer(name: str, role: Role = "reward") -> Callable[..., list[float]]:
     if name == "bradley-terry":
         return _learnt(role)
     return {"vader": vader, "exact-match": exact_match}[name]
+
+
+def scorer_digest(name: str, role: Role = "reward") -> str:
+    """Changes with what a scorer is made of, so that what was scored by another is not taken for its.
+
+    Example:
+        >>> scorer_digest("bradley-terry") == scorer_digest("bradley-terry", "judge")
+        False
+        >>> scorer_digest("exact-match")
+        'exact-match'
+
+    Raises:
+        ValueError: there is no such scorer or role.
+    """
+    options.one_of("name", name, SCORERS)
+    options.one_of("role", role, Role)
+    asset = SCORERS[name]
+    learnt = [role] if name == "bradley-terry" else []
+    return "-".join([name, *learnt, *([ASSETS[asset].digest()] if asset else [])])
 
 
 def held_out_accuracy(role: Role = "reward") -> float:

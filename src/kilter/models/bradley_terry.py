@@ -8,8 +8,6 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import sha256
-from os import PathLike
 from typing import Any
 from zlib import crc32
 
@@ -19,7 +17,6 @@ from torch import Tensor, nn
 
 from kilter.core import options
 from kilter.models.completions import completion_text
-from kilter.models.saved_modules import load_module, save_module
 
 _WORDS = re.compile(r"\w+|[^\w\s]")
 _EDGE = "\n"
@@ -27,7 +24,7 @@ _EDGE = "\n"
 _STEPS = 200
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BradleyTerry:
     r"""Scores answers; of two, the chance that people prefer the first is $\sigma(r_1 - r_2)$.
 
@@ -61,7 +58,7 @@ class BradleyTerry:
         *,
         ngrams: int = 2,
         buckets: int = 2**15,
-        decay: float = 3e-3,
+        decay: float = 1e-3,
     ) -> "BradleyTerry":
         r"""Learn from pairs.
 
@@ -80,10 +77,7 @@ class BradleyTerry:
         options.whole("ngrams", ngrams, 1)
         options.whole("buckets", buckets, 1)
         options.positive("decay", decay)
-        if not len(chosen) or len(chosen) != len(rejected):
-            raise ValueError(
-                f"chosen and rejected must be as many answers, one at least; got {len(chosen)} and {len(rejected)}"
-            )
+        _check_pairs(chosen, rejected)
         good, bad = (_features(some, ngrams, buckets) for some in (chosen, rejected))
         weights = torch.zeros(buckets, dtype=torch.float64, requires_grad=True)
         search = torch.optim.LBFGS([weights], max_iter=_STEPS, line_search_fn="strong_wolfe")
@@ -96,7 +90,7 @@ class BradleyTerry:
             return found
 
         with torch.enable_grad():
-            search.step(loss)  # type: ignore[arg-type]
+            search.step(loss)
         return cls(weights.detach(), ngrams)
 
     @property
@@ -114,43 +108,16 @@ class BradleyTerry:
         Raises:
             ValueError: no pairs, or lists of different lengths.
         """
-        if not len(chosen) or len(chosen) != len(rejected):
-            raise ValueError(
-                f"chosen and rejected must be as many answers, one at least; got {len(chosen)} and {len(rejected)}"
-            )
+        _check_pairs(chosen, rejected)
         ahead = [(a > b) + (a == b) / 2 for a, b in zip(self(chosen), self(rejected), strict=True)]
         return sum(ahead) / len(ahead)
 
-    def digest(self) -> str:
-        """Changes when the reward does."""
-        return sha256(self.weights.numpy().tobytes() + str(self.ngrams).encode()).hexdigest()[:12]
 
-    def save(self, folder: str | PathLike[str]) -> None:
-        """Write `config.json` and `model.safetensors`, each of which is whole or not there."""
-        about = {"ngrams": self.ngrams, "buckets": len(self.weights)}
-        save_module(folder, _Weights(self.weights), architectures=["BradleyTerry"], **about)
-
-    @classmethod
-    def load(cls, folder: str | PathLike[str]) -> "BradleyTerry":
-        """Read what `save` wrote.
-
-        Raises:
-            ValueError: the folder holds no such reward that is whole.
-        """
-        module, about = load_module(
-            folder, "reward of n-grams", lambda about: _Weights(torch.zeros(about["buckets"], dtype=torch.float64))
+def _check_pairs(chosen: Sequence[Any], rejected: Sequence[Any]) -> None:
+    if not len(chosen) or len(chosen) != len(rejected):
+        raise ValueError(
+            f"chosen and rejected must be as many answers, one at least; got {len(chosen)} and {len(rejected)}"
         )
-        return cls(module.weights.detach(), about["ngrams"])
-
-
-class _Weights(nn.Module):
-    """What is kept in a file."""
-
-    weights: Tensor
-
-    def __init__(self, weights: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("weights", weights)
 
 
 @dataclass(frozen=True)
@@ -173,10 +140,8 @@ def _features(completions: Sequence[Any], ngrams: int, buckets: int) -> _Feature
         row += [place] * len(counts)
         bucket += counts
         value += [(count / total) ** 0.5 for count in counts.values()]
-    return _Features(
-        len(completions), torch.tensor(row, dtype=torch.long), torch.tensor(bucket, dtype=torch.long),
-        torch.tensor(value, dtype=torch.float64),
-    )  # fmt: skip
+    at, of = (torch.tensor(one, dtype=torch.long) for one in (row, bucket))
+    return _Features(len(completions), at, of, torch.tensor(value, dtype=torch.float64))
 
 
 def _strengths(weights: Tensor, features: _Features) -> Float64[Tensor, " rows"]:
