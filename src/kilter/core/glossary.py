@@ -44,17 +44,14 @@ INPUTS = {
     "teacher_logits": "Float (batch, outputs) or (batch,), or None: what a cross-encoder says of each pair, before "
     "sigmoid or softmax",
     "labels": "Float (batch,) or None: class or score of each pair",
-<<<<<<< HEAD
     "sample_log_probs": "Float (batch, tokens): log-probabilities of the tokens of each sampled answer",
     "sample_mask": "Bool or Int (batch, tokens): true, or 1, where a sample has a token",
     "advantages": "Float (batch,): how much better each sample is than its group",
     "reference_log_probs": "Float (prompts, answer): log-probabilities of the tokens of each reference answer",
     "reference_mask": "Bool or Int (prompts, answer): true, or 1, where a reference has a token",
     "reference_advantages": "Float (prompts,): how much better each reference is than its group",
-=======
     "policy_log_probs": "Float (batch,): log-probability of each answer under the model in training, over all tokens",
     "base_log_probs": "Float (batch,): the same under the model that it began as",
     "calibrated_rewards": "Float (batch,): share of the base model's answers to the same prompt that each answer beats",
->>>>>>> curves
     "generator": "torch.Generator or None: where random draws come from; None is torch's global stream",
 }
