@@ -68,10 +68,10 @@ class GroupAlignmentRecipe(PreferenceTuning):
             "task": "short-answers",
             **PreferenceTuning.smoke,
         },
-        "demo": {"arms": ("base", "sft", "grpo", "grao"), "jobs": 2, **PreferenceTuning.short, "steps": 16},
+        "demo": {"arms": _FEW, "jobs": 2, **PreferenceTuning.short},
         "full": {"arms": _ALL, "seeds": 5, "jobs": 2, **PreferenceTuning.short},
-        "harmless": {"arms": ("base", "sft", "grpo", "grao"), "seeds": 5, "jobs": 2, **PreferenceTuning.requests},
-        "own": {"arms": ("base", "sft", "grpo", "grao")},  # what --train means
+        "harmless": {"arms": _FEW, "seeds": 5, "jobs": 2, **PreferenceTuning.requests, "max_new_tokens": 16},
+        "own": {"arms": _FEW},  # what --train means
     }
 
     def brings(self) -> Mapping[str, Term]:
@@ -108,15 +108,12 @@ class GroupAlignmentRecipe(PreferenceTuning):
         from kilter.preference import effective_weights
 
         sample, reference = effective_weights(self.group, beta=self.imitation, lambda_=self.regulariser)
-        return [
-            *super().notes(summary),
+        said = (
             f"The regulariser only changes two weights: with {self.group} answers in a group each sample counts "
-            f"{sample:g} and the reference {reference:g}; folded is the same training, so that arm shows what chance "
-            "does."
-            if "folded" in summary["arms"]
-            else f"The regulariser only changes two weights: with {self.group} answers in a group each sample counts "
-            f"{sample:g} and the reference {reference:g}.",
-        ]
+            f"{sample:g} and the reference {reference:g}"
+        )
+        same = "; folded is therefore the same training" if "folded" in summary["arms"] else ""
+        return [*super().notes(summary), f"{said}{same}."]
 
 
 RECIPE = GroupAlignmentRecipe

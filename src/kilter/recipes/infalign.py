@@ -28,7 +28,7 @@ _CURVES = ("base", "identity", "log", "poly", "exp-5", "exp", "fixed-point")
 
 @dataclass(kw_only=True)
 class InferenceAwareRecipe(PreferenceTuning):
-    """Tune a language model for the decoder that it will stand behind: best of N, or whoever asks N times for the worst.
+    """Tune a language model for the decoder that it will stand behind: best of N, or an attacker who keeps the worst.
 
     A reward becomes how often an answer beats the model as given, and that is reshaped for the decoder; every arm is
     tuned for the same divergence from the model as given. Its draws are made once and kept.
@@ -53,8 +53,8 @@ class InferenceAwareRecipe(PreferenceTuning):
     paper = cards()["infalign"]
     first: ClassVar[tuple[str, ...]] = ("raw", "exp")
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "smoke": {"arms": ("base", "raw", "exp", "log"), **PreferenceTuning.smoke, "task": "harmless"},
-        "demo": {"arms": ("base", "raw", "exp"), "jobs": 2, **PreferenceTuning.requests, "steps": 12},
+        "smoke": {"arms": ("base", "raw", "exp", "log"), **PreferenceTuning.smoke},
+        "demo": {"arms": ("base", "raw", "exp"), "jobs": 2, **PreferenceTuning.requests},
         "full": {"arms": _ALL, "seeds": 5, "jobs": 2, **PreferenceTuning.requests},
         "worst": {"arms": _ALL, "seeds": 5, "jobs": 2, **PreferenceTuning.requests, "decoder": "worst_of"},
         "curves": {"arms": _CURVES, "solver": "curves"},
@@ -163,7 +163,8 @@ class InferenceAwareRecipe(PreferenceTuning):
         metric = {"best_of": "win_best", "worst_of": "win_worst", "plain": "win_plain"}[self.decoder]
         ours = [Claim(metric, "higher", "raw", arm) for arm in ("identity", "log", "fixed-point")]
         ours += [Claim(metric, "higher", one, "exp") for one in ("raw", "identity", "log", "base")]
-        return self.with_claims(ours)
+        spoken = (metric, "win_plain", "")  # of the other decoder nothing was tuned for it speaks
+        return [claim for claim in self.with_claims(ours) if claim.metric in spoken]
 
     def pictures(self, summary: Mapping[str, Any], run: Path) -> Sequence[Picture]:
         """Win rates against the divergence, how even the calibrated reward is, and answers side by side."""

@@ -1,4 +1,4 @@
-"""Rivals of GRAO that share its weights: without exploration, and GRPO with plain imitation; and its parts by the step."""
+"""Rivals of GRAO with its weights: without exploration, and GRPO with plain imitation; and its parts by the step."""
 
 from typing import Any
 

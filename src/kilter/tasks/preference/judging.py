@@ -1,4 +1,4 @@
-"""What is said of a tuned model's answers: against those of the model as given, against references, and how far it went."""
+"""A tuned model's answers against those of the model as given and against references, and how far it went."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any

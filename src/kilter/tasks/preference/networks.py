@@ -45,7 +45,7 @@ def ordinary(model: Any) -> Any:
 
 
 def lora(model: Any, *, rank: int, last: int | None) -> Any:
-    """Settings of a LoRA of `rank` in the attention of the model's `last` blocks; None of rank 0, where all is tuned."""
+    """Settings of a LoRA of `rank` in the attention of the `last` blocks; None of rank 0, where all is tuned."""
     if not rank:
         return None
     from peft import LoraConfig

@@ -44,7 +44,7 @@ class Likelihood(nn.Module):
 
 
 class OfflineTrainer(Trainer):
-    """The stock trainer on rows of `rows`, with a loss of log-probabilities, those under the model as given, and values."""
+    """The stock trainer with a loss of whole answers' log-probabilities, of what the model as given has, and values."""
 
     def __init__(self, model: Any, settings: Any, loss: nn.Module, data: Sequence[Row], pad: int) -> None:
         super().__init__(model, settings, train_dataset=data, data_collator=Collate(pad))  # type: ignore[arg-type]

@@ -138,30 +138,33 @@ class PreferenceTuning(Tuning):
     """sizes of a preset that takes seconds"""
     short: ClassVar[Mapping[str, Any]] = {
         "task": "short-answers",
-        "prompt_words": 24,
-        "train_prompts": 300,
-        "test_prompts": 60,
+        "prompt_words": 14,
+        "train_prompts": 200,
+        "test_prompts": 40,
         "max_new_tokens": 4,
         "samples": 16,
-        "kl_samples": 256,
-        "steps": 24,
-        "batch_size": 32,
+        "kl_samples": 80,
+        "steps": 20,
+        "batch_size": 16,
         "learning_rate": 2e-3,
         "lora_layers": 10,
-        "half": True,
-        "save_steps": 12,
+        "save_steps": 10,
     }
-    """sizes for tasks whose answers are a word: what a step costs is reading their prompts"""
+    """sizes for tasks whose answers are a word: a step costs what its prompts cost to read"""
     requests: ClassVar[Mapping[str, Any]] = {
         "task": "harmless",
-        "train_prompts": 200,
-        "max_new_tokens": 16,
-        "samples": 16,
-        "steps": 24,
-        "batch_size": 16,
+        "prompt_words": 8,
+        "train_prompts": 48,
+        "test_prompts": 32,
+        "max_new_tokens": 8,
+        "samples": 24,
+        "kl_samples": 256,
+        "draws": 48,
+        "steps": 20,
+        "batch_size": 24,
+        "learning_rate": 2e-3,
         "lora_layers": 10,
-        "half": True,
-        "save_steps": 12,
+        "save_steps": 10,
     }
     """sizes for requests, whose answers are cut after a few words"""
 

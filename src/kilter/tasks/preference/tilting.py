@@ -1,4 +1,4 @@
-"""The best policy for a reward that is not calibrated, among draws of the model as given: where its KL divergence is so.
+"""The best policy for a reward that is not calibrated, among draws of the model as given, at a KL divergence.
 
 What the curves of calibrated rewards say in closed form has to be asked of the draws here.
 """
@@ -37,8 +37,8 @@ def beta_at_kl(rewards: Tensor, kl: float) -> float:
     spread = float((rewards.nan_to_num(-torch.inf).amax(1) - rewards.nan_to_num(torch.inf).amin(1)).max())
     if not spread > 0 or tilted_kl(rewards, 1e-6 * spread) < kl:
         raise ValueError(
-            f"kl={kl:g} cannot be had from these draws, of which too few differ in reward; lower --kl, raise --draws, or "
-            "give a reward with fewer ties"
+            f"kl={kl:g} cannot be had from these draws, of which too few differ in reward; lower --kl, raise --draws, "
+            "or give a reward with fewer ties"
         )
     low, high = 1e-6 * spread, 1e6 * spread
     for _ in range(_HALVINGS):

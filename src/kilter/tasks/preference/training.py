@@ -64,7 +64,9 @@ def train(
     if learning.solver in ("offline", "sft"):
         model = networks.with_lora(text.model, added, seed)
         if learning.solver == "offline":
-            assert draws is not None and learning.values is not None and learning.loss is not None
+            assert draws is not None
+            assert learning.values is not None
+            assert learning.loss is not None
             rows, loss = rows_of(draws, learning.values(rewards, beta)), learning.loss(beta)
         else:
             rows, loss = references(text, items, task.max_new_tokens), Likelihood()
