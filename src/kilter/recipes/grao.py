@@ -23,18 +23,8 @@ _PARTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "folded": ("GRAO folded into two weights", {"form": "folded"}),
     "clipped": ("GRAO, beaten references left alone", {"clip_negative_reference": True}),
 }
-_ALL = (
-    "base",
-    "sft",
-    "grpo",
-    "grpo-sft",
-    "no-imitation",
-    "no-exploration",
-    "no-regulariser",
-    "folded",
-    "clipped",
-    "grao",
-)
+_FEW = ("base", "sft", "grpo", "grao")
+_ALL = (*_FEW, "grpo-sft", "no-imitation", "no-exploration", "no-regulariser", "folded", "clipped")
 
 
 @dataclass(kw_only=True)
@@ -63,11 +53,7 @@ class GroupAlignmentRecipe(PreferenceTuning):
     needs_answers: ClassVar[bool] = True
     first: ClassVar[tuple[str, ...]] = ("grpo", "grao")
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "smoke": {
-            "arms": ("base", "sft", "grpo", "no-exploration", "grao"),
-            "task": "short-answers",
-            **PreferenceTuning.smoke,
-        },
+        "smoke": {"arms": ("base", "sft", "grpo", "no-exploration", "grao"), **PreferenceTuning.smoke},
         "demo": {"arms": _FEW, "jobs": 2, **PreferenceTuning.short},
         "full": {"arms": _ALL, "seeds": 5, "jobs": 2, **PreferenceTuning.short},
         "harmless": {"arms": _FEW, "seeds": 5, "jobs": 2, **PreferenceTuning.requests, "max_new_tokens": 16},

@@ -58,7 +58,7 @@ class InferenceAwareRecipe(PreferenceTuning):
         "full": {"arms": _ALL, "seeds": 5, "jobs": 2, **PreferenceTuning.requests},
         "worst": {"arms": _ALL, "seeds": 5, "jobs": 2, **PreferenceTuning.requests, "decoder": "worst_of"},
         "curves": {"arms": _CURVES, "solver": "curves"},
-        "own": {"arms": ("base", "raw", "exp")},  # what --prompts means
+        "own": {"arms": ("base", "raw", "exp"), "train_prompts": 100},  # what --prompts means
     }
 
     def prepare(self) -> None:

@@ -126,9 +126,10 @@ def gap_said(kl: float, *, decoder: Any, n: int, rate: float) -> str:
 
     shape: Any = {"decoder": decoder, "n": n, "rate": rate}
     plain, bent, best = (100 * win_rate_at_kl(kl, kind, **shape)[0] for kind in ("identity", "exp", "fixed_point"))
+    gap = f"{fixed(bent - plain, 1)} points between the first two"
     return (
         f"At a divergence of {kl:g} nats the curves have {fixed(plain, 1)} % for the calibrated reward, "
-        f"{fixed(bent, 1)} % for the exponential and {fixed(best, 1)} % at most: {fixed(bent - plain, 1)} points between the first two."
+        f"{fixed(bent, 1)} % for the exponential and {fixed(best, 1)} % at most: {gap}."
     )
 
 

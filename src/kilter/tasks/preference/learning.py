@@ -36,3 +36,8 @@ class Learning:
     attached: Callable[[], Any] | None = None
     kl: float | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def needs_answers(self) -> bool:
+        """Whether prompts need a reference answer."""
+        return self.solver == "sft" or self.against_reference

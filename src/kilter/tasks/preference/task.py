@@ -54,7 +54,7 @@ class PreferenceTuning(Tuning):
     bradley-terry, exact-match"""
     judge: str | None = None
     """what answers are judged by, likewise; learnt from, too, where --reward is not given"""
-    train_prompts: Annotated[int, at_least(1)] = 64
+    train_prompts: Annotated[int, at_least(1)] = 500
     """prompts to learn from, at most"""
     test_prompts: Annotated[int, at_least(2)] = 48
     """prompts to judge on, at most"""
@@ -209,9 +209,15 @@ class PreferenceTuning(Tuning):
     # Arms ---------------------------------------------------------------------------------------------------
 
     def rivals(self) -> Mapping[str, Term]:
-        """The likelihood of the reference answers."""
-        learning = Learning(solver="sft")
-        return {"sft": Term("SFT", lambda strength: Levers(objective=lambda task: learning), role="context")}
+        """The likelihood of the reference answers, and GRPO with whether an answer beats the reference as its reward."""
+
+        def term(label: str, learning: Learning) -> Term:
+            return Term(label, lambda strength: Levers(objective=lambda task: learning), role="context")
+
+        return {
+            "sft": term("SFT", Learning(solver="sft")),
+            "grpo": term("GRPO", Learning(solver="grpo", against_reference=True)),
+        }
 
     def learning(self, arm: str) -> Learning | None:
         """How an arm learns; None for the model as given."""
@@ -229,8 +235,10 @@ class PreferenceTuning(Tuning):
             self._all: Material = sources.own(self.own, self.eval_data, **how)
         else:
             self._all = published.material(self.task, words=self.prompt_words, chat=self.chat, model=self.model)
-        if self.needs_answers and not self._all.referenced:
-            raise ValueError(f"{self.own}: every row needs an answer in column 'chosen' to learn from")
+        learnings = {arm: self.learning(arm) for arm in self.arms}
+        if bare := [arm for arm, one in learnings.items() if one is not None and one.needs_answers]:
+            if not self._all.referenced:
+                raise ValueError(f"{self.own}: {bare[0]} learns from answers; every row needs one in column 'chosen'")
         self._train = sources.spread(self._all.train, self.train_prompts)
         self._test = sources.spread(self._all.test, self.test_prompts)
         digests = [one.digest for one in self.scorers() if one is not None and one.digest]

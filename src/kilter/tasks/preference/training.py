@@ -75,8 +75,10 @@ def train(
         trainer = _trl(text, items, learning, scorer, rewards, made, beta=beta, peft_config=added)
         if learning.attached is not None:
             from kilter.hosts.trl import align_group
+            from kilter.tasks.preference.groups import Parts
 
-            align_group(trainer, learning.attached(), reference="chosen")
+            align_group(trainer, objective := learning.attached(), reference="chosen")
+            Parts(trainer, objective)
     fit(trainer, advance)
     model, strength = trainer.accelerator.unwrap_model(trainer.model), 1.0
     if learning.kl is not None and draws is not None and task.lora:
