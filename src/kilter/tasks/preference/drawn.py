@@ -58,7 +58,7 @@ def sampled(
     how = {"ends": ends_of(text.model, text.tokenizer), "max_new_tokens": new_tokens, "batch_size": rows_at_once}
     found: list[list[Ids]] = []
     for some in draw(text.model, prompts, draws=count, seed=seed, **how):
-        found += some
+        found.append(some)
         advance(len(found))
     return Answers(prompts, found)
 

@@ -209,7 +209,7 @@ class PreferenceTuning(Tuning):
     # Arms ---------------------------------------------------------------------------------------------------
 
     def rivals(self) -> Mapping[str, Term]:
-        """The likelihood of the reference answers, and GRPO with whether an answer beats the reference as its reward."""
+        """The likelihood of reference answers, and GRPO rewarded for answers that beat them."""
 
         def term(label: str, learning: Learning) -> Term:
             return Term(label, lambda strength: Levers(objective=lambda task: learning), role="context")
@@ -236,9 +236,10 @@ class PreferenceTuning(Tuning):
         else:
             self._all = published.material(self.task, words=self.prompt_words, chat=self.chat, model=self.model)
         learnings = {arm: self.learning(arm) for arm in self.arms}
-        if bare := [arm for arm, one in learnings.items() if one is not None and one.needs_answers]:
-            if not self._all.referenced:
-                raise ValueError(f"{self.own}: {bare[0]} learns from answers; every row needs one in column 'chosen'")
+        from_answers = [arm for arm, one in learnings.items() if one is not None and one.needs_answers]
+        if from_answers and not self._all.referenced:
+            first = from_answers[0]
+            raise ValueError(f"{self.own}: {first} learns from answers; every row needs one in column 'chosen'")
         self._train = sources.spread(self._all.train, self.train_prompts)
         self._test = sources.spread(self._all.test, self.test_prompts)
         digests = [one.digest for one in self.scorers() if one is not None and one.digest]
