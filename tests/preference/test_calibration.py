@@ -86,6 +86,11 @@ class TestCalibrate:
         with_inf = torch.cat([holes, inf], 1)
         assert_close(calibrate(inf, with_inf), torch.full((3, 1), 9.5 / 10, dtype=torch.float64))
 
+    def test_most_may_be_missing(self) -> None:
+        reference = torch.full((3, 16), torch.nan)
+        reference[:, 5], reference[1:, 9] = -3.0, -9.0
+        assert calibrate(torch.tensor([-4.0, -3.0, 1.0]), reference).tolist() == [0, 0.75, 1]
+
     def test_a_reward_that_is_missing_stays_so(self) -> None:
         found = calibrate(torch.tensor([[torch.nan, 1.0]]), torch.tensor([[0.0, torch.nan]]), power=1)
         assert found[0, 0].isnan()
