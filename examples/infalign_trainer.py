@@ -46,4 +46,5 @@ trainer.train()
 
 trainer.save_model(out)  # a stock model; sample four of it and keep the best
 for row in trainer.state.log_history:
-    print({part: row[part] for part in ("reward", "win_rate", "kl") if part in row})
+    if "win_rate" in row:
+        print({part: row[part] for part in ("reward", "win_rate", "kl")})
