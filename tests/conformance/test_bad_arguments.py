@@ -63,6 +63,7 @@ for path in sorted(TESTS.glob("*/test_*.py")):
         DRAWN |= importlib.import_module(f"tests.{path.parent.name}.{path.stem}").ARGUMENTS
 
 NOT_HERE = {"RankGenScorer", "Hypothesis", "add_experts", "merge_experts", "PairSearch", "attach", "detach"}
+NOT_HERE |= {"FiniteSolution", "FixedPoint"}
 """Take a model, see tests/decoding/test_rankgen_scorer.py, tests/embeddings/test_experts.py and test_pair_search.py,
 tests/hosts/test_positions.py; or is a result."""
 
@@ -200,9 +201,14 @@ FINE = {
     ("embeddings.context_prediction_loss", "bank_language", "negative"),
     ("embeddings.DistilledSentenceEmbedding", "labels", "dtype"),
     ("embeddings.pair_distillation_loss", "labels", "dtype"),
+    *(("preference.calibrate", name, how) for name in ("rewards", "reference") for how in ("dtype", "infinity")),
+    ("preference.calibrate", "rewards", "NaN"),  # has no score, and stays without
+    ("preference.reward_transform", "u", "NaN"),
+    *((f"preference.{name}", "rewards", "infinity") for name in ("finite_win_rate", "finite_fixed_point")),
     *((f"embeddings.{name}", "domain", how) for name in ("DomainContrast", "domain_contrast_loss") for how in _ANY),
 }
-"""What is not wrong: the function knows no vocabulary, no number of frames; labels may be whole or not."""
+"""What is not wrong: the function knows no vocabulary, no number of frames; labels may be whole or not, and so may
+rewards, of which one that is missing is NaN."""
 
 
 @pytest.mark.parametrize(("label", "name", "how", "value"), BAD)

@@ -38,8 +38,8 @@ def ratio_alone(objective: Any, inputs: dict[str, Any]) -> Fixed:
         base_log_probs: Float[Tensor, " batch"],
         calibrated_rewards: Float[Tensor, " batch"],
     ) -> Tensor:
-        fixed = (base_log_probs / 1e6, calibrated_rewards / 1e6)
-        return objective(policy_log_probs, *(one.to(policy_log_probs) for one in fixed)).loss
+        fixed = (one.double() / 1e6 for one in (base_log_probs, calibrated_rewards))
+        return objective(policy_log_probs, *fixed).loss
 
     whole = {name: (1e6 * inputs[name]).long() for name in ("base_log_probs", "calibrated_rewards")}
     return loss, {"policy_log_probs": inputs["policy_log_probs"], **whole}

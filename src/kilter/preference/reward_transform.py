@@ -23,7 +23,7 @@ _LARGEST = math.log(torch.finfo(torch.float32).max)
 
 
 def reward_transform(
-    u: Float[Tensor, "*shape"],
+    u: Float[Tensor, "*lead"],
     kind: Transform = "exp",
     *,
     decoder: Decoder = "best_of",
@@ -32,7 +32,7 @@ def reward_transform(
     beta: float | int | None = None,
     normalize: bool = True,
     floor: float | int = 0.0,
-) -> Float[Tensor, "*shape"]:
+) -> Float[Tensor, "*lead"]:
     r"""Φ(u) of calibrated rewards: the reward that KL-regularised training is to be given.
 
     | kind | Φ(u), for best of n | for worst of n | |
