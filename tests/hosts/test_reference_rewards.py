@@ -239,7 +239,7 @@ def test_bad_prompts(written: tuple[Any, Any]) -> None:
     with pytest.raises(ValueError, match=r"no column 'prompt'; did you mean 'prompts'\?"):
         added(written, rows().rename_column("prompt", "prompts"))
     with pytest.raises(TypeError, match="give one of its splits"):
-        added(written, DatasetDict(train=rows()))
+        added(written, DatasetDict({"train": rows()}))
     with pytest.raises(ValueError, match="row 1: prompt has no tokens"):
         added(written, rows(["the train", ""]))
     with pytest.raises(TypeError, match="model must be a causal model of transformers"):

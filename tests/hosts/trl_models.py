@@ -28,10 +28,9 @@ def classifier(folder: Path, *, labels: int = 1) -> Path:
     torch.manual_seed(1)
     tokenizer = word_tokenizer(pad_token="<pad>")
     tokenizer.chat_template = TEMPLATE
-    config = hf.GPT2Config(
-        vocab_size=len(SPECIAL) + len(WORDS), n_embd=8, n_layer=1, n_head=2, n_positions=64, num_labels=labels,
-        pad_token_id=0, eos_token_id=1, bos_token_id=1, initializer_range=0.5,
-    )  # fmt: skip
+    sizes: dict[str, Any] = {"n_embd": 8, "n_layer": 1, "n_head": 2, "n_positions": 64, "initializer_range": 0.5}
+    tokens: dict[str, Any] = {"vocab_size": len(SPECIAL) + len(WORDS), "pad_token_id": 0, "eos_token_id": 1}
+    config = hf.GPT2Config(num_labels=labels, bos_token_id=1, **sizes, **tokens)  # type: ignore[call-arg]
     hf.GPT2ForSequenceClassification(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

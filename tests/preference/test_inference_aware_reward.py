@@ -33,9 +33,9 @@ def asked(
 ) -> Any:
     columns = {"prompts": ["p"] * 4, "completions": TEXTS, "completion_ids": [[1]] * 4}
     logged: dict[str, float] = {}
-    function = inference_aware_reward(reward, transform, **options)
+    function: Any = inference_aware_reward(reward, transform, **options)
     name = options.get("reference", "reference_rewards")
-    found = function(**columns, **{name: references}, log_metric=logged.__setitem__)
+    found: Any = function(**columns, **{name: references}, log_metric=logged.__setitem__)
     return (asyncio.run(found) if inspect.isawaitable(found) else found), logged
 
 
