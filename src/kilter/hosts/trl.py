@@ -8,10 +8,12 @@ import trl
 
 from kilter.core.installed import hint, numbers
 from kilter.hosts.reference_rewards import add_reference_rewards
+from kilter.hosts.trl_group import AlignGroup, align_group
 
-__all__ = ["TESTED", "add_reference_rewards"]
+__all__ = ["TESTED", "AlignGroup", "add_reference_rewards", "align_group"]
 
 TESTED = ">=1.9,<1.17"
+"""The GRPO of 1.15.0 itself needs triton, which a CPU has not: there it fails with or without a handle."""
 
 _LEAST = TESTED.split(",")[0].removeprefix(">=")
 if numbers(trl.__version__) < numbers(_LEAST):
