@@ -253,14 +253,12 @@ def test_bad_prompts(written: tuple[Any, Any]) -> None:
 
 
 def test_an_old_trl_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    import importlib
+    import importlib.metadata
     import sys
-
-    import trl
 
     import kilter.hosts.trl
 
-    monkeypatch.setattr(trl, "__version__", "1.8.0")
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "1.8.0")
     monkeypatch.delitem(sys.modules, "kilter.hosts.trl")
     with pytest.raises(ImportError, match=r"needs trl 1.9 or newer, found 1.8.0: pip install .*preference"):
         importlib.import_module("kilter.hosts.trl")

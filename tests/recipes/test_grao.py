@@ -36,7 +36,9 @@ def own_pairs(folder: Path, rows: int = 20) -> list[str]:
     """Options for pairs and a judge of one's own."""
     pairs = [{"prompt": f"Say {number}:", "chosen": f" {number}"} for number in range(rows)]
     (folder / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)) + "\n")
-    (folder / "mine.py").write_text("def short(completions, **columns):\n    return [-len(one) for one in completions]\n")
+    (folder / "mine.py").write_text(
+        "def short(completions, **columns):\n    return [-len(one) for one in completions]\n"
+    )
     return ["--train", str(folder / "pairs.jsonl"), "--judge", f"{folder / 'mine.py'}:short"]
 
 
@@ -56,7 +58,9 @@ def test_the_parts_of_the_loss_are_logged_by_the_step(smoke: Path) -> None:
         assert {"reference_advantage", "reference_log_prob", "completions/mean_length"} <= row.keys()
     assert "part_exploration" not in read_json(smoke / "arms/grpo/seed-0/trail.json")["logged"][0]
     names = [Path(one["file"]).stem for one in read_json(smoke / "summary.json")["figures"]]
-    assert {"reference-log-prob", "reference-advantage", "completions-mean-length", "parts-grao", "answers-0"} <= {*names}
+    assert {"reference-log-prob", "reference-advantage", "completions-mean-length", "parts-grao", "answers-0"} <= {
+        *names
+    }
 
 
 def test_the_notes_say_what_fails_at_the_start_and_what_the_regulariser_is(smoke: Path) -> None:
@@ -96,7 +100,10 @@ def test_ones_own_pairs_and_judge(tmp_path: Path) -> None:
     summary = read_json(tmp_path / "run" / "summary.json")
     assert "18 to learn from, 2 to judge on" in summary["data"]["title"]
     assert not summary["verdicts"], "one's own data judge no paper"
-    made = {arm: AutoModelForCausalLM.from_pretrained(tmp_path / f"run/arms/{arm}/seed-0/model") for arm in ("grao", "grpo-sft")}
+    made = {
+        arm: AutoModelForCausalLM.from_pretrained(tmp_path / f"run/arms/{arm}/seed-0/model")
+        for arm in ("grao", "grpo-sft")
+    }
     first, second = (model.state_dict() for model in made.values())
     assert not all(torch.equal(first[name], second[name]) for name in first)
 

@@ -17,8 +17,15 @@ __all__ = ["made_requests"]
 
 pytestmark = [pytest.mark.recipe, pytest.mark.host, pytest.mark.usefixtures("made_requests")]
 
+<<<<<<< HEAD
 RUN = ["run", "infalign", "--debug", "--preset", "smoke"]
 OWN = "def short(completions, **columns):\n    return [-len(text) + 1e-3 * sum(map(ord, text)) for text in completions]\n"
+=======
+RUN = ["run", "infalign", "--preset", "smoke"]
+OWN = (
+    "def short(completions, **columns):\n    return [-len(text) + 1e-3 * sum(map(ord, text)) for text in completions]\n"
+)
+>>>>>>> rewards
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +66,12 @@ def test_the_report_has_curves_the_calibrated_reward_and_answers(smoke: Path) ->
     summary = read_json(smoke / "summary.json")
     assert [Path(one["file"]).stem for one in summary["figures"]] == ["win-rates", "calibrated", "answers-0"]
     notes = " ".join(summary["notes"])
-    for said in ("7.1 points between the first two", "t interval over prompts", "the same reward in", "judged by disliked"):
+    for said in (
+        "7.1 points between the first two",
+        "t interval over prompts",
+        "the same reward in",
+        "judged by disliked",
+    ):
         assert said in notes
     assert {claim["metric"] for claim in summary["verdicts"]} <= {"win_best", "win_plain"}
 

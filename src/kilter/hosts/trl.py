@@ -4,7 +4,7 @@ Papers: InfAlign (Balashankar et al., ICML 2025), GRAO. No trainer is made here;
 or a handle.
 """
 
-import trl
+from importlib.metadata import version
 
 from kilter.core.installed import hint, numbers
 from kilter.hosts.reference_rewards import add_reference_rewards
@@ -16,5 +16,6 @@ TESTED = ">=1.9,<1.17"
 """The GRPO of 1.15.0 itself needs triton, which a CPU has not: there it fails with or without a handle."""
 
 _LEAST = TESTED.split(",")[0].removeprefix(">=")
-if numbers(trl.__version__) < numbers(_LEAST):
-    raise ImportError(f"kilter.hosts.trl needs trl {_LEAST} or newer, found {trl.__version__}: {hint('preference')}")
+_FOUND = version("trl")
+if numbers(_FOUND) < numbers(_LEAST):
+    raise ImportError(f"kilter.hosts.trl needs trl {_LEAST} or newer, found {_FOUND}: {hint('preference')}")

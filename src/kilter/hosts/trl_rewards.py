@@ -76,7 +76,7 @@ def reward_function(reward: Any, processing_class: Any = None) -> RewardFunction
         said = f"the class {reward.__name__}" if inspect.isclass(reward) else type(reward).__name__
         raise TypeError(f"reward must be a function or a classifier as TRL takes it, got {said}")
     name = name_of(reward)
-    asked = _classifier(reward, processing_class) if isinstance(reward, nn.Module) else reward
+    asked: Any = _classifier(reward, processing_class) if isinstance(reward, nn.Module) else reward
     if is_async(asked):
 
         async def late(*, completions: Sequence[Any], **columns: Any) -> Values:

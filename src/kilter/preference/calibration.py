@@ -64,11 +64,13 @@ def calibrate(
         levels = levels.sort(-1).values
     elif readable(levels) and (at := first(levels[:, :-1] > levels[:, 1:])):
         raise ValueError(f"row {at[0]}: reference falls after place {at[1]}; leave presorted out")
+    if dtype.is_floating_point:
+        levels = levels.masked_fill(torch.isnan(levels), torch.inf)  # among NaN a search finds anything
     asked = rewards.to(dtype).view(len(rewards), -1).contiguous()
     below = torch.searchsorted(levels, asked)
     upto = torch.searchsorted(levels, asked, right=True)
     if dtype.is_floating_point:
-        below, upto = torch.minimum(below, known), torch.minimum(upto, known)  # NaN lies beyond the last
+        below, upto = torch.minimum(below, known), torch.minimum(upto, known)  # the missing lie beyond the last
     out = torch.promote_types(rewards.dtype if rewards.is_floating_point() else torch.float32, torch.float32)
     found = (below + upto).to(out) / (2 * known) if power == 1 else _of_subsets(below, upto - below, known, power)
     return found.to(out).masked_fill(torch.isnan(asked), torch.nan).view(rewards.shape)

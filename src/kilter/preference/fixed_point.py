@@ -16,6 +16,10 @@ from kilter.preference.unit_grid import FEWEST, POINTS, cumulative, uniform
 from kilter.preference.win_rate_curves import density_kl, tilt, win_rate
 
 
+_STEEPEST = 0.5
+"""By how much the masses of two neighbouring cells may differ; an edge that falls by e in one cell reaches 0.63."""
+
+
 @dataclass(frozen=True)
 class FixedPoint:
     """What `fixed_point` found.
@@ -26,7 +30,8 @@ class FixedPoint:
         win_rate: W of that policy, behind the decoder.
         kl: its divergence from the base, in nats.
         iterations: steps taken.
-        converged: whether a further step changes Φ by less than `tol` everywhere. If not, nothing here is the optimum.
+        converged: whether a further step changes Φ by less than `tol` everywhere, and the grid is fine enough for the
+            steepest part of the density. If not, nothing here is the optimum.
     """
 
     phi: Float[Tensor, " points"]
@@ -92,4 +97,5 @@ def fixed_point(
     phi = phi if kind.raises else phi - phi[-1]
     density = tilt(phi, beta)
     won, kl = float(win_rate(density, decoder, n)), float(density_kl(density))
-    return FixedPoint(phi, density, won, kl, found.iterations, bool(found.converged))
+    seen = float(density.diff().abs().max()) / (grid - 1) < _STEEPEST
+    return FixedPoint(phi, density, won, kl, found.iterations, bool(found.converged) and seen)

@@ -45,6 +45,7 @@ PAPER = Paper(
             baseline="raw",
             arm="exp",
             by=3.0,
+            guard=("win_plain", 5.0),  # points that it may lose without the decoder
         ),
         Claim(
             text="without a decoder, calibration alone wins more than the plain reward does",

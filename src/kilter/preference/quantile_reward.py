@@ -41,8 +41,8 @@ class QuantileRewardRegression(Objective):
         - `policy_log_probs`: float `(B,)`, sums over the tokens of an answer; it alone has a gradient.
         - `base_log_probs`: float `(B,)`, the same of the base model.
         - `calibrated_rewards`: float `(B,)` within 0..1; see `calibrate`.
-        - returns `LossOutput`: part `regression`; stats `log_ratio`, the mean of log π/π₀, and `target`, that of what it
-          is fitted to, both in nats.
+        - returns `LossOutput`: part `regression`; stats `log_ratio`, the mean of log π/π₀, and `target`, that of what
+          it is fitted to, both in nats.
 
     Raises:
         TypeError: tensors that are not floating point, an option of another type.

@@ -119,7 +119,7 @@ def log_partition(
     return float(phi.max() / beta + total(((phi - phi.max()) / beta).exp() * spacing).log())
 
 
-def _point(kind: Transform, decoder: Decoder, n: int, rate: float, beta: float) -> Point:
+def _point(kind: Transform, decoder: Decoder, n: int, rate: float | int, beta: float) -> Point:
     """Of the policy that a transform leads to, on a grid that sees narrow peaks at both ends."""
     u, spacing = graded()
     phi = reward_transform(u, kind, decoder=decoder, n=n, rate=rate)
