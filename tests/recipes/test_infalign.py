@@ -17,15 +17,10 @@ __all__ = ["made_requests"]
 
 pytestmark = [pytest.mark.recipe, pytest.mark.host, pytest.mark.usefixtures("made_requests")]
 
-<<<<<<< HEAD
-RUN = ["run", "infalign", "--debug", "--preset", "smoke"]
-OWN = "def short(completions, **columns):\n    return [-len(text) + 1e-3 * sum(map(ord, text)) for text in completions]\n"
-=======
 RUN = ["run", "infalign", "--preset", "smoke"]
 OWN = (
     "def short(completions, **columns):\n    return [-len(text) + 1e-3 * sum(map(ord, text)) for text in completions]\n"
 )
->>>>>>> rewards
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ import torch
 from kilter.evaluation.intervals import Interval, t_interval
 from kilter.lab.delays import DASHES
 from kilter.lab.files import read_rows
-from kilter.lab.numbers import fixed
-from kilter.lab.recipe import Picture
+from kilter.lab.numbers import fixed, possible
+from kilter.lab.recipe import SHARE, Picture
 
 if TYPE_CHECKING:
     from kilter.tasks.preference.task import PreferenceTuning
@@ -103,7 +103,10 @@ def over_prompts(run: Path, arm: str, metric: str) -> Interval | None:
         for row in read_rows(file):
             if metric in row["totals"]:
                 by_prompt.setdefault(row["input"], []).append(100 * row["totals"][metric][0])
-    return t_interval([float(np.mean(values)) for values in by_prompt.values()]) if by_prompt else None
+    if not by_prompt:
+        return None
+    found = t_interval([float(np.mean(values)) for values in by_prompt.values()])
+    return Interval(found.mean, *possible(found.low, found.high, SHARE))
 
 
 def intervals_said(summary: Mapping[str, Any], run: Path | None) -> list[str]:
