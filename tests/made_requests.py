@@ -11,23 +11,7 @@ from kilter.tasks.preference import published
 from kilter.tasks.preference.scorers import Scorer
 from kilter.tasks.preference.sources import Item, Material, said
 
-_WORDS = ["red", "blue", "green", "round", "flat", "tall", "small", "old", "new", "quick", "slow", "warm", "cold", "dry"]
-    "red",
-    "blue",
-    "green",
-    "round",
-    "flat",
-    "tall",
-    "small",
-    "old",
-    "new",
-    "quick",
-    "slow",
-    "warm",
-    "cold",
-    "dry",
-    "wet",
-]
+_WORDS = ("red", "blue", "green", "round", "flat", "tall", "small", "old", "new", "quick", "slow", "warm", "cold")
 
 
 def material(*_: Any, **__: Any) -> Material:
