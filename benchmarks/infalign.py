@@ -13,6 +13,7 @@ import argparse
 import json
 import statistics
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def damped(decoder: str, n: int, beta: float, step: float) -> Tensor:
         phi = phi + step * change
 
 
-def over(calls: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
+def over(calls: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
     """Milliseconds of each of two calls, and the median of the first over the second."""
     seconds = interleaved(calls, repeats)
     first, second = seconds.values()
@@ -67,7 +68,10 @@ def calibrating(repeats: int) -> list[dict[str, Any]]:
         batch, samples, references = size
         draw = Generator().manual_seed(0)
         rewards, reference = (torch.randn(batch, count, generator=draw) for count in (samples, references))
-        calls = {"calibrate": lambda: calibrate(rewards, reference), "each": lambda: each_with_each(rewards, reference)}
+        calls = {
+            "calibrate": partial(calibrate, rewards, reference),
+            "each": partial(each_with_each, rewards, reference),
+        }
         assert torch.equal(*(call() for call in calls.values()))
         found = over(calls, repeats)
         lines.append({"part": "calibrate", "size": size, **found, "target": most, "met": found["ratio"] <= most})
@@ -78,10 +82,10 @@ def fixed_points(repeats: int) -> list[dict[str, Any]]:
     lines = []
     for (decoder, n, beta), step in POINTS.items():
         calls = {
-            "fixed_point": lambda: fixed_point(decoder, n, beta).phi,
-            "damped": lambda: damped(decoder, n, beta, step),
+            "fixed_point": partial(fixed_point, decoder, n, beta),
+            "damped": partial(damped, decoder, n, beta, step),
         }
-        ours, theirs = (call() for call in calls.values())
+        ours, theirs = calls["fixed_point"]().phi, calls["damped"]()
         apart = float(((ours - ours[0]) - (theirs - theirs[0])).abs().max())
         found = over(calls, max(3, repeats // 3))
         line = {"part": "fixed point", "decoder": decoder, "n": n, "beta": beta, **found, "apart": apart}

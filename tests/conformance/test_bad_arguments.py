@@ -200,9 +200,13 @@ FINE = {
     ("embeddings.context_prediction_loss", "bank_language", "negative"),
     ("embeddings.DistilledSentenceEmbedding", "labels", "dtype"),
     ("embeddings.pair_distillation_loss", "labels", "dtype"),
+    *(("preference.calibrate", name, how) for name in ("rewards", "reference") for how in ("dtype", "infinity")),
+    ("preference.calibrate", "rewards", "NaN"),  # has no score, and stays without
+    ("preference.reward_transform", "u", "NaN"),
     *((f"embeddings.{name}", "domain", how) for name in ("DomainContrast", "domain_contrast_loss") for how in _ANY),
 }
-"""What is not wrong: the function knows no vocabulary, no number of frames; labels may be whole or not."""
+"""What is not wrong: the function knows no vocabulary, no number of frames; labels may be whole or not, as rewards; one that is missing
+is NaN."""
 
 
 @pytest.mark.parametrize(("label", "name", "how", "value"), BAD)

@@ -63,7 +63,7 @@ class TestCalibrate:
         from scipy.stats import kstest
 
         draw = Generator().manual_seed(0)
-        found = calibrate(torch.randn(2000, 1, generator=draw), torch.randn(2000, 1000, generator=draw))
+        found = calibrate(torch.randn(500, 1, generator=draw), torch.randn(500, 500, generator=draw))
         assert kstest(found.flatten().numpy(), "uniform").pvalue > 0.01
 
     @pytest.mark.parametrize("power", [2, 7])
@@ -86,10 +86,19 @@ class TestCalibrate:
         with_inf = torch.cat([holes, inf], 1)
         assert_close(calibrate(inf, with_inf), torch.full((3, 1), 9.5 / 10, dtype=torch.float64))
 
-    def test_most_may_be_missing(self) -> None:
-        reference = torch.full((3, 16), torch.nan)
-        reference[:, 5], reference[1:, 9] = -3.0, -9.0
-        assert calibrate(torch.tensor([-4.0, -3.0, 1.0]), reference).tolist() == [0, 0.75, 1]
+    @pytest.mark.parametrize("samples", [7, 40])
+    @pytest.mark.parametrize("presorted", [True, False])
+    @pytest.mark.parametrize("power", [1, 3])
+    def test_searched_or_compared_and_hardly_anything_there(self, samples: int, presorted: bool, power: int) -> None:
+        rewards, reference = rows(samples, 12)
+        reference[0, 1:9] = torch.nan
+        reference[1, 2], reference[2, :2], rewards[:, 0], rewards[:, 1] = torch.inf, -torch.inf, torch.inf, -torch.inf
+        expected = [
+            [plain(one, list(refs), power) for one in row] for row, refs in zip(rewards, reference, strict=True)
+        ]
+        given = reference.sort(-1).values if presorted else reference
+        found = calibrate(rewards, given, power=power, presorted=presorted)
+        assert_close(found, torch.tensor(expected, dtype=torch.float64))
 
     def test_a_reward_that_is_missing_stays_so(self) -> None:
         found = calibrate(torch.tensor([[torch.nan, 1.0]]), torch.tensor([[0.0, torch.nan]]), power=1)

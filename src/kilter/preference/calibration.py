@@ -12,6 +12,12 @@ from torch import Tensor
 
 from kilter.core.checks import first, readable, shaped, whole
 
+_FEW = 16
+"""Rewards of a prompt up to which comparing them with all references costs less than sorting those."""
+
+_AT_ONCE = 1_000_000
+"""Comparisons that are held in memory."""
+
 
 @torch.no_grad()
 def calibrate(
@@ -59,21 +65,35 @@ def calibrate(
             f"row {at[0]}: reference has {int(known[tuple(at)])} rewards that are not NaN, and needs {power}; "
             "draw more of the base model, or leave the prompt out"
         )
-    levels = reference.to(dtype).contiguous()
-    if not presorted:
-        levels = levels.sort(-1).values
-    elif readable(levels) and (at := first(levels[:, :-1] > levels[:, 1:])):
+    levels, asked = reference.to(dtype).contiguous(), rewards.to(dtype)
+    asked = (asked[:, None] if asked.ndim == 1 else asked).contiguous()
+    if presorted and readable(levels) and (at := first(levels[:, :-1] > levels[:, 1:])):
         raise ValueError(f"row {at[0]}: reference falls after place {at[1]}; leave presorted out")
-    if dtype.is_floating_point:
-        levels = levels.masked_fill(torch.isnan(levels), torch.inf)  # among NaN a search finds anything
-    asked = rewards.to(dtype).view(len(rewards), -1).contiguous()
-    below = torch.searchsorted(levels, asked)
-    upto = torch.searchsorted(levels, asked, right=True)
-    if dtype.is_floating_point:
-        below, upto = torch.minimum(below, known), torch.minimum(upto, known)  # the missing lie beyond the last
+    if asked.shape[1] <= _FEW and not presorted:
+        below, upto = _compared(asked, levels)
+    else:
+        below, upto = _searched(asked, levels if presorted else levels.sort(-1).values, known)
     out = torch.promote_types(rewards.dtype if rewards.is_floating_point() else torch.float32, torch.float32)
     found = (below + upto).to(out) / (2 * known) if power == 1 else _of_subsets(below, upto - below, known, power)
     return found.to(out).masked_fill(torch.isnan(asked), torch.nan).view(rewards.shape)
+
+
+def _compared(asked: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:
+    """How many of a row are below each, and how many are not above it; each with each."""
+    slices = max(1, _AT_ONCE // max(1, asked.shape[1] * levels.shape[1]))
+    pairs = [(a[:, :, None], b[:, None]) for a, b in zip(asked.split(slices), levels.split(slices), strict=True)]
+    below, upto = ([how(a, b).sum(-1) for a, b in pairs] for how in (torch.gt, torch.ge))
+    return torch.cat(below), torch.cat(upto)
+
+
+def _searched(asked: Tensor, levels: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    """The same in sorted rows, by one search; where a tie ends is looked up."""
+    if levels.is_floating_point():
+        levels = levels.masked_fill(torch.isnan(levels), torch.inf)
+    ends = torch.searchsorted(levels, levels, right=True).minimum(known)
+    below = torch.searchsorted(levels, asked)
+    at = below.clamp(max=levels.shape[1] - 1)
+    return below, torch.where(levels.gather(1, at) == asked, ends.gather(1, at), below)
 
 
 def _of_subsets(less: Tensor, equal: Tensor, known: Tensor, power: int) -> Float[Tensor, "batch samples"]:

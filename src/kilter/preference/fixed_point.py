@@ -15,7 +15,6 @@ from kilter.preference.extrapolation import annealed
 from kilter.preference.unit_grid import FEWEST, POINTS, cumulative, uniform
 from kilter.preference.win_rate_curves import density_kl, tilt, win_rate
 
-
 _STEEPEST = 0.5
 """By how much the masses of two neighbouring cells may differ; an edge that falls by e in one cell reaches 0.63."""
 
