@@ -3,8 +3,8 @@
     python benchmarks/grao.py [--repeats 15] [--sizes group] [--json FILE]
 
 A step is generation, scoring, the loss, backward and an optimiser's update of a random Llama of two layers, with eight
-samples of each prompt. `grpo` is the stock trainer, `grao` the same with `align_group`. Steps are interleaved, times are
-CPU time, ratios medians of ratios. The ratio should be at most 1.10, better 1.04.
+samples of each prompt. `grpo` is the stock trainer, `grao` the same with `align_group`. Steps are interleaved, times
+are CPU time, ratios medians of ratios. The ratio should be at most 1.10, better 1.04.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from _timing import interleaved
 from datasets import Dataset
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers.trainer_callback import PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from kilter.hosts.trl import align_group
@@ -92,6 +93,7 @@ def trainer_of(size: Size, folder: Path, *, attached: bool) -> GRPOTrainer:
     trainer = GRPOTrainer(
         LlamaForCausalLM(config), judge, settings, Dataset.from_list(rows(size)), processing_class=tokenizer_of_words()
     )
+    trainer.remove_callback(PrinterCallback)
     if attached:
         align_group(trainer, GroupRelativeAlignment())
     trainer.train()
