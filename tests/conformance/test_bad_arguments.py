@@ -206,9 +206,13 @@ FINE = {
         for name in ("GroupRelativeAlignment", "group_relative_alignment")
         for mask in ("sample_mask", "reference_mask")
     ),
+    *(("preference.calibrate", name, how) for name in ("rewards", "reference") for how in ("dtype", "infinity")),
+    ("preference.calibrate", "rewards", "NaN"),  # has no score, and stays without
+    ("preference.reward_transform", "u", "NaN"),
     *((f"embeddings.{name}", "domain", how) for name in ("DomainContrast", "domain_contrast_loss") for how in _ANY),
 }
-"""What is not wrong: the function knows no vocabulary, no number of frames; labels may be whole or not."""
+"""What is not wrong: the function knows no vocabulary, no number of frames; labels may be whole or not, as rewards;
+one that is missing is NaN."""
 
 
 @pytest.mark.parametrize(("label", "name", "how", "value"), BAD)

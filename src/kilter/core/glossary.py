@@ -50,5 +50,8 @@ INPUTS = {
     "reference_log_probs": "Float (prompts, answer): log-probabilities of the tokens of each reference answer",
     "reference_mask": "Bool or Int (prompts, answer): true, or 1, where a reference has a token",
     "reference_advantages": "Float (prompts,): how much better each reference is than its group",
+    "policy_log_probs": "Float (batch,): log-probability of each answer under the model in training, over all tokens",
+    "base_log_probs": "Float (batch,): the same under the model that it began as",
+    "calibrated_rewards": "Float (batch,): share of the base model's answers to the same prompt that each answer beats",
     "generator": "torch.Generator or None: where random draws come from; None is torch's global stream",
 }
