@@ -200,13 +200,19 @@ FINE = {
     ("embeddings.context_prediction_loss", "bank_language", "negative"),
     ("embeddings.DistilledSentenceEmbedding", "labels", "dtype"),
     ("embeddings.pair_distillation_loss", "labels", "dtype"),
+    ("preference.group_advantages", "rewards", "NaN"),  # a sample without a score
+    *(
+        (f"preference.{name}", mask, "nothing")  # empty answers count 0
+        for name in ("GroupRelativeAlignment", "group_relative_alignment")
+        for mask in ("sample_mask", "reference_mask")
+    ),
     *(("preference.calibrate", name, how) for name in ("rewards", "reference") for how in ("dtype", "infinity")),
     ("preference.calibrate", "rewards", "NaN"),  # has no score, and stays without
     ("preference.reward_transform", "u", "NaN"),
     *((f"embeddings.{name}", "domain", how) for name in ("DomainContrast", "domain_contrast_loss") for how in _ANY),
 }
-"""What is not wrong: the function knows no vocabulary, no number of frames; labels may be whole or not, as rewards; one that is missing
-is NaN."""
+"""What is not wrong: the function knows no vocabulary, no number of frames; labels may be whole or not, as rewards;
+one that is missing is NaN."""
 
 
 @pytest.mark.parametrize(("label", "name", "how", "value"), BAD)
