@@ -11,11 +11,11 @@ from kilter.tasks.preference import published
 from kilter.tasks.preference.scorers import Scorer
 from kilter.tasks.preference.sources import Item, Material, said
 
-_WORDS = "red blue green round flat tall small old new quick slow warm cold dry wet".split()
+_WORDS = ("red", "blue", "green", "round", "flat", "tall", "small", "old", "new", "quick", "slow", "warm", "cold")
 
 
 def material(*_: Any, **__: Any) -> Material:
-    """Thirty requests and what is right."""
+    """Two dozen requests and what is right."""
     items = [Item(f"Name {one} and {two}:", f" {two} {one}") for one in _WORDS for two in _WORDS[:2] if one != two]
     return Material(items[:-6], items[-6:], Provenance("made requests", digest="made"))
 

@@ -1,4 +1,4 @@
-"""The recipe from end to end on made requests: figures, kept draws, curves without a model, own prompts, bad options."""
+"""The recipe from end to end on made requests: figures, draws, curves without a model, own prompts, bad options."""
 
 import json
 from pathlib import Path

@@ -18,8 +18,8 @@ Decoder = Literal["best_of", "worst_of", "plain"] | Callable[[Tensor], Any]
 """Which of the samples is shown: by name, or the density of any calibrated procedure."""
 
 _NAMES = ("best_of", "worst_of", "plain")
-_PIECES = 8
-"""Nodes between two samples' quantiles, which integrate polynomials of degree 15 exactly."""
+_PIECES, _NODES = 4096, 4
+"""Of 0..1 at least, and nodes in each, which integrate polynomials of degree 7 exactly."""
 _TOLERANCE = 1e-3
 
 
@@ -100,8 +100,8 @@ def selection_weights(
 
     Args:
         rewards: `(P, S)` of S samples for each of P prompts; an array, a tensor or lists. Any scale.
-        decoder: `best_of`, `worst_of`, `plain` (each the same), or g: from a float64 tensor of quantiles to densities,
-            smooth, of integral 1.
+        decoder: `best_of`, `worst_of`, `plain` (each the same), or g: from a float64 tensor of quantiles to densities
+            of integral 1.
         n: samples in a subset, at most S; no matter for `plain` and a density.
 
     Returns:
@@ -148,15 +148,17 @@ def _up_to(samples: int, decoder: Decoder, n: int, name: str) -> np.ndarray:
 
 
 def _integral(density: Callable[[Tensor], Any], samples: int) -> np.ndarray:
-    """Of g from 0 to k/S for k = 0…S, by Gauss and Legendre's nodes between any two."""
-    nodes, weights = np.polynomial.legendre.leggauss(_PIECES)
-    quantiles = (np.arange(samples)[:, None] + (nodes + 1) / 2) / samples
+    """Of g from 0 to k/S for k = 0…S, by Gauss and Legendre's nodes in fine pieces, for g may have a step."""
+    nodes, weights = np.polynomial.legendre.leggauss(_NODES)
+    count = samples * -(-_PIECES // samples)
+    quantiles = (np.arange(count)[:, None] + (nodes + 1) / 2) / count
     found = np.asarray(density(torch.from_numpy(quantiles.ravel())), dtype=np.float64)
     if found.shape != (quantiles.size,):
         raise ValueError(f"decoder must return a density for each quantile, {(quantiles.size,)}, got {found.shape}")
     if not (np.isfinite(found).all() and (found >= 0).all()):
         raise ValueError("decoder must return densities that are finite and not negative")
-    total = np.concatenate([[0.0], (found.reshape(quantiles.shape) @ weights / (2 * samples)).cumsum()])
+    pieces = found.reshape(quantiles.shape) @ weights / (2 * count)
+    total = np.concatenate([[0.0], pieces.reshape(samples, -1).sum(axis=1).cumsum()])
     if abs(total[-1] - 1) > _TOLERANCE:
         raise ValueError(f"decoder is no density: its integral over 0..1 is {total[-1]:.4g}; divide by it")
     return total / total[-1]

@@ -20,7 +20,7 @@ from kilter.models.completions import completion_text
 
 _WORDS = re.compile(r"\w+|[^\w\s]")
 _EDGE = "\n"
-"""Before the first word and after the last; no word is called so."""
+"""Before the first word and after the last, in n-grams of two words or more; no word is called so."""
 _STEPS = 200
 
 
@@ -31,7 +31,7 @@ class BradleyTerry:
     $$r(y) = w^\top \phi(y), \qquad \phi_b(y) = \sqrt{\frac{\#\{\text{n-grams of } y \text{ in bucket } b\}}
     {\#\{\text{n-grams of } y\}}}$$
 
-    so that an answer's length alone does not count. An object is a reward as trl's trainers take it, and always says
+    so that saying the same again does not count. An object is a reward as trl's trainers take it, and always says
     the same of a text.
 
     Attributes:
@@ -57,7 +57,7 @@ class BradleyTerry:
         rejected: Sequence[Any],
         *,
         ngrams: int = 2,
-        buckets: int = 2**15,
+        buckets: int = 2**13,
         decay: float = 1e-3,
     ) -> "BradleyTerry":
         r"""Learn from pairs.
@@ -80,7 +80,8 @@ class BradleyTerry:
         _check_pairs(chosen, rejected)
         good, bad = (_features(some, ngrams, buckets) for some in (chosen, rejected))
         weights = torch.zeros(buckets, dtype=torch.float64, requires_grad=True)
-        search = torch.optim.LBFGS([weights], max_iter=_STEPS, line_search_fn="strong_wolfe")
+        exact = {"max_iter": _STEPS, "tolerance_grad": 1e-9, "tolerance_change": 1e-12}
+        search = torch.optim.LBFGS([weights], line_search_fn="strong_wolfe", **exact)
 
         def loss() -> Tensor:
             search.zero_grad()
@@ -133,9 +134,12 @@ class _Features:
 def _features(completions: Sequence[Any], ngrams: int, buckets: int) -> _Features:
     row, bucket, value = list[int](), list[int](), list[float]()
     for place, completion in enumerate(completions):
-        words = [_EDGE, *_WORDS.findall(completion_text(completion).lower()), _EDGE]
-        spans = ((start, start + size) for size in range(1, ngrams + 1) for start in range(len(words) - size + 1))
-        counts = Counter(crc32(" ".join(words[start:end]).encode()) % buckets for start, end in spans)
+        words = _WORDS.findall(completion_text(completion).lower())
+        edged = [_EDGE, *words, _EDGE]
+        longer = (
+            edged[start : start + size] for size in range(2, ngrams + 1) for start in range(len(edged) - size + 1)
+        )
+        counts = Counter(crc32(" ".join(gram).encode()) % buckets for gram in (*([word] for word in words), *longer))
         total = counts.total()
         row += [place] * len(counts)
         bucket += counts

@@ -10,8 +10,8 @@ import torch
 from kilter.evaluation.intervals import Interval, t_interval
 from kilter.lab.delays import DASHES
 from kilter.lab.files import read_rows
-from kilter.lab.numbers import fixed
-from kilter.lab.recipe import Picture
+from kilter.lab.numbers import fixed, possible
+from kilter.lab.recipe import SHARE, Picture
 
 if TYPE_CHECKING:
     from kilter.tasks.preference.task import PreferenceTuning
@@ -103,7 +103,10 @@ def over_prompts(run: Path, arm: str, metric: str) -> Interval | None:
         for row in read_rows(file):
             if metric in row["totals"]:
                 by_prompt.setdefault(row["input"], []).append(100 * row["totals"][metric][0])
-    return t_interval([float(np.mean(values)) for values in by_prompt.values()]) if by_prompt else None
+    if not by_prompt:
+        return None
+    found = t_interval([float(np.mean(values)) for values in by_prompt.values()])
+    return Interval(found.mean, *possible(found.low, found.high, SHARE))
 
 
 def intervals_said(summary: Mapping[str, Any], run: Path | None) -> list[str]:
@@ -133,11 +136,10 @@ def gap_said(kl: float, *, decoder: Any, n: int, rate: float) -> str:
     )
 
 
-def calibrated_again(task: "PreferenceTuning") -> torch.Tensor:
+def calibrated_again(rewards: torch.Tensor) -> torch.Tensor:
     """Places of the model's answers to the prompts learnt from among its other answers `(P, K)`, each left out."""
     from kilter.preference import calibrate
 
-    rewards = task.drawn_rewards()
     count = rewards.shape[1]
     among = calibrate(rewards, rewards)
     return (among * count - 0.5) / (count - 1)  # a tie with itself counts a half
@@ -150,7 +152,9 @@ def evenness(task: "PreferenceTuning", run: Path) -> list[Picture]:
     from kilter.lab.layout import settle
     from kilter.lab.theme import colour, theme, to_svg
 
-    places = calibrated_again(task).flatten()
+    if (rewards := task.drawn_rewards()) is None:
+        return []
+    places = calibrated_again(rewards).flatten()
     shares, edges = np.histogram(places[~places.isnan()].numpy(), bins=_BINS, range=(0, 1))
     heights = 100 * shares / max(1, shares.sum())
     with theme():
@@ -168,7 +172,8 @@ def evenness(task: "PreferenceTuning", run: Path) -> list[Picture]:
 
 def ties_said(task: "PreferenceTuning") -> list[str]:
     """How much of the draws have the reward of another draw to their prompt."""
-    rewards = task.drawn_rewards()
+    if (rewards := task.drawn_rewards()) is None:
+        return []
     same = (rewards[:, :, None] == rewards[:, None]).sum(2) - 1
     mass = 100 * float((same / (rewards.shape[1] - 1)).mean())
     said = f"Two answers of the model as given to one prompt have the same reward in {fixed(mass, 1)} % of pairs"

@@ -300,8 +300,10 @@ class PreferenceTuning(Tuning):
                 rows_at_once=self.answers_at_once,
             )
 
-    def drawn_rewards(self) -> "Tensor":
-        """Rewards of the draws to the prompts learnt from, `(P, K)`, for the report of a finished run."""
+    def drawn_rewards(self) -> "Tensor | None":
+        """Rewards of the draws to the prompts learnt from, `(P, K)`, if an arm of the finished run needed any."""
+        if not (self.out or Path()).joinpath("draws", "train.jsonl").exists():
+            return None
         self._run = self.out or Path()
         return self._drawn("train", self._train, self.draws, lambda *_, **__: None).scores[0]
 

@@ -1,6 +1,7 @@
 """One arm's training by a stock trainer, and what it logged by the step."""
 
 import shutil
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,31 +61,38 @@ def train(
     rewards = None if draws is None else draws.scores[0]
     beta = 0.0 if learning.beta is None else learning.beta(rewards)
     made = _settings(task, learning, beta, seed, folder / "checkpoints")
-    added = networks.lora(text.model, rank=task.lora, last=task.lora_layers)
-    if learning.solver in ("offline", "sft"):
-        model = networks.with_lora(text.model, added, seed)
-        if learning.solver == "offline":
-            assert draws is not None
-            assert learning.values is not None
-            assert learning.loss is not None
-            rows, loss = rows_of(draws, learning.values(rewards, beta)), learning.loss(beta)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)  # peft calls it by its old name
+        added = networks.lora(text.model, rank=task.lora, last=task.lora_layers)
+        if learning.solver in ("offline", "sft"):
+            text.model = networks.with_lora(text.model, added, seed)
+            rows, loss = _offline(task, text, items, learning, draws, beta)
+            trainer: Any = OfflineTrainer(text.model, made, loss, rows, text.tokenizer.pad_token_id)
         else:
-            rows, loss = references(text, items, task.max_new_tokens), Likelihood()
-        trainer: Any = OfflineTrainer(model, made, loss, rows, text.tokenizer.pad_token_id)
-    else:
-        trainer = _trl(text, items, learning, scorer, rewards, made, beta=beta, peft_config=added)
-        if learning.attached is not None:
-            from kilter.hosts.trl import align_group
-            from kilter.tasks.preference.groups import Parts
-
-            align_group(trainer, objective := learning.attached(), reference="chosen")
-            Parts(trainer, objective)
+            trainer = _trl(text, items, learning, scorer, rewards, made, peft_config=added, beta=beta)
     fit(trainer, advance)
-    model, strength = trainer.accelerator.unwrap_model(trainer.model), 1.0
+    text.model, strength = trainer.accelerator.unwrap_model(trainer.model), 1.0
     if learning.kl is not None and draws is not None and task.lora:
-        strength = _strength(TextModel(model, text.tokenizer), draws, learning.kl, task.answers_at_once)
-    text.model = networks.merged(model)
+        strength = _strength(text, draws, learning.kl, task.answers_at_once)
+    text.model = networks.merged(text.model)
     write_json(folder / TRAIL, {"beta": beta, "strength": strength, "logged": logged(trainer.state.log_history)})
+
+
+def _offline(
+    task: "PreferenceTuning",
+    text: TextModel,
+    items: Sequence[Item],
+    learning: Learning,
+    draws: Answers | None,
+    beta: float,
+) -> tuple[list[Row], Any]:
+    """Rows, and the loss of them."""
+    if learning.solver == "sft":
+        return references(text, items, task.max_new_tokens), Likelihood()
+    assert draws is not None
+    assert learning.values is not None
+    assert learning.loss is not None
+    return rows_of(draws, learning.values(draws.scores[0], beta)), learning.loss(beta)
 
 
 def _settings(task: "PreferenceTuning", learning: Learning, beta: float, seed: int, folder: Path) -> Any:
@@ -143,7 +151,7 @@ def _trl(
     if rewards is not None:
         columns["reference_rewards"] = rewards.tolist()
     kind = GRPOTrainer if learning.solver == "grpo" else RLOOTrainer
-    return kind(
+    trainer = kind(
         model=text.model,
         reward_funcs=reward,
         args=made,
@@ -151,6 +159,13 @@ def _trl(
         processing_class=text.tokenizer,
         peft_config=peft_config,
     )
+    if learning.attached is not None:
+        from kilter.hosts.trl import align_group
+        from kilter.tasks.preference.groups import Parts
+
+        align_group(trainer, objective := learning.attached(), reference="chosen")
+        Parts(trainer, objective)
+    return trainer
 
 
 def references(text: TextModel, items: Sequence[Item], most: int) -> list[Row]:
