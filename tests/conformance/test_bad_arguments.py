@@ -203,6 +203,12 @@ FINE = {
     ("embeddings.context_prediction_loss", "bank_language", "negative"),
     ("embeddings.DistilledSentenceEmbedding", "labels", "dtype"),
     ("embeddings.pair_distillation_loss", "labels", "dtype"),
+    ("preference.group_advantages", "rewards", "NaN"),  # a sample without a score
+    *(
+        (f"preference.{name}", mask, "nothing")  # empty answers count 0
+        for name in ("GroupRelativeAlignment", "group_relative_alignment")
+        for mask in ("sample_mask", "reference_mask")
+    ),
     *(("preference.calibrate", name, how) for name in ("rewards", "reference") for how in ("dtype", "infinity")),
     ("preference.calibrate", "rewards", "NaN"),  # has no score, and stays without
     ("preference.reward_transform", "u", "NaN"),
