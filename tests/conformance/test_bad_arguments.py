@@ -62,7 +62,10 @@ for path in sorted(TESTS.glob("*/test_*.py")):
     if "\nARGUMENTS = {" in path.read_text(encoding="utf-8"):
         DRAWN |= importlib.import_module(f"tests.{path.parent.name}.{path.stem}").ARGUMENTS
 
-NOT_HERE = {"RankGenScorer", "Hypothesis", "add_experts", "merge_experts", "PairSearch", "attach", "detach"}
+NOT_HERE = {
+    *("RankGenScorer", "Hypothesis", "add_experts", "merge_experts", "PairSearch", "attach", "detach"),
+    *("FiniteSolution", "FixedPoint"),
+}
 """Take a model, see tests/decoding/test_rankgen_scorer.py, tests/embeddings/test_experts.py and test_pair_search.py,
 tests/hosts/test_positions.py; or is a result."""
 
@@ -200,9 +203,20 @@ FINE = {
     ("embeddings.context_prediction_loss", "bank_language", "negative"),
     ("embeddings.DistilledSentenceEmbedding", "labels", "dtype"),
     ("embeddings.pair_distillation_loss", "labels", "dtype"),
+    ("preference.group_advantages", "rewards", "NaN"),  # a sample without a score
+    *(
+        (f"preference.{name}", mask, "nothing")  # empty answers count 0
+        for name in ("GroupRelativeAlignment", "group_relative_alignment")
+        for mask in ("sample_mask", "reference_mask")
+    ),
+    *(("preference.calibrate", name, how) for name in ("rewards", "reference") for how in ("dtype", "infinity")),
+    ("preference.calibrate", "rewards", "NaN"),  # has no score, and stays without
+    ("preference.reward_transform", "u", "NaN"),
+    *((f"preference.{name}", "rewards", "infinity") for name in ("finite_win_rate", "finite_fixed_point")),
     *((f"embeddings.{name}", "domain", how) for name in ("DomainContrast", "domain_contrast_loss") for how in _ANY),
 }
-"""What is not wrong: the function knows no vocabulary, no number of frames; labels may be whole or not."""
+"""What is not wrong: the function knows no vocabulary, no number of frames; labels may be whole or not, and so may
+rewards, of which one that is missing is NaN."""
 
 
 @pytest.mark.parametrize(("label", "name", "how", "value"), BAD)

@@ -45,3 +45,8 @@ def test_a_file_may_have_another_name_here(archive, tmp_path) -> None:
 def test_the_end_of_a_path_is_whole_folders(archive, tmp_path) -> None:
     with pytest.raises(ValueError, match=r"lacks 1 files, the first 13/news\.tsv"):
         fetched(archive, tmp_path / "here", {"13/news.tsv": b"a"})
+
+
+def test_another_name_may_be_of_one_folder_only(archive, tmp_path) -> None:
+    wanted = {"2014-news.tsv": b"b"}
+    assert fetched(archive, tmp_path / "here", wanted, names=(("2014/news.tsv", "2014-news.tsv"),)) == wanted

@@ -210,3 +210,22 @@ def test_pairs_in_the_trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     assert "'objective_weight': 1.0" in printed
     with safe_open(tmp_path / "out" / "model.safetensors", "pt") as file:
         assert not [name for name in file.keys() if "objective" in name]  # noqa: SIM118
+
+
+@pytest.mark.host
+@pytest.mark.filterwarnings("ignore")
+def test_rewards_for_a_decoder_in_the_trainer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    from tests.hosts.trl_models import PROMPTS, writer
+
+    model, tokenizer = writer(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    (tmp_path / "prompts.txt").write_text("\n".join(PROMPTS))
+    given = [tmp_path / "model", tmp_path / "prompts.txt", tmp_path / "out", 2]
+    monkeypatch.setattr(sys, "argv", ["infalign_trainer.py", *map(str, given)])
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    runpy.run_path(str(EXAMPLES / "infalign_trainer.py"), run_name="__main__")
+    assert capsys.readouterr().out.count("{'reward': ") == 2
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 1 + len(PROMPTS)
+    assert type(model).from_pretrained(tmp_path / "out").num_parameters() == model.num_parameters()

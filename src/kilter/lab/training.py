@@ -113,12 +113,16 @@ def fit(
         trainer.compute_loss_func = loss
     model: Any = trainer.model
     last = last_whole(folder)
-    if hasattr(type(model), "from_pretrained"):
+    added = hasattr(model, "peft_config")  # of which the trainer keeps and loads what was added alone
+    if hasattr(type(model), "from_pretrained") and not added:
         # the trainer's own way knows nothing of weights that are renamed when they are saved, as a ViT's are
         trainer._load_from_checkpoint = _from_checkpoint.__get__(trainer)
     with full_disk_said(folder):
         if last and int(last.rpartition("-")[2]) >= trainer.args.max_steps:  # killed after its last step
-            model.load_state_dict(_weights(model, last))
+            if added:
+                trainer._load_from_checkpoint(last)
+            else:
+                model.load_state_dict(_weights(model, last))
         else:
             try:
                 trainer.train(resume_from_checkpoint=last)

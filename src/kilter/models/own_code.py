@@ -30,6 +30,35 @@ def names_own(name: str) -> bool:
     return re.fullmatch(r".+\.py(:\w*)?", name) is not None
 
 
+def own_function(option: str, name: str) -> tuple[str, str, Any]:
+    """Import a file, neighbours of which it may import in turn, and take a function of it.
+
+    Args:
+        option: what the function is for, such as `scorer`; errors begin with it.
+        name: `file.py:function`.
+
+    Returns:
+        `file.py:function` with the whole path, what tells the file's content from others, and the function.
+
+    Raises:
+        ValueError: no such file or function, a file that cannot be imported.
+    """
+    path, function = re.fullmatch(r"(.+\.py)(?::(\w*))?", name).groups()  # type: ignore[union-attr]
+    file = Path(path)
+    if not file.is_file():
+        raise ValueError(f"{option}: {path}: no such file")
+    code = file.read_bytes()
+    module = _imported(option, file, code)
+    found = vars(module)
+    own = {key: value for key, value in found.items() if getattr(value, "__module__", "") == module.__name__}
+    known = [key for key, value in own.items() if callable(value)]
+    if not function:
+        raise ValueError(f"{option}: {path}: which function? say {path}:NAME; there are: {', '.join(known)}")
+    if function not in found:
+        raise ValueError(f"{option}: {path} has no {function!r}{suggest(function, known)}")
+    return f"{file.resolve()}:{function}", sha256(code).hexdigest()[:12], found[function]
+
+
 @dataclass(frozen=True)
 class OwnFunction:
     """`(texts, texts, …) -> numbers`, one number for each row of the paired lists; what it returns is checked.
@@ -48,7 +77,7 @@ class OwnFunction:
 
     @classmethod
     def load(cls, option: str, name: str, arguments: Sequence[str]) -> "OwnFunction":
-        """Import the file, neighbours of which it may import in turn, and take the function.
+        """Take a function of a file, see `own_function`, and check that it can be called.
 
         Args:
             option: what the function is for, such as `scorer`.
@@ -58,20 +87,8 @@ class OwnFunction:
         Raises:
             ValueError: no such file or function, a file that cannot be imported, a function that takes other arguments.
         """
-        path, function = re.fullmatch(r"(.+\.py)(?::(\w*))?", name).groups()  # type: ignore[union-attr]
-        file = Path(path)
-        if not file.is_file():
-            raise ValueError(f"{option}: {path}: no such file")
-        code = file.read_bytes()
-        module = _imported(option, file, code)
-        found = vars(module)
-        own = {key: value for key, value in found.items() if getattr(value, "__module__", "") == module.__name__}
-        known = [key for key, value in own.items() if callable(value)]
-        if not function:
-            raise ValueError(f"{option}: {path}: which function? say {path}:NAME; there are: {', '.join(known)}")
-        if function not in found:
-            raise ValueError(f"{option}: {path} has no {function!r}{suggest(function, known)}")
-        made = cls(option, f"{file.resolve()}:{function}", sha256(code).hexdigest()[:12], found[function])
+        place, digest, function = own_function(option, name)
+        made = cls(option, place, digest, function)
         made._check_arguments(arguments)
         return made
 
@@ -105,7 +122,7 @@ class OwnFunction:
         except Exception as error:
             if out_of_memory(error):
                 raise  # who gave so much at once can give less
-            raise ValueError(f"{self.option}: {self.place} raised {_told(error)}") from error
+            raise ValueError(f"{self.option}: {self.place} raised {told(error)}") from error
         count = len(columns[0])
         values = found.tolist() if hasattr(found, "tolist") else found
         if isinstance(values, str | bytes | dict) or not hasattr(values, "__iter__"):
@@ -142,12 +159,12 @@ def _imported(option: str, file: Path, code: bytes) -> Any:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
-        raise ValueError(f"{option}: {file} cannot be imported: {_told(error)}") from error
+        raise ValueError(f"{option}: {file} cannot be imported: {told(error)}") from error
     return module
 
 
-def _told(error: Exception) -> str:
-    """An exception and where it came from, outside kilter."""
+def told(error: Exception) -> str:
+    """An exception and the line it came from, in a file of one's own."""
     last = traceback.extract_tb(error.__traceback__)[-1]
     at = "" if isinstance(error, SyntaxError) else f" ({Path(last.filename).name}, line {last.lineno})"
     return f"{type(error).__name__}: {error}{at}"
