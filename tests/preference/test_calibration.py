@@ -16,7 +16,7 @@ from kilter.preference import calibrate, fixed_point, reward_transform
 ARGUMENTS = {
     "rewards": lambda: torch.tensor([0.5, 1.0, -2.0, 0.0]),
     "reference": lambda: torch.randn(4, 6, generator=Generator().manual_seed(0)),
-    "u *shape": lambda: torch.linspace(0, 1, 4),
+    "u *lead": lambda: torch.linspace(0, 1, 4),
 }
 
 
