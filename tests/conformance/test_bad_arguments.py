@@ -62,8 +62,10 @@ for path in sorted(TESTS.glob("*/test_*.py")):
     if "\nARGUMENTS = {" in path.read_text(encoding="utf-8"):
         DRAWN |= importlib.import_module(f"tests.{path.parent.name}.{path.stem}").ARGUMENTS
 
-NOT_HERE = {"RankGenScorer", "Hypothesis", "add_experts", "merge_experts", "PairSearch", "attach", "detach"}
-NOT_HERE |= {"FiniteSolution", "FixedPoint"}
+NOT_HERE = {
+    *("RankGenScorer", "Hypothesis", "add_experts", "merge_experts", "PairSearch", "attach", "detach"),
+    *("FiniteSolution", "FixedPoint"),
+}
 """Take a model, see tests/decoding/test_rankgen_scorer.py, tests/embeddings/test_experts.py and test_pair_search.py,
 tests/hosts/test_positions.py; or is a result."""
 

@@ -126,6 +126,23 @@ SIGNATURES = {
     "use_positive=True, use_batch_negatives=True, skip_duplicates=True, weight=1.0, compat=None",
     "kilter.seq2seq:ContrastivePerturbation.from_states": "self, source_states, target_states, labels, output, *, "
     "source_mask=None",
+    "kilter.preference:calibrate": "rewards, reference, *, power=1, presorted=False",
+    "kilter.preference:reward_transform": "u, kind='exp', *, decoder='best_of', n=4, rate=10.0, beta=None, "
+    "normalize=True, floor=0.0",
+    "kilter.preference:tilt": "phi, beta",
+    "kilter.preference:win_rate": "density, decoder='plain', n=4",
+    "kilter.preference:density_kl": "density",
+    "kilter.preference:fixed_point": "decoder='best_of', n=4, beta=0.1, *, grid=4001, tol=1e-10, max_iter=2000",
+    "kilter.preference:FixedPoint": "phi, density, win_rate, kl, iterations, converged",
+    "kilter.preference:win_rate_at_kl": "kl, kind='exp', *, decoder='best_of', n=4, rate=10.0",
+    "kilter.preference:log_partition": "kind='exp', beta=0.1, *, decoder='best_of', n=4, rate=10.0, normalize=True",
+    "kilter.preference:finite_win_rate": "policy, base, rewards, decoder='best_of', n=4",
+    "kilter.preference:finite_fixed_point": "base, rewards, decoder='best_of', n=4, beta=0.1, *, tol=1e-10, "
+    "max_iter=2000",
+    "kilter.preference:FiniteSolution": "policy, reward, win_rate, kl, iterations, converged",
+    "kilter.preference:QuantileRewardRegression": "*, beta=0.1, transform='exp', decoder='best_of', n=4, rate=10.0, "
+    "normalize=True, num_ref=100, compat=None",
+    "kilter.preference:QuantileRewardRegression.forward": "self, policy_log_probs, base_log_probs, calibrated_rewards",
 }
 NAMES = {
     "kilter.core": ["Objective", "ModelObjective", "Decoder", "LossOutput", "Paper", "Claim"],

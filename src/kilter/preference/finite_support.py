@@ -23,10 +23,10 @@ class FiniteSolution:
     """What `finite_fixed_point` found, of each support.
 
     Attributes:
-        policy: probabilities of the answers, ∝ base · exp(reward / beta).
-        reward: ∂W/∂policy there: what training with a KL penalty must be given to end there.
+        policy: probabilities of the answers, proportional to base · exp(reward / beta).
+        reward: the derivative of W by the policy there: what training with a KL penalty must be given to end there.
         win_rate: W of the policy, behind the decoder.
-        kl: KL(policy ‖ base) in nats.
+        kl: KL(policy || base) in nats.
         iterations: steps taken, of the support that took most.
         converged: of which supports a further step changes the reward by less than `tol`.
     """
@@ -112,7 +112,7 @@ def finite_fixed_point(
         rewards: of the answers; equal ones tie.
         decoder: see `win_rate`.
         n: draws of `best_of` and `worst_of`.
-        beta: β, the weight of KL(policy ‖ base).
+        beta: β, the weight of KL(policy || base).
         tol: largest change of R that counts as none; of float32 nothing below its precision is reached.
         max_iter: steps after which the search is given up.
 

@@ -60,7 +60,7 @@ def fixed_point(
     Args:
         decoder: `best_of`, `worst_of`, `plain`, or g; see `win_rate`.
         n: draws of `best_of` and `worst_of`.
-        beta: β, the weight of KL(policy ‖ base).
+        beta: β, the weight of KL(policy || base).
         grid: points in [0, 1].
         tol: largest change of Φ that counts as none.
         max_iter: steps after which the search is given up.

@@ -42,7 +42,7 @@ def win_rate_at_kl(
     It holds for every prompt and every reward without ties, and for the optimum of the training.
 
     Args:
-        kl: KL(policy ‖ base) in nats, up to 10.
+        kl: KL(policy || base) in nats, up to 10.
         kind: the transform, normalised; see `reward_transform`. Of `fixed_point` no other wins more.
         decoder: see `win_rate`.
         n: draws of `best_of` and `worst_of`.
@@ -89,7 +89,7 @@ def log_partition(
 
     Args:
         kind: the transform; see `reward_transform`.
-        beta: β, the weight of KL(policy ‖ base).
+        beta: β, the weight of KL(policy || base).
         decoder: see `win_rate`.
         n: draws of `best_of` and `worst_of`.
         rate: of `exp`.

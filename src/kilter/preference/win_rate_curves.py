@@ -25,7 +25,7 @@ def tilt(phi: Float[Tensor, "*lead points"], beta: float | int) -> Float[Tensor,
 
     Args:
         phi: Φ at points that lie evenly in [0, 1], both ends among them; −inf is where nothing is wanted.
-        beta: β, the weight of KL(policy ‖ base).
+        beta: β, the weight of KL(policy || base).
 
     Returns:
         f at the same points, float64.
@@ -87,7 +87,9 @@ def win_rate(density: Float[Tensor, "*lead points"], decoder: Decoder = "plain",
 
 
 def density_kl(density: Float[Tensor, "*lead points"]) -> Float[Tensor, "*lead"]:
-    r"""KL(policy ‖ base) of a policy with this density over calibrated rewards, ∫ f log f, in nats.
+    r"""KL(policy || base) of a policy with this density over calibrated rewards, in nats.
+
+    $$\mathrm{KL} = \int_0^1 f(u) \log f(u)\,du$$
 
     Args:
         density: f at points that lie evenly in [0, 1]; see `tilt`.
