@@ -21,7 +21,7 @@ from datasets import Dataset
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.trainer_callback import PrinterCallback
-from trl import GRPOConfig, GRPOTrainer
+from trl import GRPOConfig, GRPOTrainer  # pyright: ignore[reportPrivateImportUsage]
 
 from kilter.hosts.trl import align_group
 from kilter.preference import GroupRelativeAlignment
@@ -56,7 +56,7 @@ def rows(size: Size) -> list[dict[str, str]]:
     return [{"prompt": " ".join(row[: size.prompt]), "chosen": " ".join(row[size.prompt :])} for row in texts]
 
 
-def judge(completion_ids: list[list[int]], **_: Any) -> list[float]:
+def judge(completion_ids: list[list[int]], **_: Any) -> list[float | None]:
     """As quick as a reward can be."""
     return [float(sum(ids) % 3 - 1) for ids in completion_ids]
 

@@ -188,6 +188,39 @@ def dga_weights(folder: Path) -> dict[str, Any]:
     return {"steps": [row["step"] for row in rows], "weights": weights, "epochs": rows[-1]["epochs"]}
 
 
+def grao_lock_in(folder: Path) -> dict[str, Any]:
+    """GRAO and GRPO on ten answers: a policy that is a row of logits, the reference its third best answer.
+
+    Rewards are 1, 0 or -1 against the reference. Answers 0 to 6 are worse than it, which is 7; 8 and 9 are better.
+    """
+    import torch
+
+    from kilter.preference import GroupRelativeAlignment
+
+    prompts, samples, reference, steps, rate = 16, 8, 7, 300, 0.3
+    grpo = GroupRelativeAlignment(beta=0, lambda_=0, reference_in_stats=False)
+    arms = {"GRAO": GroupRelativeAlignment(), "GRPO": grpo}
+    found: dict[str, Any] = {"settings": {"prompts": prompts, "samples": samples, "rate": rate}}
+    for name, start in (("common", -1.0), ("rare", -2.0)):
+        found[name] = {}
+        for arm, objective in arms.items():
+            logits = torch.tensor([0.0] * reference + [start] * 3, requires_grad=True)
+            generator = torch.Generator().manual_seed(0)
+            kept = []
+            for _ in range(steps):
+                log_probs = logits.log_softmax(0)
+                now = log_probs.detach().exp()
+                kept.append([round(float(now[reference]), 4), round(float(now[reference + 1 :].sum()), 4)])
+                drawn = torch.multinomial(now.expand(prompts, -1), samples, replacement=True, generator=generator)
+                advantages, of_reference = objective.advantages((drawn - reference).sign().float())
+                answers = log_probs[drawn.flatten(), None], torch.ones(drawn.numel(), 1, dtype=torch.bool)
+                one = log_probs[reference].expand(prompts, 1), torch.ones(prompts, 1, dtype=torch.bool)
+                loss = objective(*answers, advantages.flatten(), *one, of_reference).loss
+                logits.data -= rate * torch.autograd.grad(loss, logits)[0]
+            found[name][arm] = {"reference": [row[0] for row in kept], "better": [row[1] for row in kept]}
+    return found
+
+
 EXAMPLES = {
     "demo": demo,
     "diversity": diversity,
@@ -195,6 +228,7 @@ EXAMPLES = {
     "spanish-prompts": spanish_prompts,
     "windows": windows,
     "dga-weights": dga_weights,
+    "grao-lock-in": grao_lock_in,
 }
 
 

@@ -70,7 +70,22 @@ def weights() -> str:
     return curves_plot(curves, across="step", up="weight", title="Weights of the domains", top=top)
 
 
-SINGLE = {"align-with-purpose-utterance": utterance, "word-times-latency": latency, "dga-weights": weights}
+def lock_in() -> str:
+    """Who gets the mass of ten answers where those that beat the reference are rare."""
+    from kilter.tasks.language_modelling.figures import curves_plot
+
+    kept = example("grao-lock-in")["rare"]
+    names = {"better": "better ones", "reference": "the reference"}
+    curves = {f"{arm}: {names[key]}": [*enumerate(kept[arm][key])] for arm in ("GRAO", "GRPO") for key in names}
+    return curves_plot(curves, across="step", up="probability", title="Where better answers are rare", top=1.0)
+
+
+SINGLE = {
+    "align-with-purpose-utterance": utterance,
+    "word-times-latency": latency,
+    "dga-weights": weights,
+    "grao-lock-in": lock_in,
+}
 
 
 def example(name: str) -> dict[str, Any]:

@@ -94,7 +94,7 @@ def trainer_of(folder: Path, reward: Any, *, chat: bool = True, model: Any = Non
     """A trainer of one step of plain SGD on eight samples of two prompts, four each."""
     from datasets import Dataset
     from transformers.trainer_callback import PrinterCallback
-    from trl import GRPOConfig, GRPOTrainer
+    from trl import GRPOConfig, GRPOTrainer  # pyright: ignore[reportPrivateImportUsage]
 
     peft_config, tokenizer = how.pop("peft_config", None), how.pop("tokenizer", None)
     settings: dict[str, Any] = {

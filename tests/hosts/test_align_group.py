@@ -59,7 +59,7 @@ def by_hand(
         prompt = [USER, *prompt, END, LINE, ASSISTANT] if chat else prompt
         reference = [*ids(ANSWERS[number]), END][:limit]
         scores = [math.nan if one is None else one for one in call["scores"][start : start + 4]]
-        of_it = of_reference if isinstance(of_reference, float) else of_reference.of(reference)
+        of_it = of_reference.of(reference) if isinstance(of_reference, Judge) else of_reference
         known = [one for one in scores if one == one] + [of_it] * in_stats
         mean = sum(known) / len(known)
         deviation = math.sqrt(sum((one - mean) ** 2 for one in known) / len(known)) + 1e-4

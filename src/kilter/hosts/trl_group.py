@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from trl import GRPOTrainer
+from trl import GRPOTrainer  # pyright: ignore[reportPrivateImportUsage]
 
 from kilter.core.errors import suggest
 from kilter.core.masking import length_mask, padded
