@@ -157,14 +157,14 @@ class PreferenceTuning(Tuning):
         "train_prompts": 48,
         "test_prompts": 32,
         "max_new_tokens": 8,
-        "samples": 24,
+        "samples": 20,
         "kl_samples": 256,
-        "draws": 48,
-        "steps": 20,
+        "draws": 32,
+        "steps": 16,
         "batch_size": 24,
         "learning_rate": 2e-3,
         "lora_layers": 10,
-        "save_steps": 10,
+        "save_steps": 8,
     }
     """sizes for requests, whose answers are cut after a few words"""
 

@@ -19,7 +19,9 @@ def tilted_kl(rewards: Tensor, beta: float) -> float:
     scaled = rewards / beta
     log_shares = scaled.masked_fill(scaled.isnan(), -torch.inf).log_softmax(1)
     there = (~scaled.isnan()).sum(1)
-    found = torch.where(log_shares.isinf(), 0.0, log_shares.exp() * log_shares).sum(1) + there.clamp_min(1).log()
+    found = (
+        torch.where(log_shares.isinf(), 0.0, log_shares.exp() * log_shares).sum(1) + there.clamp_min(1).to(scaled).log()
+    )
     return float(found[there > 0].mean())
 
 
@@ -50,6 +52,6 @@ def beta_at_kl(rewards: Tensor, kl: float) -> float:
 def less_partition(rewards: Tensor, beta: float) -> Tensor:
     r"""Rewards `(P, K)` less $\beta \log Z$ of their prompt, with Z the mean of $e^{r/\beta}$ over its draws."""
     scaled = rewards / beta
-    counts = (~scaled.isnan()).sum(1, keepdim=True).clamp_min(1)
+    counts = (~scaled.isnan()).sum(1, keepdim=True).clamp_min(1).to(scaled)
     log_z = scaled.masked_fill(scaled.isnan(), -torch.inf).logsumexp(1, keepdim=True) - counts.log()
     return beta * (scaled - log_z)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 TRAIL = "trail.json"
 """Beside the model: what the trainer logged, and at which strength the LoRA was left."""
-_WEIGHED = 256
+_WEIGHED = 128
 """Draws by which the strength is found."""
 
 
@@ -60,9 +60,9 @@ def train(
     torch.manual_seed(seed)
     rewards = None if draws is None else draws.scores[0]
     beta = 0.0 if learning.beta is None else learning.beta(rewards)
-    made = _settings(task, learning, beta, seed, folder / "checkpoints")
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)  # peft calls it by its old name
+        warnings.filterwarnings("ignore", ".*gradient_checkpointing", FutureWarning)  # peft and trl say its old name
+        made = _settings(task, learning, beta, seed, folder / "checkpoints")
         added = networks.lora(text.model, rank=task.lora, last=task.lora_layers)
         if learning.solver in ("offline", "sft"):
             text.model = networks.with_lora(text.model, added, seed)
@@ -70,7 +70,7 @@ def train(
             trainer: Any = OfflineTrainer(text.model, made, loss, rows, text.tokenizer.pad_token_id)
         else:
             trainer = _trl(text, items, learning, scorer, rewards, made, peft_config=added, beta=beta)
-    fit(trainer, advance)
+        fit(trainer, advance)
     text.model, strength = trainer.accelerator.unwrap_model(trainer.model), 1.0
     if learning.kl is not None and draws is not None and task.lora:
         strength = _strength(text, draws, learning.kl, task.answers_at_once)
