@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from kilter.data.scorers import SCORERS, scorer
+from kilter.data.scorers import SCORERS, scorer, scorer_digest
 from kilter.hosts.completions import is_chat, written
 from kilter.hosts.trl_rewards import RewardFunction, ask, is_async, name_of, reward_function
 from kilter.models.rewards import load_reward
@@ -72,7 +72,8 @@ def named(option: Literal["reward", "judge"], name: str, device: str = "cpu") ->
         ValueError: see `kilter.models.rewards.load_reward`.
     """
     if name in SCORERS:
-        return Scorer(f"{name} ({option})" if name == "bradley-terry" else name, scorer(name, option))
+        shown = f"{name} ({option})" if name == "bradley-terry" else name
+        return Scorer(shown, scorer(name, option), scorer_digest(name, option))
     found = load_reward(option, name, device=device)
     return Scorer(found.place, found.function, found.digest)
 
