@@ -86,7 +86,11 @@ def win_rates_by_kl(
             look = {"linestyle": "none", "marker": "o" if name else "s", "markersize": 6}
             x, y = one["metrics"]["kl"]["mean"], one["metrics"][metric]["mean"]
             axes.plot([x], [y], color=ink, **look)
-            if (found := over_prompts(run, arm, metric)) is not None and found.low is not None:
+            if (
+                (found := over_prompts(run, arm, metric)) is not None
+                and found.low is not None
+                and found.high is not None
+            ):
                 axes.plot([x, x], [found.low, found.high], color=ink, linewidth=1.2)
             entries.append((one["label"], ink, look))
             told.append(f"{one['label']}: {fixed(y, 1)} % at {fixed(x, 2)} nats")

@@ -42,7 +42,7 @@ class Scorer:
     def of(self, tokenizer: Any, items: Sequence[Item], answers: Sequence[Sequence[int]]) -> Tensor:
         """Scores `(N,)` of answers, given as token ids, in float64; NaN where there is none."""
         texts = [
-            written(tokenizer, [ids], chat=is_chat(item.prompt))[0] for item, ids in zip(items, answers, strict=True)
+            written(tokenizer, [[*ids]], chat=is_chat(item.prompt))[0] for item, ids in zip(items, answers, strict=True)
         ]
         return self.of_written(items, texts, answers)
 
@@ -99,7 +99,7 @@ def against_reference(scorer: Scorer) -> Callable[..., Any]:
 
     def signs(found: Sequence[float | None]) -> list[float | None]:
         ours, theirs = found[: len(found) // 2], found[len(found) // 2 :]
-        return [None if None in (a, b) else float((a > b) - (a < b)) for a, b in zip(ours, theirs, strict=True)]
+        return [None if a is None or b is None else float((a > b) - (a < b)) for a, b in zip(ours, theirs, strict=True)]
 
     if is_async(function):
 

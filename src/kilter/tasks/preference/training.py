@@ -115,7 +115,7 @@ def _settings(task: "PreferenceTuning", learning: Learning, beta: float, seed: i
         how["batch_size"] = task.batch_size // task.group  # as many prompts as where each has a group
     if learning.solver in ("offline", "sft"):
         return arguments(folder, **how)
-    from trl import GRPOConfig, RLOOConfig
+    from trl import GRPOConfig, RLOOConfig  # pyright: ignore[reportPrivateImportUsage]
 
     how |= {
         "num_generations": task.group,
@@ -142,7 +142,7 @@ def _trl(
     peft_config: Any,
 ) -> Any:
     """TRL's own trainer, on columns prompt and, where there are, chosen and reference_rewards."""
-    from trl import GRPOTrainer, RLOOTrainer
+    from trl import GRPOTrainer, RLOOTrainer  # pyright: ignore[reportPrivateImportUsage]
 
     reward = against_reference(scorer) if learning.against_reference else scorer.reward
     reward = reward if learning.reward is None else learning.reward(reward, beta)
@@ -152,7 +152,7 @@ def _trl(
     if rewards is not None:
         columns["reference_rewards"] = rewards.tolist()
     kind = GRPOTrainer if learning.solver == "grpo" else RLOOTrainer
-    trainer = kind(
+    trainer: Any = kind(
         model=text.model,
         reward_funcs=reward,
         args=made,
