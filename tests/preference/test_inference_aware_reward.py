@@ -138,7 +138,7 @@ class TestBadInput:
             asked(references=[[1.0], cell, [1.0], None])
 
     def test_a_density_that_is_none(self) -> None:
-        with pytest.raises(ValueError, match="integrates to 0.5"):
+        with pytest.raises(ValueError, match=r"integrates to 0\.5"):
             inference_aware_reward(minus_length, "identity", decoder=lambda q: q)
 
     def test_another_number_of_rows(self) -> None:

@@ -26,7 +26,7 @@ class FixedPoint:
     Attributes:
         phi: Φ at points that lie evenly in [0, 1], float64; 0 at u = 0, of `worst_of` and its like at u = 1.
         density: f of the policy at the same points, `tilt(phi, beta)`.
-        win_rate: W of that policy, behind the decoder.
+        win_rate: W of that policy, behind the decoder; like `kl` from places that crowd where the density is steep.
         kl: its divergence from the base, in nats.
         iterations: steps taken.
         converged: whether a further step changes Φ by less than `tol` everywhere, and the grid is fine enough for the

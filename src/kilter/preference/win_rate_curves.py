@@ -24,7 +24,8 @@ def tilt(phi: Float[Tensor, "*lead points"], beta: float | int) -> Float[Tensor,
     The base model has f = 1, whatever the prompt and the reward, where no rewards tie.
 
     Args:
-        phi: Φ at points that lie evenly in [0, 1], both ends among them; −inf is where nothing is wanted.
+        phi: Φ at points that lie evenly in [0, 1], both ends among them; −inf is where nothing is wanted. A
+            peak narrower than some points is not seen: 4001 are right to 1e-6 while Φ/β rises by 0.1 between two.
         beta: β, the weight of KL(policy || base).
 
     Returns:
