@@ -230,6 +230,14 @@ class TestAdvantages:
         a, a_y = group_advantages(rewards, reference_in_stats=in_stats)
         assert_close(a.sum(1), -a_y if in_stats else torch.zeros_like(a_y), atol=1e-12, rtol=0)
 
+    @pytest.mark.parametrize(("scale", "shift"), [(1e-25, 0.0), (1e30, 0.0), (1.0, -1e7)])
+    def test_neither_size_costs_precision(self, scale: float, shift: float) -> None:
+        """Squares under or over what float32 holds, and sums rounded to more than the spread."""
+        rewards = torch.randint(0, 200, (9, 8), generator=Generator().manual_seed(0)).float()
+        found = group_advantages(scale * rewards + shift, torch.full((9,), shift), eps=0)
+        expected = group_advantages(rewards.double(), eps=0)
+        assert_close([one.double() for one in found], [*expected], atol=2e-6, rtol=1e-5)
+
     def test_7_nothing_is_differentiated(self) -> None:
         rewards = torch.randn(2, 4).requires_grad_()
         for one in group_advantages(rewards, torch.zeros(2, requires_grad=True)):
@@ -402,6 +410,12 @@ class TestTheLoss:
             assert out.loss == 0
             assert not any(out.stats.values())
 
+    @pytest.mark.parametrize("form", ["paper", "folded"])
+    @pytest.mark.parametrize("name", ["sample_log_probs", "reference_log_probs"])
+    def test_precisions_may_differ(self, name: str, form: Any) -> None:
+        x, objective = groups(), GroupRelativeAlignment(form=form)
+        assert_close(objective(**x | {name: x[name].float()}).loss, objective(**x).loss, atol=1e-6, rtol=1e-6)
+
     def test_under_autocast_it_is_float32(self) -> None:
         x = {name: value.float() if value.is_floating_point() else value for name, value in groups().items()}
         expected = GroupRelativeAlignment()(**x).loss
@@ -479,10 +493,10 @@ class TestBadInput:
             group_advantages(torch.ones(1, 2), std="bessel")  # type: ignore[arg-type]
 
     def test_rewards(self) -> None:
-        with pytest.raises(ValueError, match="rewards has 1 samples of each prompt"):
+        with pytest.raises(ValueError, match="rewards has one sample of each prompt, .* or reference_in_stats=True"):
             group_advantages(torch.ones(2, 1), std="sample", reference_in_stats=False)
         group_advantages(torch.ones(2, 1), std="sample")
-        with pytest.raises(ValueError, match="rewards has 0 samples"):
+        with pytest.raises(ValueError, match="rewards has no samples of any prompt"):
             group_advantages(torch.ones(2, 0))
         with pytest.raises(ValueError, match="row 1: rewards is infinite at sample 2"):
             group_advantages(torch.tensor([[0.0, 1.0, 2.0], [0.0, 1.0, -math.inf]]))

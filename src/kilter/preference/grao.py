@@ -219,7 +219,8 @@ class GroupRelativeAlignment(Objective):
             reference_advantages,
             group,
         )
-        counts = torch.zeros_like(found.reference).index_add(0, found.group, torch.ones_like(found.samples))
+        ones = found.reference.new_ones(len(found.group))
+        counts = torch.zeros_like(found.reference).index_add(0, found.group, ones)
         stats = _stats(found.reference, found.reference_advantages, counts)
         if self.form == "folded":
             samples = -(1 + self.lambda_) * _mean(found.advantages * found.samples)

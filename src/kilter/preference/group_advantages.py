@@ -63,10 +63,12 @@ def group_advantages(
     shaped("rewards", rewards, "batch, samples", "give the rewards of each prompt's samples in a row")
     _check_values(rewards)
     samples = rewards.shape[1]
-    if not samples or (samples == 1 and std == "sample" and not reference_in_stats):
+    if not samples:
+        raise ValueError("rewards has no samples of any prompt; give the rewards of each prompt's samples in a row")
+    if samples == 1 and std == "sample" and not reference_in_stats:
         raise ValueError(
-            f"rewards has {samples} samples of each prompt, which have no standard deviation with std={std!r} and "
-            "without the reference; give more samples, or reference_in_stats=True"
+            "rewards has one sample of each prompt, which has no standard deviation with std='sample' and without the "
+            "reference; give more samples, or reference_in_stats=True"
         )
     wide = torch.promote_types(rewards.dtype, torch.float32)
     if reference_rewards is None:
@@ -91,12 +93,15 @@ def _standardised(everyone: Tensor, counted: Tensor, bessel: bool, eps: float | 
     """Values less the mean, over the deviation, of `counted` (rows, some)."""
     known = ~counted.isnan()
     number = known.sum(1, keepdim=True)
+    top = counted.nan_to_num(nan=-torch.inf).amax(1, keepdim=True)
+    bottom = counted.nan_to_num(nan=torch.inf).amin(1, keepdim=True)
+    largest = torch.maximum(top.abs(), bottom.abs())
+    flat = (number < 2) | (top - bottom <= _ROUNDING * torch.finfo(counted.dtype).eps * largest)
+    unit = (top - bottom).masked_fill(flat, 1)
+    # in units of the spread: of large rewards a sum is rounded to more than that, and of tiny ones squares are 0
+    everyone, counted = (everyone - bottom) / unit, (counted - bottom) / unit
     mean = counted.nan_to_num(nan=0).sum(1, keepdim=True) / number.clamp(min=1)
     squares = (counted - mean).nan_to_num(nan=0).square().sum(1, keepdim=True)
     deviation = (squares / (number - int(bessel)).clamp(min=1)).sqrt()
-    top = counted.nan_to_num(nan=-torch.inf).amax(1, keepdim=True)
-    bottom = counted.nan_to_num(nan=torch.inf).amin(1, keepdim=True)
-    rounding = _ROUNDING * torch.finfo(counted.dtype).eps * torch.maximum(top.abs(), bottom.abs())
-    flat = (number < 2) | (top - bottom <= rounding)
-    advantages = (everyone - mean) / (deviation + eps)
+    advantages = (everyone - mean) / (deviation + eps / unit)
     return advantages.masked_fill(flat | everyone.isnan(), 0)
