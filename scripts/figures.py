@@ -96,8 +96,6 @@ SINGLE = {
     "word-times-latency": latency,
     "dga-weights": weights,
     "grao-lock-in": lock_in,
-
-
     "order-matters-sizes": sizes,
 }
 
