@@ -56,8 +56,8 @@ class RewardCache:
     def _row(self, line: bytes, number: int) -> tuple[str, list[float | None]]:
         found = self._parsed(line, number)
         row, rewards = found.get("row"), found.get("rewards")
-        fits = isinstance(row, str) and isinstance(rewards, list) and len(rewards) == self.made["num_ref"]
-        if not fits or not all(value is None or isinstance(value, int | float) for value in rewards):
+        fits = isinstance(rewards, list) and len(rewards) == self.made["num_ref"] and all(map(_is_reward, rewards))
+        if not isinstance(row, str) or not isinstance(rewards, list) or not fits:
             raise ValueError(f"cache: {self.file}, line {number}: holds no rewards of a row; {_MEND}")
         return row, rewards
 
@@ -79,3 +79,7 @@ class RewardCache:
             handle.write(line.encode())
             handle.flush()
             os.fsync(handle.fileno())
+
+
+def _is_reward(value: Any) -> bool:
+    return value is None or isinstance(value, int | float)
