@@ -181,7 +181,8 @@ class TestWhatStaysTrls:
                 attach(trainer, GroupRelativeAlignment(beta=0, lambda_=0, reference_in_stats=False, std="sample"))
             trainer.train()
             found.append(trainer)
-        assert_close(weights(found[1].model), weights(found[0].model), atol=1e-5, rtol=1e-4)  # Adam makes much of roundings
+        # Adam makes much of roundings
+        assert_close(weights(found[1].model), weights(found[0].model), atol=1e-5, rtol=1e-4)
         logs = [trainer.state.log_history for trainer in found]
         for name in ("loss", "reward", "kl", "entropy"):
             values = [[row[name] for row in history if name in row] for history in logs]
