@@ -23,7 +23,7 @@ ELSEWHERE = {"peft", "scikit-learn"}
 OPTIONAL = sorted(
     IMPORTED_AS.get(name, name.replace("-", "_")) for name in {need.name for need in needs() if need.extra} - ELSEWHERE
 )
-DEEPER = {"PIL", "accelerate", "datasets", "espeakng_loader", "gguf"}
+DEEPER = {"PIL", "accelerate", "datasets", "espeakng_loader", "gguf", "trl"}
 """What only training needs, data of the hub, images, speech where no recordings are, or a model of another kind."""
 
 INTERRUPTED = 130  # where training would begin
