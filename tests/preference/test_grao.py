@@ -493,7 +493,7 @@ class TestBadInput:
             group_advantages(torch.ones(1, 2), std="bessel")  # type: ignore[arg-type]
 
     def test_rewards(self) -> None:
-        with pytest.raises(ValueError, match="rewards has one sample of each prompt, .* or reference_in_stats=True"):
+        with pytest.raises(ValueError, match=r"rewards has one sample of each prompt, .* or reference_in_stats=True"):
             group_advantages(torch.ones(2, 1), std="sample", reference_in_stats=False)
         group_advantages(torch.ones(2, 1), std="sample")
         with pytest.raises(ValueError, match="rewards has no samples of any prompt"):

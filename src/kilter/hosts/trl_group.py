@@ -18,7 +18,7 @@ from kilter.core.masking import length_mask, padded
 from kilter.core.objective import Objective
 from kilter.core.options import finite
 from kilter.core.property import property_name
-from kilter.hosts.trl_references import answers, reference_ids
+from kilter.hosts.trl_references import answers, reference_ids, tokenizer_of
 
 _WRAPPED = ("_calculate_rewards", "_generate_and_score_completions", "_compute_loss")
 _OUR_OWN = {"scale_rewards": "group", "multi_objective_aggregation": "sum_then_normalize"}
@@ -195,7 +195,7 @@ def align_group(
     Args:
         trainer: a `trl.GRPOTrainer`; its training rows have the column.
         objective: e.g. `kilter.preference.GroupRelativeAlignment()`.
-        reference: the column with the reference answers: a text, or in a chat the assistant's messages.
+        reference: the column with the reference answers: a text, or in a chat the assistant's message.
         reference_reward: R of the reference: 0 where rewards compare a sample with it, 1 where it is right by
             definition; "score" asks the trainer's reward functions about it, as of one more completion.
 
@@ -253,6 +253,11 @@ def _check_settings(trainer: Any) -> None:
             )
     if getattr(trainer, "use_liger_kernel", False):
         raise ValueError("use_liger_kernel=True computes the loss elsewhere; leave it out")
+    if tokenizer_of(trainer).eos_token_id is None:
+        raise ValueError(
+            "the trainer's tokenizer has no eos_token, so neither a completion nor a reference has an end; set "
+            "tokenizer.eos_token before making the trainer"
+        )
 
 
 def _check_column(trainer: Any, reference: Any) -> None:

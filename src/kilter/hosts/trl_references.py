@@ -5,6 +5,8 @@ from typing import Any
 
 Row = Mapping[str, Any]
 
+_SHOWN = 80
+
 
 def answers(rows: Sequence[Row], column: str) -> list[Any]:
     """The references as trl gives completions to reward functions: texts, or in a chat messages.
@@ -12,17 +14,32 @@ def answers(rows: Sequence[Row], column: str) -> list[Any]:
     Raises:
         ValueError: a row without one, or with something else; the message says which.
     """
-    return [_answer(row, column, f"row {number}") for number, row in enumerate(rows)]
+    return [_answer(row, column, f"row {number} of the batch") for number, row in enumerate(rows)]
 
 
 def _answer(row: Row, column: str, where: str) -> Any:
     found, chat = row.get(column), not isinstance(row["prompt"], str)
     if isinstance(found, str):
         return [{"role": "assistant", "content": found}] if chat else found
-    if chat and isinstance(found, list) and found and found[0].get("role") == "assistant":
+    if chat and isinstance(found, list) and len(found) == 1 and _is_answer(found[0]):
         return found
-    wanted = "a text, or the messages of the assistant alone" if chat else "a text, as its prompt is"
-    raise ValueError(f"{where}: column {column!r} must hold {wanted}, got {found!r}; mend the row, or leave it out")
+    wanted = "a text, or one message of the assistant" if chat else "a text, as its prompt is"
+    raise ValueError(
+        f"{where}, prompt {_end(row['prompt'])}: column {column!r} must hold {wanted}, got {_end(found)}; mend the "
+        "row, or leave it out"
+    )
+
+
+def _is_answer(message: Any) -> bool:
+    """A template writes something, "None" maybe, of a message that has nothing."""
+    said = isinstance(message, Mapping) and (message.get("content") is not None or message.get("tool_calls"))
+    return bool(said) and message.get("role") == "assistant"
+
+
+def _end(value: Any) -> str:
+    """The last of what a row holds, which is what tells a conversation from others."""
+    shown = repr(value)
+    return shown if len(shown) <= _SHOWN else f"…{shown[-_SHOWN:]}"
 
 
 def reference_ids(trainer: Any, rows: Sequence[Row], column: str) -> list[list[int]]:
@@ -41,14 +58,13 @@ def reference_ids(trainer: Any, rows: Sequence[Row], column: str) -> list[list[i
     return found
 
 
-def _tokenizer(trainer: Any) -> Any:
+def tokenizer_of(trainer: Any) -> Any:
+    """The tokenizer of a trainer, whose processing class may be more than that."""
     return getattr(trainer.processing_class, "tokenizer", trainer.processing_class)
 
 
 def _plain(trainer: Any, answer: str) -> list[int]:
-    tokenizer = _tokenizer(trainer)
-    ids = tokenizer(answer, add_special_tokens=False)["input_ids"]
-    return [*ids, tokenizer.eos_token_id][: trainer.max_completion_length]
+    return _to_the_end(trainer, tokenizer_of(trainer)(answer, add_special_tokens=False)["input_ids"])
 
 
 def _chat(trainer: Any, prompt: list[Any], answer: list[Any]) -> list[int]:
@@ -58,7 +74,7 @@ def _chat(trainer: Any, prompt: list[Any], answer: list[Any]) -> list[int]:
         "tokenize": False,
         **trainer.chat_template_kwargs,
     }
-    tokenizer = _tokenizer(trainer)
+    tokenizer = tokenizer_of(trainer)
     before = trainer.processing_class.apply_chat_template(prompt, add_generation_prompt=True, **how)
     whole = trainer.processing_class.apply_chat_template([*prompt, *answer], **how)
     if not whole.startswith(before):
@@ -72,9 +88,14 @@ def _chat(trainer: Any, prompt: list[Any], answer: list[Any]) -> list[int]:
         ids = after[len(first) :]
     else:  # a token reaches over the end of the prompt, which a completion's cannot
         ids = tokenizer(whole[len(before) :], add_special_tokens=False)["input_ids"]
+    return _to_the_end(trainer, ids)
+
+
+def _to_the_end(trainer: Any, ids: list[int]) -> list[int]:
+    """Up to and with the first token that ends a completion, which is put there where there is none."""
     ends = _ends(trainer)
     stop = next((at for at, token in enumerate(ids) if token in ends), None)
-    ids = [*ids, tokenizer.eos_token_id] if stop is None else ids[: stop + 1]
+    ids = [*ids, tokenizer_of(trainer).eos_token_id] if stop is None else ids[: stop + 1]
     return ids[: trainer.max_completion_length]
 
 
@@ -82,4 +103,4 @@ def _ends(trainer: Any) -> set[int]:
     """Every token that ends a completion: the tokenizer's, and those that the model says."""
     said = trainer.accelerator.unwrap_model(trainer.model).generation_config.eos_token_id
     more = said if isinstance(said, list) else [said]
-    return {token for token in (_tokenizer(trainer).eos_token_id, *more) if token is not None}
+    return {token for token in (tokenizer_of(trainer).eos_token_id, *more) if token is not None}
