@@ -131,6 +131,14 @@ class TestAStep:
         assert said == answers
         assert logs["asked"] == 8  # and not what it logs of references
 
+    def test_what_is_hung_on_the_log_stays_there(self, tmp_path: Path) -> None:
+        trainer, heard = trainer_of(tmp_path, Judge()), []
+        trainer._log_metric = own = lambda *said: heard.append(said)
+        attach(trainer, reference_reward="score")
+        trainer.train()
+        assert trainer._log_metric is own
+        assert heard == [("asked", 8.0)]
+
     def test_with_an_async_reward_and_a_second_one(self, tmp_path: Path) -> None:
         judge = Judge()
 
@@ -333,14 +341,16 @@ class TestBadInput:
     def test_no_grpo_trainer(self) -> None:
         with pytest.raises(TypeError, match="trainer must be a trl GRPOTrainer, got Linear"):
             attach(torch.nn.Linear(2, 2))
+        with pytest.raises(TypeError, match="trainer must be a trl GRPOTrainer, got the class Linear"):
+            attach(torch.nn.Linear)
 
     def test_no_objective(self, tmp_path: Path) -> None:
         from kilter.speech import PeakFirst
 
         trainer = trainer_of(tmp_path, Judge())
-        with pytest.raises(TypeError, match=r"objective must be one made from .* got GroupRelativeAlignment"):
+        with pytest.raises(TypeError, match=r"as GroupRelativeAlignment\(\) has, got the class GroupRelativeAlignment"):
             attach(trainer, GroupRelativeAlignment)
-        with pytest.raises(TypeError, match=r"objective must be one made from .* got PeakFirst"):
+        with pytest.raises(TypeError, match=r"objective must have advantages .*, got PeakFirst"):
             attach(trainer, PeakFirst(weight=1))
 
     @pytest.mark.parametrize("value", [math.nan, math.inf, "scores", None])
@@ -356,6 +366,18 @@ class TestBadInput:
         handle.detach()
         with pytest.raises(ValueError, match="not attached"):
             handle.detach()
+
+    def test_attached_twice_with_something_else_between(self, tmp_path: Path) -> None:
+        trainer = trainer_of(tmp_path, Judge())
+        handle = attach(trainer)
+        over = trainer._compute_loss
+        trainer._compute_loss = lambda model, inputs: over(model, inputs)
+        with pytest.raises(ValueError, match="has an objective attached already"):
+            attach(trainer)
+        with pytest.raises(ValueError, match="another was attached after it"):
+            handle.detach()
+        trainer._compute_loss = over
+        handle.detach()
 
     def test_a_reference_that_nothing_scores(self, tmp_path: Path) -> None:
         judge = Judge()
