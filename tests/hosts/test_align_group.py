@@ -267,6 +267,15 @@ class TestReferences:
         with pytest.raises(ValueError, match="writes something else before an answer than its generation prompt"):
             trainer.train()
 
+    def test_a_template_that_ends_the_prompt_only_before_an_answer_is_refused(self, tmp_path: Path) -> None:
+        template = (
+            "{% for m in messages %}<|{{ m['role'] }}|> {{ m['content'] }} {% if not loop.last %}<end> {% endif %}"
+        )
+        trainer = trainer_of(tmp_path, Judge(), tokenizer=tokenizer_of_words(template + "{% endfor %}"))
+        attach(trainer)
+        with pytest.raises(ValueError, match=r"writes an end before the answer, '<end> .* with a generation prompt"):
+            trainer.train()
+
     def test_nothing_is_kept_after_the_first_end(self, tmp_path: Path) -> None:
         from kilter.hosts.trl_references import reference_ids
 

@@ -46,7 +46,8 @@ def reference_ids(trainer: Any, rows: Sequence[Row], column: str) -> list[list[i
     """Token ids of each row's reference, up to and with EOS, cut at the trainer's `max_completion_length`.
 
     Raises:
-        ValueError: see `answers`; a chat template whose generation prompt is not what it writes before an answer.
+        ValueError: see `answers`; a chat template whose generation prompt is not what it writes before an answer,
+            or that writes an end there.
     """
     known: dict[str, list[int]] = {}
     found = []
@@ -88,6 +89,11 @@ def _chat(trainer: Any, prompt: list[Any], answer: list[Any]) -> list[int]:
         ids = after[len(first) :]
     else:  # a token reaches over the end of the prompt, which a completion's cannot
         ids = tokenizer(whole[len(before) :], add_special_tokens=False)["input_ids"]
+    if ids and ids[0] in _ends(trainer) and str(answer[0].get("content") or "").strip():
+        raise ValueError(
+            f"the chat template writes an end before the answer, {whole[len(before) :][:60]!r}, so a reference would "
+            "have nothing else; set tokenizer.chat_template to one with a generation prompt"
+        )
     return _to_the_end(trainer, ids)
 
 
