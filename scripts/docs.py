@@ -148,7 +148,7 @@ FILLED = re.compile(CODE + r"|<!--=(?P<what>.*?)-->(?P<text>.*?)<!--/-->", re.DO
 TOLD = re.compile(CODE + r"|<!--(?:=.*?|published|setting|pilot (?P<script>[\w./]+))-->.*?<!--/-->", re.DOTALL)
 SILENT = re.compile(
     r"<!--.*?-->|\$\$.*?\$\$|\$[^$\n]+\$|\]\([^)]*\)|\{[^}\n]*\}|<https?:[^>]*>"
-    r"|(?:Python|torch|transformers|accelerate|top-p)(?: until)? (?:≥ )?\d+\.\d+(?: to \d+\.\d+)?",
+    r"|(?:Python|torch|transformers|accelerate|trl|top-p)(?: until)? (?:≥ )?\d+\.\d+(?: to \d+\.\d+)?",
     re.DOTALL,
 )
 _N = r"(?<![\d.,])\d(?:[\d,]*\d)?(?:\.\d+)?"

@@ -80,11 +80,23 @@ def lock_in() -> str:
     return curves_plot(curves, across="step", up="probability", title="Where better answers are rare", top=1.0)
 
 
+def sizes() -> str:
+    """Sets that are sorted without a fault, by their size, by networks with a glimpse and without masks."""
+    from kilter.lab.curves import metric_curves
+
+    summary = json.loads((ROOT / "evidence" / "order-matters.json").read_text(encoding="utf-8"))
+    apart = {"no-glimpse", "masked"}
+    arms = {arm: found for arm, found in summary["arms"].items() if apart.isdisjoint(arm.split("+"))}
+    at = {float(size): f"exact_{size}" for size in (5, 10, 15)}
+    return metric_curves({**summary, "arms": arms}, at, across="items in a set", up="sets sorted, %")
+
+
 SINGLE = {
     "align-with-purpose-utterance": utterance,
     "word-times-latency": latency,
     "dga-weights": weights,
     "grao-lock-in": lock_in,
+    "order-matters-sizes": sizes,
 }
 
 

@@ -175,7 +175,7 @@ class TestAStep:
 
 
 class TestWhatStaysTrls:
-    @pytest.mark.parametrize(("optim", "atol"), [("sgd", 1e-7), ("adamw_torch", 1e-5)])  # the latter clips, and rounds
+    @pytest.mark.parametrize(("optim", "atol"), [("sgd", 1e-7), ("adamw_torch", 1e-5)])
     def test_3_without_weights_it_is_grpo(self, optim: str, atol: float, tmp_path: Path) -> None:
         """Over three steps with dropout, updates on old samples and a KL penalty."""
         how = {"max_steps": 3, "optim": optim, "learning_rate": 0.01, "beta": 0.1, "num_iterations": 2, **SPLIT}
@@ -190,6 +190,7 @@ class TestWhatStaysTrls:
                 attach(trainer, GroupRelativeAlignment(beta=0, lambda_=0, reference_in_stats=False, std="sample"))
             trainer.train()
             found.append(trainer)
+        # Adam makes much of roundings
         assert_close(weights(found[1].model), weights(found[0].model), atol=atol, rtol=1e-6)
         logs = [trainer.state.log_history for trainer in found]
         for name in ("loss", "reward", "kl", "entropy"):

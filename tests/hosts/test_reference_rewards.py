@@ -192,6 +192,7 @@ class TestCache:
         ("content", "match"),
         [
             ("not json\n", "line 1: not JSON"),
+            ('{"num_ref": 6', "line 1: not JSON"),
             ("[1]\n", "line 1: holds no rewards"),
             ("{}\n", "num_ref None, now 6"),
         ],
@@ -207,6 +208,9 @@ class TestCache:
         added(written, cache=file)
         first = file.read_text().splitlines()[0]
         file.write_text(f"{first}\n{json.dumps({'row': 'a', 'rewards': [1.0]})}\n")
+        with pytest.raises(ValueError, match="line 2: holds no rewards of a row"):
+            added(written, cache=file)
+        file.write_text(f"{first}\n{json.dumps({'row': 'a', 'rewards': ['1.0'] * 6})}\n")
         with pytest.raises(ValueError, match="line 2: holds no rewards of a row"):
             added(written, cache=file)
         with pytest.raises(ValueError, match="is a folder"):

@@ -161,3 +161,28 @@ def test_rewards_are_told_apart(tmp_path: Path) -> None:
     assert told_apart(short) == told_apart(partial(short)) == told_apart(reward_function(short)) != told_apart(late)
     assert told_apart(len).startswith("len ")
     assert told_apart(SimpleNamespace.__call__).startswith("__call__")
+
+
+class Scaled:
+    def __init__(self, scale: float) -> None:
+        self.scale, self.seen = scale, []
+
+    def __call__(self, completions: list[str], **_: Any) -> list[float]:
+        self.seen.append(completions)
+        return [self.scale * len(text) for text in completions]
+
+
+def scaled(scale: float) -> Any:
+    return lambda completions, **_: [scale * len(text) for text in completions]
+
+
+def weighed(completions: list[str], *, scale: float = 1.0, **_: Any) -> list[float]:
+    return [scale * len(text) for text in completions]
+
+
+@pytest.mark.parametrize("made", [Scaled, scaled, lambda scale: partial(weighed, scale=scale)])
+def test_what_a_reward_was_made_with_tells_it_apart(made: Any) -> None:
+    assert told_apart(made(1.0)) == told_apart(made(1.0)) != told_apart(made(2.0))
+    reward = made(1.0)
+    reward(["asked"])
+    assert told_apart(reward) == told_apart(made(1.0))

@@ -75,6 +75,15 @@ class TestCalibrate:
         biased = calibrate(torch.full((20_000,), chance), references) ** power
         assert float(biased.mean()) - chance**power > 8 * error
 
+    @pytest.mark.parametrize(("references", "power"), [(1000, 1000), (500, 200), (100, 3)])
+    def test_powers_of_any_size_are_counted(self, references: int, power: int) -> None:
+        levels = torch.arange(references, dtype=torch.float64)[None]
+        found = calibrate(torch.tensor([[references - 0.5, references / 2 + 0.5]]).double(), levels, power=power)
+        expected = [1.0, math.comb(references // 2 + 1, power) / math.comb(references, power)]
+        assert found[0].tolist() == pytest.approx(expected, rel=1e-9)
+        tied = calibrate(torch.zeros(1, dtype=torch.float64), torch.zeros_like(levels), power=power)
+        assert tied.item() == pytest.approx(0.5**power, rel=1e-9)
+
     def test_missing_references_are_not_there(self) -> None:
         rewards, reference = rows()
         holes = torch.cat([torch.full((3, 2), torch.nan, dtype=torch.float64), reference], 1)[:, torch.randperm(11)]
@@ -142,6 +151,11 @@ class TestCalibrate:
             ({"power": 0}, ValueError, "power must be at least 1"),
             ({"reference": torch.ones(2, 0)}, ValueError, "row 0: reference has 0 rewards"),
             ({"reference": torch.full((2, 3), torch.nan)}, ValueError, "row 0: reference has 0 rewards"),
+            (
+                {"reference": torch.tensor([[1.0, 2.0], [torch.nan, 1.0]]), "presorted": True},
+                ValueError,
+                "row 1: reference falls after place 0, or is NaN there",
+            ),
             (
                 {"reference": torch.tensor([[1.0, 2.0], [2.0, 1.0]]), "presorted": True},
                 ValueError,

@@ -132,6 +132,15 @@ class TestBadInput:
         with pytest.raises(ValueError, match="row 1 of column 'reference_rewards' is empty though"):
             asked(references=[[1.0], empty, [1.0], None])
 
+    @pytest.mark.parametrize("cell", ["12", 3.0, [[1.0]], ["a"]])
+    def test_no_list_of_numbers(self, cell: Any) -> None:
+        with pytest.raises(TypeError, match="reference: row 1 of column 'reference_rewards' is no list of numbers"):
+            asked(references=[[1.0], cell, [1.0], None])
+
+    def test_a_density_that_is_none(self) -> None:
+        with pytest.raises(ValueError, match=r"integrates to 0\.5"):
+            inference_aware_reward(minus_length, "identity", decoder=lambda q: q)
+
     def test_another_number_of_rows(self) -> None:
         with pytest.raises(ValueError, match="column 'reference_rewards' has 2 rows for 4 completions"):
             asked(references=[[1.0], [1.0]])

@@ -75,6 +75,7 @@ def test_imitation_makes_references_likelier(smoke: Path) -> None:
     assert found["sft"] > found["base"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arm", ["sft", "grao"])
 def test_a_killed_training_ends_with_the_same_bits(smoke: Path, tmp_path: Path, arm: str) -> None:
     step = Trainer.training_step
@@ -94,6 +95,7 @@ def test_a_killed_training_ends_with_the_same_bits(smoke: Path, tmp_path: Path, 
     assert (tmp_path / "run" / file).read_bytes() == (smoke / file).read_bytes()
 
 
+@pytest.mark.slow
 def test_ones_own_pairs_and_judge(tmp_path: Path) -> None:
     given = [*own_pairs(tmp_path), "--arms", "grao", "clipped", "grpo-sft", "--steps", "2"]
     assert main([*RUN, *given, "--out", str(tmp_path / "run")]) == 0

@@ -79,6 +79,7 @@ def test_the_saved_model_is_a_plain_one(smoke: Path) -> None:
     assert not any("lora" in name for name in model.state_dict())
 
 
+@pytest.mark.slow
 def test_a_killed_training_ends_with_the_same_bits(smoke: Path, tmp_path: Path) -> None:
     step = Trainer.training_step
 
@@ -98,6 +99,7 @@ def test_a_killed_training_ends_with_the_same_bits(smoke: Path, tmp_path: Path) 
     assert (tmp_path / "run" / file).read_bytes() == (smoke / file).read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["rloo", "grpo"])
 def test_trls_trainers_learn_from_ones_own_prompts_and_reward(solver: str, tmp_path: Path) -> None:
     given = [*own_prompts(tmp_path), "--arms", "raw", "exp", "--solver", solver, "--steps", "2", "--kl", "0.1"]
@@ -110,6 +112,7 @@ def test_trls_trainers_learn_from_ones_own_prompts_and_reward(solver: str, tmp_p
     assert "judged_best" not in figures, "without a judge the reward judges"
 
 
+@pytest.mark.slow
 def test_curves_need_no_model_and_are_the_table_of_the_specification(tmp_path: Path) -> None:
     assert main(["run", "infalign", "--preset", "curves", "--kl", "0.3701", "--out", str(tmp_path / "run")]) == 0
     found = read_json(tmp_path / "run" / "summary.json")["arms"]

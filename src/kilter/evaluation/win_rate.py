@@ -191,7 +191,11 @@ def _compared(ours: np.ndarray, chosen: np.ndarray, theirs: np.ndarray, other: n
 def _matrix(values: Any, name: str) -> np.ndarray:
     if isinstance(values, Tensor):
         values = values.detach().cpu().double().numpy()
+    if isinstance(values, np.ma.MaskedArray):
+        values = np.ma.filled(values.astype(np.float64), np.nan)
     try:
+        if np.iscomplexobj(values):
+            raise TypeError("complex ones have no order")
         matrix = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must be numbers, a row a prompt, rows equally long ({error})") from error

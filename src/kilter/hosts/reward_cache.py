@@ -40,7 +40,8 @@ class RewardCache:
         if not self.file.exists() or not self.file.stat().st_size:
             write_whole(self.file, json.dumps(self.made) + "\n")
             return {}
-        first, *lines, cut = self.file.read_bytes().split(b"\n")
+        whole, _, cut = self.file.read_bytes().rpartition(b"\n")
+        first, *lines = whole.split(b"\n")
         before = self._parsed(first, 1)
         if changed := [
             f"{name} {before.get(name)!r}, now {value!r}"
@@ -55,7 +56,8 @@ class RewardCache:
     def _row(self, line: bytes, number: int) -> tuple[str, list[float | None]]:
         found = self._parsed(line, number)
         row, rewards = found.get("row"), found.get("rewards")
-        if not isinstance(row, str) or not isinstance(rewards, list) or len(rewards) != self.made["num_ref"]:
+        fits = isinstance(rewards, list) and len(rewards) == self.made["num_ref"] and all(map(_is_reward, rewards))
+        if not isinstance(row, str) or not isinstance(rewards, list) or not fits:
             raise ValueError(f"cache: {self.file}, line {number}: holds no rewards of a row; {_MEND}")
         return row, rewards
 
@@ -77,3 +79,7 @@ class RewardCache:
             handle.write(line.encode())
             handle.flush()
             os.fsync(handle.fileno())
+
+
+def _is_reward(value: Any) -> bool:
+    return value is None or isinstance(value, int | float)

@@ -262,7 +262,7 @@ def _check_settings(trainer: Any) -> None:
             )
     if getattr(trainer, "use_liger_kernel", False):
         raise ValueError("use_liger_kernel=True computes the loss elsewhere; leave it out")
-    if tokenizer_of(trainer).eos_token_id is None:
+    if tokenizer_of(trainer.processing_class).eos_token_id is None:
         raise ValueError(
             "the trainer's tokenizer has no eos_token, so neither a completion nor a reference has an end; set "
             "tokenizer.eos_token before making the trainer"

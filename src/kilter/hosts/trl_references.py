@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kilter.hosts.completions import ends_of
+
 Row = Mapping[str, Any]
 
 _SHOWN = 80
@@ -46,38 +48,68 @@ def reference_ids(trainer: Any, rows: Sequence[Row], column: str) -> list[list[i
     """Token ids of each row's reference, up to and with EOS, cut at the trainer's `max_completion_length`.
 
     Raises:
-        ValueError: see `answers`; a chat template whose generation prompt is not what it writes before an answer,
-            or that writes an end there.
+        ValueError: see `answers` and `answer_ids`.
     """
+    reader = trainer.processing_class
+    how: dict[str, Any] = {
+        "ends": ends_of(trainer.accelerator.unwrap_model(trainer.model), tokenizer_of(reader)),
+        "most": trainer.max_completion_length,
+        "tools": trainer.tools or None,
+        "chat_template": trainer.chat_template,
+        **trainer.chat_template_kwargs,
+    }
     known: dict[str, list[int]] = {}
     found = []
     for row, answer in zip(rows, answers(rows, column), strict=True):
         key = repr((row["prompt"], answer))  # the rows of a group are alike
         if key not in known:
-            known[key] = _plain(trainer, answer) if isinstance(answer, str) else _chat(trainer, row["prompt"], answer)
+            known[key] = answer_ids(reader, row["prompt"], answer, **how)
         found.append(known[key])
     return found
 
 
-def tokenizer_of(trainer: Any) -> Any:
-    """The tokenizer of a trainer, whose processing class may be more than that."""
-    return getattr(trainer.processing_class, "tokenizer", trainer.processing_class)
+def answer_ids(
+    processing_class: Any, prompt: Any, answer: Any, *, ends: Sequence[int], most: int, **template: Any
+) -> list[int]:
+    """Token ids of an answer as a model would have to write it after the prompt, up to and with an end.
+
+    Args:
+        processing_class: the model's tokenizer, or a processor with one.
+        prompt: a text, or messages.
+        answer: likewise.
+        ends: ids that end an answer; where none is written, the tokenizer's own follows.
+        most: ids, at most.
+        template: options of the chat template.
+
+    Raises:
+        ValueError: a chat template whose generation prompt is not what it writes before an answer, or that writes an
+            end there.
+    """
+    tokenizer = tokenizer_of(processing_class)
+    if isinstance(answer, str):
+        ids = tokenizer(answer, add_special_tokens=False)["input_ids"]
+    else:
+        ids = _in_chat(processing_class, prompt, answer, template)
+        if ids and ids[0] in ends and str(answer[0].get("content") or "").strip():
+            raise ValueError(
+                f"the chat template writes an end before the answer, {tokenizer.decode(ids)[:60]!r}, so a reference "
+                "would have nothing else; set tokenizer.chat_template to one with a generation prompt"
+            )
+    stop = next((at for at, token in enumerate(ids) if token in ends), None)
+    last = ends[:1] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    return ([*ids, *last] if stop is None else ids[: stop + 1])[:most]
 
 
-def _plain(trainer: Any, answer: str) -> list[int]:
-    return _to_the_end(trainer, tokenizer_of(trainer)(answer, add_special_tokens=False)["input_ids"])
+def tokenizer_of(processing_class: Any) -> Any:
+    """The tokenizer of what may be a processor with one."""
+    return getattr(processing_class, "tokenizer", processing_class)
 
 
-def _chat(trainer: Any, prompt: list[Any], answer: list[Any]) -> list[int]:
-    how = {
-        "tools": trainer.tools or None,
-        "chat_template": trainer.chat_template,
-        "tokenize": False,
-        **trainer.chat_template_kwargs,
-    }
-    tokenizer = tokenizer_of(trainer)
-    before = trainer.processing_class.apply_chat_template(prompt, add_generation_prompt=True, **how)
-    whole = trainer.processing_class.apply_chat_template([*prompt, *answer], **how)
+def _in_chat(processing_class: Any, prompt: list[Any], answer: list[Any], template: Mapping[str, Any]) -> list[int]:
+    """What the template has after its generation prompt."""
+    tokenizer = tokenizer_of(processing_class)
+    before = processing_class.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False, **template)
+    whole = processing_class.apply_chat_template([*prompt, *answer], tokenize=False, **template)
     if not whole.startswith(before):
         raise ValueError(
             "the chat template writes something else before an answer than its generation prompt, so a reference "
@@ -86,27 +118,6 @@ def _chat(trainer: Any, prompt: list[Any], answer: list[Any]) -> list[int]:
         )
     first, after = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in (before, whole))
     if after[: len(first)] == first:
-        ids = after[len(first) :]
-    else:  # a token reaches over the end of the prompt, which a completion's cannot
-        ids = tokenizer(whole[len(before) :], add_special_tokens=False)["input_ids"]
-    if ids and ids[0] in _ends(trainer) and str(answer[0].get("content") or "").strip():
-        raise ValueError(
-            f"the chat template writes an end before the answer, {whole[len(before) :][:60]!r}, so a reference would "
-            "have nothing else; set tokenizer.chat_template to one with a generation prompt"
-        )
-    return _to_the_end(trainer, ids)
-
-
-def _to_the_end(trainer: Any, ids: list[int]) -> list[int]:
-    """Up to and with the first token that ends a completion, which is put there where there is none."""
-    ends = _ends(trainer)
-    stop = next((at for at, token in enumerate(ids) if token in ends), None)
-    ids = [*ids, tokenizer_of(trainer).eos_token_id] if stop is None else ids[: stop + 1]
-    return ids[: trainer.max_completion_length]
-
-
-def _ends(trainer: Any) -> set[int]:
-    """Every token that ends a completion: the tokenizer's, and those that the model says."""
-    said = trainer.accelerator.unwrap_model(trainer.model).generation_config.eos_token_id
-    more = said if isinstance(said, list) else [said]
-    return {token for token in (tokenizer_of(trainer).eos_token_id, *more) if token is not None}
+        return after[len(first) :]
+    # a token reaches over the end of the prompt, which a completion's cannot
+    return tokenizer(whole[len(before) :], add_special_tokens=False)["input_ids"]

@@ -162,17 +162,40 @@ def fingerprint(model: nn.Module) -> str:
 
 
 def told_apart(reward: Any) -> str:
-    """Tells a reward from others: a classifier by its weights, a function by its own code."""
+    """Tells a reward from others: a classifier by its weights, a function by its own code and what it was made with.
+
+    That is: arguments of a partial, defaults, variables of a closure, attributes of an object, where they are numbers
+    or texts; what lies in lists and the like may be a memory of calls.
+    """
     reward = inspect.unwrap(reward)
     if isinstance(reward, nn.Module):
         return f"{name_of(reward)} {fingerprint(reward)}"
+    state: list[Any] = []
     while isinstance(reward, functools.partial):
+        state += [*reward.args, *sorted(reward.keywords.items())]
         reward = reward.func
+    state += [getattr(reward, "__defaults__", None), *sorted((getattr(reward, "__kwdefaults__", None) or {}).items())]
+    state += [cell.cell_contents for cell in getattr(reward, "__closure__", None) or ()]
+    if not inspect.isroutine(reward):
+        state += sorted(getattr(reward, "__dict__", {}).items())
     try:
         code = inspect.getsource(reward if inspect.isroutine(reward) else type(reward))
     except (OSError, TypeError):  # typed in, or built in
         code = ""
-    return f"{name_of(reward)} {sha256(code.encode()).hexdigest()[:16]}"
+    return f"{name_of(reward)} {sha256((code + _plain(state)).encode()).hexdigest()[:16]}"
+
+
+def _plain(state: Sequence[Any]) -> str:
+    """Numbers and texts, also those in tuples, of others their type."""
+    said = (
+        repr(one)
+        if one is None or isinstance(one, bool | int | float | str)
+        else _plain(one)
+        if isinstance(one, tuple)
+        else type(one).__name__
+        for one in state
+    )
+    return f"({', '.join(said)})"
 
 
 def _log_nothing(*_: Any) -> None:

@@ -4,6 +4,7 @@ Paper: A. Balashankar et al., "InfAlign: Inference-aware language model alignmen
 Departure: powers of the win probability without bias (`power`).
 """
 
+import math
 from typing import Any
 
 import torch
@@ -67,8 +68,8 @@ def calibrate(
         )
     levels, asked = reference.to(dtype).contiguous(), rewards.to(dtype)
     asked = (asked[:, None] if asked.ndim == 1 else asked).contiguous()
-    if presorted and readable(levels) and (at := first(levels[:, :-1] > levels[:, 1:])):
-        raise ValueError(f"row {at[0]}: reference falls after place {at[1]}; leave presorted out")
+    if presorted and readable(levels) and (at := first(~(levels[:, :-1] <= levels[:, 1:]) & ~levels[:, 1:].isnan())):
+        raise ValueError(f"row {at[0]}: reference falls after place {at[1]}, or is NaN there; leave presorted out")
     if asked.shape[1] <= _FEW and not presorted:
         below, upto = _compared(asked, levels)
     else:
@@ -98,14 +99,17 @@ def _searched(asked: Tensor, levels: Tensor, known: Tensor) -> tuple[Tensor, Ten
 
 def _of_subsets(less: Tensor, equal: Tensor, known: Tensor, power: int) -> Float[Tensor, "batch samples"]:
     """Mean over all subsets of that size of the product of 1 for each that is less, and ½ for each that is equal."""
-    share = known.new_ones(len(known), 1, dtype=torch.float64)
-    beaten = [torch.ones_like(less, dtype=torch.float64)]  # k different ones that are less, over K different ones
-    tied = [beaten[0]]
-    for k in range(power):
-        share = share * known / (known - k)
-        beaten.append(beaten[-1] * (less - k) / known)
-        tied.append(tied[-1] * (equal - k) / (2 * (k + 1) * known) * (power - k))
-    return share * sum(beaten[power - j] * tied[j] for j in range(power + 1))
+    found = torch.zeros_like(less, dtype=torch.float64)
+    for ties in range(power + 1):  # in logarithms: of hundreds the counts themselves overflow
+        ways = _log_choose(less, power - ties) + _log_choose(equal, ties) - _log_choose(known, power)
+        found = found + (ways - ties * math.log(2)).exp()
+    return found
+
+
+def _log_choose(count: Tensor, size: int) -> Tensor:
+    """Of how many subsets of that size there are; -inf where there are none."""
+    count = count.double()
+    return torch.lgamma(count + 1) - torch.lgamma(count + 1 - size) - math.lgamma(size + 1)
 
 
 def _check(rewards: Any, reference: Any, power: Any) -> None:

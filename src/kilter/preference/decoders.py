@@ -5,7 +5,6 @@ After A. Balashankar et al., "InfAlign: Inference-aware language model alignment
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Literal, get_args
 
 import torch
@@ -65,7 +64,6 @@ def check_decoder(decoder: Any, n: Any) -> None:
         raise ValueError(f"decoder={decoder!r} is unknown{suggest(decoder, get_args(Named))}; or give a density g(q)")
 
 
-@cache
 def _of_density(density: Callable[[Tensor], Tensor]) -> Procedure:
     q = uniform(POINTS)
     found = density(q)

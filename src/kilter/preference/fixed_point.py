@@ -12,8 +12,8 @@ from torch import Tensor
 from kilter.core.checks import positive, whole
 from kilter.preference.decoders import Decoder, procedure
 from kilter.preference.extrapolation import annealed
-from kilter.preference.unit_grid import FEWEST, POINTS, cumulative, uniform
-from kilter.preference.win_rate_curves import density_kl, tilt, win_rate
+from kilter.preference.unit_grid import FEWEST, POINTS, cumulative, graded, interpolated, parameter, uniform
+from kilter.preference.win_rate_curves import graded_point, tilt
 
 _STEEPEST = 0.5
 """By how much the masses of two neighbouring cells may differ; an edge that falls by e in one cell reaches 0.63."""
@@ -26,7 +26,7 @@ class FixedPoint:
     Attributes:
         phi: Φ at points that lie evenly in [0, 1], float64; 0 at u = 0, of `worst_of` and its like at u = 1.
         density: f of the policy at the same points, `tilt(phi, beta)`.
-        win_rate: W of that policy, behind the decoder.
+        win_rate: W of that policy, behind the decoder; like `kl` from places that crowd where the density is steep.
         kl: its divergence from the base, in nats.
         iterations: steps taken.
         converged: whether a further step changes Φ by less than `tol` everywhere, and the grid is fine enough for the
@@ -84,17 +84,19 @@ def fixed_point(
     whole("grid", grid, FEWEST)
     positive("tol", tol)
     whole("max_iter", max_iter, 1)
-    u = uniform(grid)
-    out = kind.density(u)
+    places, spacing = graded(grid)  # the density may be far steeper at its ends than an even grid can follow
+    out = kind.density(places) * spacing
 
-    def step(phi: Tensor, at: float) -> Tensor:
-        return cumulative(kind.density(cumulative(tilt(phi, at)).clamp(0, 1)) * out)
+    def rises(phi: Tensor, at: float) -> Tensor:
+        below = cumulative(((phi - phi.amax(-1, keepdim=True)) / at).exp() * spacing)
+        return kind.density((below / below[..., -1:]).clamp(0, 1)) * out
 
-    flat = cumulative(out * out)[None]
-    found = annealed(step, flat, float(beta), max(1.0, float(out.max()) / 8), tol=tol, max_iter=max_iter)
-    phi = found.values[0]
+    flat = cumulative(kind.density(places) * out)[None]
+    highest = max(1.0, float(kind.density(places).max()) / 8)
+    found = annealed(lambda *at: cumulative(rises(*at)), flat, float(beta), highest, tol=tol, max_iter=max_iter)
+    won, kl = graded_point(found.values[0], float(beta), kind)
+    phi = interpolated(parameter(uniform(grid)), found.values[0], rises(found.values[0], float(beta)))
     phi = phi if kind.raises else phi - phi[-1]
     density = tilt(phi, beta)
-    won, kl = float(win_rate(density, decoder, n)), float(density_kl(density))
     seen = float(density.diff().abs().max()) / (grid - 1) < _STEEPEST
     return FixedPoint(phi, density, won, kl, found.iterations, bool(found.converged) and seen)

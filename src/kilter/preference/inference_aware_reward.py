@@ -60,7 +60,7 @@ def inference_aware_reward(
         the mean of C.
 
     Raises:
-        TypeError: `reward` is no function and no classifier.
+        TypeError: `reward` is no function and no classifier; when called, references that are no lists of numbers.
         ValueError: an option out of range, an unknown name, "fixed_point" without beta; when called, a data set without
             the column, a scored row without references, another number of rewards than of completions.
 
@@ -130,7 +130,12 @@ def _references(columns: Mapping[str, Any], column: str, rows: Sequence[int], co
 
 def _cell(values: Any, column: str, row: int) -> list[float]:
     """The reference rewards of a row that there are."""
-    found = [] if values is None else [float(value) for value in values if value is not None]
+    try:
+        if isinstance(values, str):
+            raise TypeError(f"a text, {values!r:.40}")
+        found = [] if values is None else [float(value) for value in values if value is not None]
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"reference: row {row} of column {column!r} is no list of numbers ({error})") from error
     found = [value for value in found if not math.isnan(value)]
     if not found:
         raise ValueError(

@@ -5,7 +5,7 @@ Departures: exponentials run from 0 to 1, so that beta keeps its meaning; powers
 """
 
 import math
-from functools import cache
+from functools import lru_cache
 from typing import Any, Literal
 
 import torch
@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kilter.core.checks import first, floating, one_of, positive, readable, share
-from kilter.preference.decoders import Decoder, check_decoder, procedure
+from kilter.preference.decoders import Decoder, procedure
 from kilter.preference.fixed_point import fixed_point
 from kilter.preference.unit_grid import cumulative, interpolated, uniform
 
@@ -77,7 +77,7 @@ def reward_transform(
     share("floor", floor)
     floating("u", u)
     if readable(u) and (at := first((u < 0) | (u > 1))):
-        raise ValueError(f"u holds {float(u[tuple(at)]):.4g}, outside 0..1; calibrate the rewards first")
+        raise ValueError(f"u holds {float(u[tuple(at)]):.7g}, outside 0..1; calibrate the rewards first")
     u = u.to(torch.promote_types(u.dtype, torch.float32))
     if kind == "identity":
         return u
@@ -85,7 +85,8 @@ def reward_transform(
         return u.clamp(min=floor).log()
     if kind == "fixed_point":
         assert beta is not None
-        return interpolated(u, *(part.to(u) for part in _solved(decoder, n, float(beta))))
+        itself = decoder if isinstance(decoder, str) else decoder.__call__  # told apart by identity, hashable or not
+        return interpolated(u, *(part.to(u) for part in _solved(itself, n, float(beta))))
     up = decoder in ("best_of", "plain") or (decoder != "worst_of" and procedure(decoder, n).raises)
     if kind == "poly":
         power = 1 if decoder == "plain" else 2 * n - 1
@@ -99,7 +100,7 @@ def reward_transform(
 def check_transform(kind: Any, decoder: Any, *, n: Any, rate: Any, beta: Any, normalize: Any) -> None:
     """Check the options of a transform; `normalize` may be anything that is true or false."""
     one_of("kind", kind, Transform)
-    check_decoder(decoder, n)
+    procedure(decoder, n)
     positive("rate", rate)
     if beta is not None:
         positive("beta", beta)
@@ -111,7 +112,7 @@ def check_transform(kind: Any, decoder: Any, *, n: Any, rate: Any, beta: Any, no
         raise ValueError(f"rate={rate} overflows without normalize, which begins at {_LARGEST:.0f}; use normalize=True")
 
 
-@cache
+@lru_cache(32)
 def _solved(decoder: Decoder, n: int, beta: float) -> tuple[Tensor, Tensor]:
     """Φ of the fixed point on a uniform grid, and its slopes."""
     found = fixed_point(decoder, n, beta)

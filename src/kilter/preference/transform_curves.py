@@ -6,27 +6,21 @@ Paper: A. Balashankar et al., "InfAlign: Inference-aware language model alignmen
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
-
-import torch
 
 from kilter.core.checks import positive
 from kilter.preference.decoders import Decoder, procedure
 from kilter.preference.fixed_point import fixed_point
 from kilter.preference.reward_transform import Transform, check_transform, reward_transform
-from kilter.preference.unit_grid import cumulative, graded, total
+from kilter.preference.unit_grid import graded, total
+from kilter.preference.win_rate_curves import Point, graded_point
 
 _MOST = 10.0
 """Nats up to which peaks are seen on the grid."""
 
 _BETAS = 1e-10, 1e10
 
-
-class Point(NamedTuple):
-    """What a policy wins, and how far it is from the base."""
-
-    win_rate: float
-    kl: float
+_UNSEEN = 1e-2
+"""Share of an integral that may hang on every other point."""
 
 
 def win_rate_at_kl(
@@ -100,7 +94,8 @@ def log_partition(
 
     Raises:
         TypeError: options of another type.
-        ValueError: an unknown kind or decoder, an option out of range, a fixed point that does not converge.
+        ValueError: an unknown kind or decoder, an option out of range, `beta` too small for a peak to be seen, a
+            fixed point that does not converge.
 
     Example:
         >>> round(log_partition("identity", 0.1), 4), round(log_partition("log", 1 / 3), 4)
@@ -116,20 +111,18 @@ def log_partition(
         return math.log(beta / (1 + beta))
     u, spacing = graded()
     phi = reward_transform(u, kind, decoder=decoder, n=n, rate=rate, beta=beta, normalize=normalize)
-    return float(phi.max() / beta + total(((phi - phi.max()) / beta).exp() * spacing).log())
+    mass = ((phi - phi.max()) / beta).exp() * spacing
+    found, coarse = float(total(mass)), float(total(mass[::2]))
+    if not abs(coarse - found) < _UNSEEN * found:
+        raise ValueError(
+            f"beta={beta} is too small for {kind}: its peak is narrower than can be seen; use a larger one"
+        )
+    return float(phi.max() / beta) + math.log(found)
 
 
 def _point(kind: Transform, decoder: Decoder, n: int, rate: float | int, beta: float) -> Point:
-    """Of the policy that a transform leads to, on a grid that sees narrow peaks at both ends."""
-    u, spacing = graded()
-    phi = reward_transform(u, kind, decoder=decoder, n=n, rate=rate)
-    log_density = (phi - phi.max()) / beta
-    log_density = log_density - total(log_density.exp() * spacing).log()
-    mass = log_density.exp() * spacing
-    chosen = procedure(decoder, n)
-    below = cumulative(mass).clamp(0, 1)
-    kl = total(torch.where(mass > 0, mass * log_density, 0))
-    return Point(float(1 - total(chosen.integral(below) * chosen.density(u) * spacing)), float(kl))
+    phi = reward_transform(graded()[0], kind, decoder=decoder, n=n, rate=rate)
+    return graded_point(phi, beta, procedure(decoder, n))
 
 
 def _best(decoder: Decoder, n: int, beta: float) -> Point:

@@ -3,15 +3,15 @@
 Paper: A. Balashankar et al., "InfAlign: Inference-aware language model alignment", ICML 2025, arXiv 2412.19792.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from kilter.core.checks import first, floating, positive, readable
-from kilter.preference.decoders import Decoder, procedure
-from kilter.preference.unit_grid import FEWEST, cumulative, total, uniform
+from kilter.preference.decoders import Decoder, Procedure, procedure
+from kilter.preference.unit_grid import FEWEST, cumulative, graded, total, uniform
 
 _OFF = 1e-3
 
@@ -24,7 +24,8 @@ def tilt(phi: Float[Tensor, "*lead points"], beta: float | int) -> Float[Tensor,
     The base model has f = 1, whatever the prompt and the reward, where no rewards tie.
 
     Args:
-        phi: Φ at points that lie evenly in [0, 1], both ends among them; −inf is where nothing is wanted.
+        phi: Φ at points that lie evenly in [0, 1], both ends among them; −inf is where nothing is wanted. A
+            peak narrower than some points is not seen: 4001 are right to 1e-6 while Φ/β rises by 0.1 between two.
         beta: β, the weight of KL(policy || base).
 
     Returns:
@@ -32,11 +33,11 @@ def tilt(phi: Float[Tensor, "*lead points"], beta: float | int) -> Float[Tensor,
 
     Raises:
         TypeError: `phi` is not floating point.
-        ValueError: fewer than four points, `beta` out of range; on the CPU also NaN, +inf, or −inf alone.
+        ValueError: fewer than six points, `beta` out of range; on the CPU also NaN, +inf, or −inf alone.
 
     Example:
-        >>> tilt(torch.log(torch.linspace(0, 1, 5)), beta=1 / 3)  # best-of-4 of the base: 4 u³
-        tensor([0.0000, 0.0625, 0.5000, 1.6875, 4.0000], dtype=torch.float64)
+        >>> tilt(torch.log(torch.linspace(0, 1, 6)), beta=1 / 3)  # best-of-4 of the base: 4 u³
+        tensor([0.0000, 0.0320, 0.2560, 0.8640, 2.0480, 4.0000], dtype=torch.float64)
 
     Reference: Balashankar et al., ICML 2025.
     """
@@ -67,7 +68,7 @@ def win_rate(density: Float[Tensor, "*lead points"], decoder: Decoder = "plain",
 
     Raises:
         TypeError: `density` is not floating point, `n` no whole number, g that gives no tensor.
-        ValueError: fewer than four points, an unknown decoder, `n` below 1, g that is none; on the CPU also a density
+        ValueError: fewer than six points, an unknown decoder, `n` below 1, g that is none; on the CPU also a density
             that is negative, NaN or does not integrate to 1.
 
     Example:
@@ -99,7 +100,7 @@ def density_kl(density: Float[Tensor, "*lead points"]) -> Float[Tensor, "*lead"]
 
     Raises:
         TypeError: `density` is not floating point.
-        ValueError: fewer than four points; on the CPU also a density that is negative, NaN or does not integrate to 1.
+        ValueError: fewer than six points; on the CPU also a density that is negative, NaN or does not integrate to 1.
 
     Example:
         >>> density_kl(4 * torch.linspace(0, 1, 1001) ** 3)  # log 4 − 3/4
@@ -109,6 +110,24 @@ def density_kl(density: Float[Tensor, "*lead points"]) -> Float[Tensor, "*lead"]
     """
     density = _density(density)
     return total(torch.xlogy(density, density))
+
+
+class Point(NamedTuple):
+    """What a policy wins, and how far it is from the base."""
+
+    win_rate: float
+    kl: float
+
+
+def graded_point(phi: Float[Tensor, " points"], beta: float, decoder: Procedure) -> Point:
+    """Of the policy that a transform on a graded grid leads to, which sees narrow peaks at both ends."""
+    u, spacing = graded(len(phi))
+    log_density = (phi - phi.max()) / beta
+    log_density = log_density - total(log_density.exp() * spacing).log()
+    mass = log_density.exp() * spacing
+    below = cumulative(mass).clamp(0, 1)
+    kl = total(torch.where(mass > 0, mass * log_density, 0))
+    return Point(float(1 - total(decoder.integral(below) * decoder.density(u) * spacing)), float(kl))
 
 
 def _on_grid(name: str, values: Any) -> None:

@@ -92,7 +92,7 @@ class InferenceAwareRecipe(PreferenceTuning):
     def _shape(self, rate: float) -> dict[str, Any]:
         return {"decoder": self.decoder, "n": self.n, "rate": rate}
 
-    def _learning(self, kind: str, rate: float) -> Learning:
+    def _learning(self, kind: Any, rate: float) -> Learning:
         """How an arm learns; nothing heavy is loaded before it does."""
         shape = self._shape(rate)
         alone: Any = {"scale_rewards": "none"} if self.solver == "grpo" else {}

@@ -16,7 +16,7 @@ from kilter.lab.recipe import SHARE, Picture
 if TYPE_CHECKING:
     from kilter.tasks.preference.task import PreferenceTuning
 
-METRICS = {"best_of": "win_best", "worst_of": "win_worst", "plain": "win_plain"}
+METRICS: Mapping[Any, str] = {"best_of": "win_best", "worst_of": "win_worst", "plain": "win_plain"}
 """What is measured of the decoder that a run is tuned for."""
 _POINTS, _BINS = 12, 10
 _AROUND = (
@@ -25,7 +25,7 @@ _AROUND = (
 _EVEN = "Of fresh answers of the model as given, among its other answers: without ties every bar has the dotted height."
 
 
-def analytic(kl: float, kind: str, *, decoder: Any, n: int, rate: float) -> dict[str, float]:
+def analytic(kl: float, kind: Any, *, decoder: Any, n: int, rate: float) -> dict[str, float]:
     """Win rates in per cent of the density that a transform for `decoder` has at `kl`, behind each decoder."""
     from kilter.preference import density_kl, tilt, win_rate, win_rate_at_kl
 
@@ -35,7 +35,7 @@ def analytic(kl: float, kind: str, *, decoder: Any, n: int, rate: float) -> dict
     return {**found, "kl": float(density_kl(density))}
 
 
-def shape_on_grid(kind: str, beta: float, *, decoder: Any, n: int, rate: float) -> torch.Tensor:
+def shape_on_grid(kind: Any, beta: float, *, decoder: Any, n: int, rate: float) -> torch.Tensor:
     """A transform on a grid of [0, 1], the logarithm without its pole."""
     from kilter.preference import reward_transform
 
@@ -45,7 +45,7 @@ def shape_on_grid(kind: str, beta: float, *, decoder: Any, n: int, rate: float) 
 
 
 def win_rates_by_kl(
-    summary: Mapping[str, Any], run: Path, kinds: Mapping[str, str], *, decoder: Any, n: int, rate: float
+    summary: Mapping[str, Any], run: Path, kinds: Mapping[str, Any], *, decoder: Any, n: int, rate: float
 ) -> Picture:
     """The curve of each transform, and every arm at what it cost and won.
 
@@ -86,7 +86,11 @@ def win_rates_by_kl(
             look = {"linestyle": "none", "marker": "o" if name else "s", "markersize": 6}
             x, y = one["metrics"]["kl"]["mean"], one["metrics"][metric]["mean"]
             axes.plot([x], [y], color=ink, **look)
-            if (found := over_prompts(run, arm, metric)) is not None and found.low is not None:
+            if (
+                (found := over_prompts(run, arm, metric)) is not None
+                and found.low is not None
+                and found.high is not None
+            ):
                 axes.plot([x, x], [found.low, found.high], color=ink, linewidth=1.2)
             entries.append((one["label"], ink, look))
             told.append(f"{one['label']}: {fixed(y, 1)} % at {fixed(x, 2)} nats")

@@ -1,11 +1,11 @@
 """A tuned model's answers against those of the model as given and against references, and how far it went."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from kilter.evaluation.win_rate import win_rates
+from kilter.evaluation.win_rate import Decoder, win_rates
 from kilter.models.text_model import TextModel
 from kilter.tasks.preference.drawn import Answers, scores
 from kilter.tasks.preference.likelihood import score_all
@@ -20,7 +20,7 @@ Totals = Sequence[tuple[float, int]]
 _SHOWN = 4
 """Answers to a prompt that are kept as texts."""
 
-DECODERS = {"best": "best_of", "worst": "worst_of", "plain": "plain"}
+DECODERS: Mapping[str, Decoder] = {"best": "best_of", "worst": "worst_of", "plain": "plain"}
 """What stands behind the model, by the name of its metrics."""
 
 
@@ -88,7 +88,7 @@ def totals(
     """
     reward, judge = task.scorers()
     scored = [
-        tuple(_whole(one, items, got) for got in (scores(one, text.tokenizer, items, ours.answers), begun))
+        (_whole(one, items, scores(one, text.tokenizer, items, ours.answers)), _whole(one, items, begun))
         for one, begun in zip((reward, judge), start.scores, strict=False)
         if one is not None
     ]

@@ -33,7 +33,7 @@ def material(task: Task, *, words: int, chat: bool, model: str) -> Material:
     if not all(parts):
         raise ValueError(f"prompt_words={words}: too few prompts of {task} are that short; raise --prompt-words")
     note = credits_of(["smollm2"]) if model == "smollm2" else ""
-    return Material(*parts, replace(found, note=note))
+    return Material(parts[0], parts[1], replace(found, note=note))
 
 
 def scorers(task: Task) -> tuple[Scorer, Scorer | None]:

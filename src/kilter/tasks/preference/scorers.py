@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from kilter.data.scorers import SCORERS, scorer
+from kilter.data.scorers import SCORERS, scorer, scorer_digest
 from kilter.hosts.completions import is_chat, written
 from kilter.hosts.trl_rewards import RewardFunction, ask, is_async, name_of, reward_function
 from kilter.models.rewards import load_reward
@@ -42,7 +42,7 @@ class Scorer:
     def of(self, tokenizer: Any, items: Sequence[Item], answers: Sequence[Sequence[int]]) -> Tensor:
         """Scores `(N,)` of answers, given as token ids, in float64; NaN where there is none."""
         texts = [
-            written(tokenizer, [ids], chat=is_chat(item.prompt))[0] for item, ids in zip(items, answers, strict=True)
+            written(tokenizer, [[*ids]], chat=is_chat(item.prompt))[0] for item, ids in zip(items, answers, strict=True)
         ]
         return self.of_written(items, texts, answers)
 
@@ -72,7 +72,8 @@ def named(option: Literal["reward", "judge"], name: str, device: str = "cpu") ->
         ValueError: see `kilter.models.rewards.load_reward`.
     """
     if name in SCORERS:
-        return Scorer(f"{name} ({option})" if name == "bradley-terry" else name, scorer(name, option))
+        shown = f"{name} ({option})" if name == "bradley-terry" else name
+        return Scorer(shown, scorer(name, option), scorer_digest(name, option))
     found = load_reward(option, name, device=device)
     return Scorer(found.place, found.function, found.digest)
 
@@ -98,7 +99,7 @@ def against_reference(scorer: Scorer) -> Callable[..., Any]:
 
     def signs(found: Sequence[float | None]) -> list[float | None]:
         ours, theirs = found[: len(found) // 2], found[len(found) // 2 :]
-        return [None if None in (a, b) else float((a > b) - (a < b)) for a, b in zip(ours, theirs, strict=True)]
+        return [None if a is None or b is None else float((a > b) - (a < b)) for a, b in zip(ours, theirs, strict=True)]
 
     if is_async(function):
 

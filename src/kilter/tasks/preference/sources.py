@@ -20,8 +20,6 @@ _COLUMNS = {
     "chosen": ("chosen", "reference", "answer", "completion", "response", "output"),
 }
 """Names that the columns may have."""
-SHORT_TASKS = ("boolean_expressions", "object_counting", "sports_understanding")
-"""Of BIG-Bench-Hard: one line each, and answers of a token or two."""
 
 Prompt = str | list[dict[str, Any]]
 

@@ -11,6 +11,7 @@ from datasets import Dataset
 from torch import Tensor
 
 from kilter.hosts.completions import ends_of, prompt_ids
+from kilter.hosts.trl_references import answer_ids
 from kilter.lab.files import read_json, write_json
 from kilter.lab.recipe import Advance
 from kilter.lab.training import arguments, fit
@@ -114,7 +115,7 @@ def _settings(task: "PreferenceTuning", learning: Learning, beta: float, seed: i
         how["batch_size"] = task.batch_size // task.group  # as many prompts as where each has a group
     if learning.solver in ("offline", "sft"):
         return arguments(folder, **how)
-    from trl import GRPOConfig, RLOOConfig
+    from trl import GRPOConfig, RLOOConfig  # pyright: ignore[reportPrivateImportUsage]
 
     how |= {
         "num_generations": task.group,
@@ -141,7 +142,7 @@ def _trl(
     peft_config: Any,
 ) -> Any:
     """TRL's own trainer, on columns prompt and, where there are, chosen and reference_rewards."""
-    from trl import GRPOTrainer, RLOOTrainer
+    from trl import GRPOTrainer, RLOOTrainer  # pyright: ignore[reportPrivateImportUsage]
 
     reward = against_reference(scorer) if learning.against_reference else scorer.reward
     reward = reward if learning.reward is None else learning.reward(reward, beta)
@@ -151,7 +152,7 @@ def _trl(
     if rewards is not None:
         columns["reference_rewards"] = rewards.tolist()
     kind = GRPOTrainer if learning.solver == "grpo" else RLOOTrainer
-    trainer = kind(
+    trainer: Any = kind(
         model=text.model,
         reward_funcs=reward,
         args=made,
@@ -179,21 +180,14 @@ def references(text: TextModel, items: Sequence[Item], most: int) -> list[Row]:
 
 def reference_ids(text: TextModel, items: Sequence[Item], most: int) -> list[list[int]]:
     """Token ids of the reference answers up to and with their end, cut to what a model may write."""
-    tokenizer, ends = text.tokenizer, ends_of(text.model, text.tokenizer)
+    how: dict[str, Any] = {"ends": ends_of(text.model, text.tokenizer), "most": most}
     found = []
-    for ids in tokenizer([_written(tokenizer, item) for item in items], add_special_tokens=False)["input_ids"]:
-        stop = next((at for at, token in enumerate(ids) if token in ends), None)
-        found.append((ids[: stop + 1] if stop is not None else [*ids, *ends[:1]])[:most])
+    for item in items:
+        try:
+            found.append(answer_ids(text.tokenizer, item.prompt, item.chosen, **how))
+        except ValueError:  # the template writes more into its generation prompt than answers have: their text alone
+            found.append(answer_ids(text.tokenizer, item.prompt, said(item.chosen or ""), **how))
     return found
-
-
-def _written(tokenizer: Any, item: Item) -> str:
-    """The reference as a model would write it: of messages, what the template has after its generation prompt."""
-    if isinstance(item.prompt, str) or item.chosen is None:
-        return said(item.chosen or "")
-    before = tokenizer.apply_chat_template(item.prompt, add_generation_prompt=True, tokenize=False)
-    whole = tokenizer.apply_chat_template([*item.prompt, *item.chosen], tokenize=False)
-    return whole[len(before) :] if whole.startswith(before) else said(item.chosen)
 
 
 def _strength(text: TextModel, draws: Answers, kl: float, rows_at_once: int) -> float:
