@@ -131,6 +131,14 @@ class TestAStep:
         assert said == answers
         assert logs["asked"] == 8  # and not what it logs of references
 
+    def test_what_is_hung_on_the_log_stays_there(self, tmp_path: Path) -> None:
+        trainer, heard = trainer_of(tmp_path, Judge()), []
+        trainer._log_metric = own = lambda *said: heard.append(said)
+        attach(trainer, reference_reward="score")
+        trainer.train()
+        assert trainer._log_metric is own
+        assert heard == [("asked", 8.0)]
+
     def test_with_an_async_reward_and_a_second_one(self, tmp_path: Path) -> None:
         judge = Judge()
 
@@ -167,9 +175,10 @@ class TestAStep:
 
 
 class TestWhatStaysTrls:
-    def test_3_without_weights_it_is_grpo(self, tmp_path: Path) -> None:
-        """Over three steps with dropout, clipped updates on old samples and a KL penalty."""
-        how = {"max_steps": 3, "optim": "adamw_torch", "learning_rate": 0.01, "beta": 0.1, "num_iterations": 2, **SPLIT}
+    @pytest.mark.parametrize(("optim", "atol"), [("sgd", 1e-7), ("adamw_torch", 1e-5)])
+    def test_3_without_weights_it_is_grpo(self, optim: str, atol: float, tmp_path: Path) -> None:
+        """Over three steps with dropout, updates on old samples and a KL penalty."""
+        how = {"max_steps": 3, "optim": optim, "learning_rate": 0.01, "beta": 0.1, "num_iterations": 2, **SPLIT}
         from transformers import AutoModelForCausalLM
 
         model_of_words(attention_dropout=0.2).save_pretrained(tmp_path / "model")  # a KL penalty loads it again
@@ -182,7 +191,7 @@ class TestWhatStaysTrls:
             trainer.train()
             found.append(trainer)
         # Adam makes much of roundings
-        assert_close(weights(found[1].model), weights(found[0].model), atol=1e-5, rtol=1e-4)
+        assert_close(weights(found[1].model), weights(found[0].model), atol=atol, rtol=1e-6)
         logs = [trainer.state.log_history for trainer in found]
         for name in ("loss", "reward", "kl", "entropy"):
             values = [[row[name] for row in history if name in row] for history in logs]
@@ -259,15 +268,56 @@ class TestReferences:
         with pytest.raises(ValueError, match="writes something else before an answer than its generation prompt"):
             trainer.train()
 
-    @pytest.mark.parametrize("chosen", [None, 3.0, [], [{"role": "user", "content": "w1"}]], ids=str)
+    def test_a_template_that_ends_the_prompt_only_before_an_answer_is_refused(self, tmp_path: Path) -> None:
+        template = (
+            "{% for m in messages %}<|{{ m['role'] }}|> {{ m['content'] }} {% if not loop.last %}<end> {% endif %}"
+        )
+        trainer = trainer_of(tmp_path, Judge(), tokenizer=tokenizer_of_words(template + "{% endfor %}"))
+        attach(trainer)
+        with pytest.raises(ValueError, match=r"writes an end before the answer, '<end> .* with a generation prompt"):
+            trainer.train()
+
+    def test_nothing_is_kept_after_the_first_end(self, tmp_path: Path) -> None:
+        from kilter.hosts.trl_references import reference_ids
+
+        for chat in (True, False):
+            trainer = trainer_of(tmp_path, Judge(), chat=chat)
+            rows = [{"prompt": pairs(chat=chat)[0]["prompt"], "chosen": f"w9 <end>{more}"} for more in ("", " w10")]
+            assert reference_ids(trainer, rows, "chosen") == [[*ids("w9"), END]] * 2
+
+    @pytest.mark.parametrize(
+        "chosen",
+        [
+            None,
+            3.0,
+            [],
+            ["w1"],
+            {"role": "assistant", "content": "w1"},
+            [{"role": "user", "content": "w1"}],
+            [{"role": "assistant", "content": None}],
+            [{"role": "assistant", "content": "w1"}, {"role": "user", "content": "w2"}],
+            [{"role": "assistant", "content": "w1"}, {"role": "assistant", "content": "w2"}],
+        ],
+        ids=str,
+    )
     def test_what_is_no_answer_is_named(self, chosen: Any, tmp_path: Path) -> None:
         from kilter.hosts.trl_references import answers
 
         for chat in (True, False):
             rows = pairs(chat=chat)
             rows[2] |= {"chosen": chosen}
-            with pytest.raises(ValueError, match="row 2: column 'chosen' must hold a text"):
+            with pytest.raises(
+                ValueError, match=r"row 2 of the batch, prompt .*w4 w5 w6.*: column 'chosen' must hold a"
+            ):
                 answers(rows, "chosen")
+
+    def test_a_long_row_is_not_shown_whole(self) -> None:
+        from kilter.hosts.trl_references import answers
+
+        talk = [{"role": "user", "content": "w1 " * 999}, {"role": "assistant", "content": "w2"}]
+        with pytest.raises(ValueError, match=r"got ….*'w2'") as error:
+            answers([{"prompt": talk[:1], "chosen": talk}], "chosen")
+        assert len(str(error.value)) < 400
 
 
 @pytest.mark.usefixtures("own_messages")
@@ -285,6 +335,14 @@ class TestBadInput:
         with pytest.raises(ValueError, match=said):
             attach(trainer_of(tmp_path, Judge(), **settings))
 
+    def test_a_tokenizer_without_an_end(self, tmp_path: Path) -> None:
+        tokenizer = tokenizer_of_words()
+        tokenizer.eos_token = None
+        with pytest.raises(
+            ValueError, match=r"has no eos_token, .*; set tokenizer.eos_token before making the trainer"
+        ):
+            attach(trainer_of(tmp_path, Judge(), tokenizer=tokenizer))
+
     def test_no_such_column(self, tmp_path: Path) -> None:
         trainer = trainer_of(tmp_path, Judge())
         with pytest.raises(ValueError, match="reference='chosn' is no column of the training data; did you mean 'chos"):
@@ -293,14 +351,16 @@ class TestBadInput:
     def test_no_grpo_trainer(self) -> None:
         with pytest.raises(TypeError, match="trainer must be a trl GRPOTrainer, got Linear"):
             attach(torch.nn.Linear(2, 2))
+        with pytest.raises(TypeError, match="trainer must be a trl GRPOTrainer, got the class Linear"):
+            attach(torch.nn.Linear)
 
     def test_no_objective(self, tmp_path: Path) -> None:
         from kilter.speech import PeakFirst
 
         trainer = trainer_of(tmp_path, Judge())
-        with pytest.raises(TypeError, match=r"objective must be one made from .* got GroupRelativeAlignment"):
+        with pytest.raises(TypeError, match=r"as GroupRelativeAlignment\(\) has, got the class GroupRelativeAlignment"):
             attach(trainer, GroupRelativeAlignment)
-        with pytest.raises(TypeError, match=r"objective must be one made from .* got PeakFirst"):
+        with pytest.raises(TypeError, match=r"objective must have advantages .*, got PeakFirst"):
             attach(trainer, PeakFirst(weight=1))
 
     @pytest.mark.parametrize("value", [math.nan, math.inf, "scores", None])
@@ -316,6 +376,18 @@ class TestBadInput:
         handle.detach()
         with pytest.raises(ValueError, match="not attached"):
             handle.detach()
+
+    def test_attached_twice_with_something_else_between(self, tmp_path: Path) -> None:
+        trainer = trainer_of(tmp_path, Judge())
+        handle = attach(trainer)
+        over = trainer._compute_loss
+        trainer._compute_loss = lambda model, inputs: over(model, inputs)
+        with pytest.raises(ValueError, match="has an objective attached already"):
+            attach(trainer)
+        with pytest.raises(ValueError, match="another was attached after it"):
+            handle.detach()
+        trainer._compute_loss = over
+        handle.detach()
 
     def test_a_reference_that_nothing_scores(self, tmp_path: Path) -> None:
         judge = Judge()

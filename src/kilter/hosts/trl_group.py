@@ -17,8 +17,7 @@ from kilter.core.errors import suggest
 from kilter.core.masking import length_mask, padded
 from kilter.core.objective import Objective
 from kilter.core.options import finite
-from kilter.core.property import property_name
-from kilter.hosts.trl_references import answers, reference_ids
+from kilter.hosts.trl_references import answers, reference_ids, tokenizer_of
 
 _WRAPPED = ("_calculate_rewards", "_generate_and_score_completions", "_compute_loss")
 _OUR_OWN = {"scale_rewards": "group", "multi_objective_aggregation": "sum_then_normalize"}
@@ -48,7 +47,7 @@ class AlignGroup:
         Raises:
             ValueError: it is not attached any more, or something was attached after it.
         """
-        if attached_to(self.trainer) is not self:
+        if any(_owner(self.trainer, name) is not self for name in _WRAPPED):
             raise ValueError("this handle is not attached (any more), or another was attached after it")
         for name in _WRAPPED:
             delattr(self.trainer, name)
@@ -100,6 +99,7 @@ class AlignGroup:
     def _nothing_logged(self) -> Iterator[None]:
         """What a reward function logs of references belongs to no row of trl's tables, and is dropped."""
         names = ("_log_completion_extra", "_log_metric")
+        before = {name: self.trainer.__dict__[name] for name in names if name in self.trainer.__dict__}
         for name in names:
             setattr(self.trainer, name, lambda *_, **__: None)
         try:
@@ -107,6 +107,7 @@ class AlignGroup:
         finally:
             for name in names:
                 delattr(self.trainer, name)
+            self.trainer.__dict__.update(before)
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
         """The trainer's, with the objective's advantages, and for each row its group's reference."""
@@ -169,8 +170,12 @@ def _looking(device: torch.device) -> Iterator[None]:
 
 def attached_to(trainer: Any) -> AlignGroup | None:
     """The handle that is attached to a trainer."""
-    owner = getattr(trainer.__dict__.get("_compute_loss"), "__self__", None)
-    return owner if isinstance(owner, AlignGroup) else None
+    owners = (_owner(trainer, name) for name in _WRAPPED)  # something else may be over one of them
+    return next((owner for owner in owners if isinstance(owner, AlignGroup)), None)
+
+
+def _owner(trainer: Any, name: str) -> Any:
+    return getattr(trainer.__dict__.get(name), "__self__", None)
 
 
 def align_group(
@@ -195,7 +200,7 @@ def align_group(
     Args:
         trainer: a `trl.GRPOTrainer`; its training rows have the column.
         objective: e.g. `kilter.preference.GroupRelativeAlignment()`.
-        reference: the column with the reference answers: a text, or in a chat the assistant's messages.
+        reference: the column with the reference answers: a text, or in a chat the assistant's message.
         reference_reward: R of the reference: 0 where rewards compare a sample with it, 1 where it is right by
             definition; "score" asks the trainer's reward functions about it, as of one more completion.
 
@@ -220,12 +225,12 @@ def align_group(
     count where samples are used for more than one update, are not the paper's.
     """
     if not isinstance(trainer, GRPOTrainer):
-        raise TypeError(f"trainer must be a trl GRPOTrainer, got {property_name(trainer)}")
+        raise TypeError(f"trainer must be a trl GRPOTrainer, got {_said(trainer)}")
     wanted = ("advantages", "reference_term", "beta", "lambda_")
     if not isinstance(objective, Objective) or not all(hasattr(objective, name) for name in wanted):
         raise TypeError(
-            f"objective must be one made from GroupRelativeAlignment, GroupRelativeAlignment(), got "
-            f"{property_name(objective)}"
+            f"objective must have advantages and a term of references, as GroupRelativeAlignment() has, got "
+            f"{_said(objective)}"
         )
     if reference_reward != "score":
         if isinstance(reference_reward, str):
@@ -236,6 +241,10 @@ def align_group(
     if attached_to(trainer) is not None:
         raise ValueError("trainer has an objective attached already; call its handle's detach() first")
     return AlignGroup(trainer, objective, reference=reference, reference_reward=reference_reward)
+
+
+def _said(value: Any) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
 
 
 def _check_settings(trainer: Any) -> None:
@@ -253,6 +262,11 @@ def _check_settings(trainer: Any) -> None:
             )
     if getattr(trainer, "use_liger_kernel", False):
         raise ValueError("use_liger_kernel=True computes the loss elsewhere; leave it out")
+    if tokenizer_of(trainer.processing_class).eos_token_id is None:
+        raise ValueError(
+            "the trainer's tokenizer has no eos_token, so neither a completion nor a reference has an end; set "
+            "tokenizer.eos_token before making the trainer"
+        )
 
 
 def _check_column(trainer: Any, reference: Any) -> None:

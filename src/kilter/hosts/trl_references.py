@@ -7,6 +7,8 @@ from kilter.hosts.completions import ends_of
 
 Row = Mapping[str, Any]
 
+_SHOWN = 80
+
 
 def answers(rows: Sequence[Row], column: str) -> list[Any]:
     """The references as trl gives completions to reward functions: texts, or in a chat messages.
@@ -14,17 +16,32 @@ def answers(rows: Sequence[Row], column: str) -> list[Any]:
     Raises:
         ValueError: a row without one, or with something else; the message says which.
     """
-    return [_answer(row, column, f"row {number}") for number, row in enumerate(rows)]
+    return [_answer(row, column, f"row {number} of the batch") for number, row in enumerate(rows)]
 
 
 def _answer(row: Row, column: str, where: str) -> Any:
     found, chat = row.get(column), not isinstance(row["prompt"], str)
     if isinstance(found, str):
         return [{"role": "assistant", "content": found}] if chat else found
-    if chat and isinstance(found, list) and found and found[0].get("role") == "assistant":
+    if chat and isinstance(found, list) and len(found) == 1 and _is_answer(found[0]):
         return found
-    wanted = "a text, or the messages of the assistant alone" if chat else "a text, as its prompt is"
-    raise ValueError(f"{where}: column {column!r} must hold {wanted}, got {found!r}; mend the row, or leave it out")
+    wanted = "a text, or one message of the assistant" if chat else "a text, as its prompt is"
+    raise ValueError(
+        f"{where}, prompt {_end(row['prompt'])}: column {column!r} must hold {wanted}, got {_end(found)}; mend the "
+        "row, or leave it out"
+    )
+
+
+def _is_answer(message: Any) -> bool:
+    """A template writes something, "None" maybe, of a message that has nothing."""
+    said = isinstance(message, Mapping) and (message.get("content") is not None or message.get("tool_calls"))
+    return bool(said) and message.get("role") == "assistant"
+
+
+def _end(value: Any) -> str:
+    """The last of what a row holds, which is what tells a conversation from others."""
+    shown = repr(value)
+    return shown if len(shown) <= _SHOWN else f"…{shown[-_SHOWN:]}"
 
 
 def reference_ids(trainer: Any, rows: Sequence[Row], column: str) -> list[list[int]]:
@@ -35,7 +52,7 @@ def reference_ids(trainer: Any, rows: Sequence[Row], column: str) -> list[list[i
     """
     reader = trainer.processing_class
     how: dict[str, Any] = {
-        "ends": ends_of(trainer.accelerator.unwrap_model(trainer.model), _tokenizer(reader)),
+        "ends": ends_of(trainer.accelerator.unwrap_model(trainer.model), tokenizer_of(reader)),
         "most": trainer.max_completion_length,
         "tools": trainer.tools or None,
         "chat_template": trainer.chat_template,
@@ -65,25 +82,32 @@ def answer_ids(
         template: options of the chat template.
 
     Raises:
-        ValueError: a chat template whose generation prompt is not what it writes before an answer.
+        ValueError: a chat template whose generation prompt is not what it writes before an answer, or that writes an
+            end there.
     """
-    tokenizer = _tokenizer(processing_class)
+    tokenizer = tokenizer_of(processing_class)
     if isinstance(answer, str):
-        ids, stop = tokenizer(answer, add_special_tokens=False)["input_ids"], None
+        ids = tokenizer(answer, add_special_tokens=False)["input_ids"]
     else:
         ids = _in_chat(processing_class, prompt, answer, template)
-        stop = next((at for at, token in enumerate(ids) if token in ends), None)
+        if ids and ids[0] in ends and str(answer[0].get("content") or "").strip():
+            raise ValueError(
+                f"the chat template writes an end before the answer, {tokenizer.decode(ids)[:60]!r}, so a reference "
+                "would have nothing else; set tokenizer.chat_template to one with a generation prompt"
+            )
+    stop = next((at for at, token in enumerate(ids) if token in ends), None)
     last = ends[:1] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
     return ([*ids, *last] if stop is None else ids[: stop + 1])[:most]
 
 
-def _tokenizer(processing_class: Any) -> Any:
+def tokenizer_of(processing_class: Any) -> Any:
+    """The tokenizer of what may be a processor with one."""
     return getattr(processing_class, "tokenizer", processing_class)
 
 
 def _in_chat(processing_class: Any, prompt: list[Any], answer: list[Any], template: Mapping[str, Any]) -> list[int]:
     """What the template has after its generation prompt."""
-    tokenizer = _tokenizer(processing_class)
+    tokenizer = tokenizer_of(processing_class)
     before = processing_class.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False, **template)
     whole = processing_class.apply_chat_template([*prompt, *answer], tokenize=False, **template)
     if not whole.startswith(before):
